@@ -1,0 +1,20 @@
+//! The words of Sluice: the configuration language, read, checked and explained.
+//!
+//! Three forms, three types: what people write ([`raw`]), what is true ([`Snapshot`] of [`model`]
+//! types), and what runs (the gateway's plan). This crate owns the first two and the way between.
+//!
+//! ```text
+//!  files ─ read ─► Sources ─ parse ─► Tree + SourceMap ─ substitute ─► raw, one object at a time
+//!                                                                        │ check (+ lint)
+//!                                            Problems, warnings ◄────────┴───► Snapshot ─ diff
+//! ```
+//!
+//! No I/O but in `read`; no tokio, hyper or rustls.
+
+pub mod model;
+pub mod names;
+mod problem;
+mod snapshot;
+
+pub use problem::{Place, Problem};
+pub use snapshot::{Objects, Snapshot, Version};

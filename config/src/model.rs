@@ -1,0 +1,32 @@
+//! What is true: the checked configuration. Every invariant is in the types; nobody asks again.
+//!
+//! Made only by `check`; compared by `diff`; compiled by the gateway. Knows nothing of files.
+//! Serializes to the canonical form that `sluice check --print` shows and the wire will carry.
+
+mod access_log;
+mod action;
+mod dns;
+mod filter;
+mod listener;
+mod process;
+mod route;
+mod text;
+mod upstream;
+mod value;
+
+pub use access_log::{AccessLog, AccessLogOutput};
+pub use action::{
+    Action, Address, Destination, Host, HostPort, PathChange, Redirect, Respond, RespondBody,
+    Scheme, Target,
+};
+pub use dns::Dns;
+pub use filter::{Filters, HeaderEdits, Rewrite};
+pub use listener::{
+    Escapes, HttpsRedirect, Listener, ListenerLimits, ListenerTimeouts, Normalize, Protocol,
+    Underscores,
+};
+pub use process::Process;
+pub use route::{HeaderMatch, HostPattern, Match, PathMatch, Route, Rule, ValueMatch};
+pub use text::{Part, Template, Variable};
+pub use upstream::{Balance, Endpoint, Upstream, UpstreamLimits, UpstreamPool, UpstreamTimeouts};
+pub use value::{HeaderName, Limit, Method, Pattern, PatternError};

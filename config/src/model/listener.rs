@@ -1,0 +1,211 @@
+//! Listeners: an address and protocol we accept on.
+
+use std::{net::SocketAddr, time::Duration};
+
+use ipnet::IpNet;
+use serde::Serialize;
+
+use super::{Filters, Limit};
+use crate::names::ListenerName;
+
+/// An address and protocol we accept on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Listener {
+    /// Its name.
+    pub name: ListenerName,
+    /// Where it accepts.
+    pub address: SocketAddr,
+    /// Nobody wrote it: it exists because no listener was configured. Only then may the load step
+    /// fall back from `[::]` to `0.0.0.0` where the machine has no IPv6.
+    pub implied: bool,
+    /// What is spoken there.
+    pub protocol: Protocol,
+    /// Answer every request with a redirect to https.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub https_redirect: Option<HttpsRedirect>,
+    /// Peers whose forwarding headers are believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// How many proxies at most stand between the client and us; the address is taken at most this
+    /// many entries from the right end of the forwarding header.
+    pub trusted_hops: Limit<usize>,
+    /// How requests are brought into one form before anybody trusts them.
+    pub normalize: Normalize,
+    /// Bounds on what peers may take.
+    pub limits: ListenerLimits,
+    /// Bounds on how long peers may take.
+    pub timeouts: ListenerTimeouts,
+    /// Filters for every request that comes in here.
+    pub filters: Filters,
+}
+
+impl Listener {
+    /// A listener with every default.
+    pub fn new(name: ListenerName, address: SocketAddr) -> Self {
+        Self {
+            name,
+            address,
+            implied: false,
+            protocol: Protocol::Http,
+            https_redirect: None,
+            trusted_proxies: Vec::new(),
+            trusted_hops: Limit::Off,
+            normalize: Normalize::default(),
+            limits: ListenerLimits::default(),
+            timeouts: ListenerTimeouts::default(),
+            filters: Filters::default(),
+        }
+    }
+}
+
+/// What is spoken on a listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Protocol {
+    /// HTTP without TLS.
+    Http,
+}
+
+/// The redirect to https.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct HttpsRedirect {
+    /// 301, 302, 307 or 308.
+    pub status: u16,
+    /// The port to name; 443 is left out of the URL.
+    pub port: u16,
+}
+
+impl Default for HttpsRedirect {
+    fn default() -> Self {
+        Self {
+            status: 301,
+            port: 443,
+        }
+    }
+}
+
+/// How requests are brought into one form. The same path is matched and forwarded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Normalize {
+    /// `//` becomes `/`.
+    pub merge_slashes: bool,
+    /// `%2f` in a path.
+    pub escaped_slash: Escapes,
+    /// `%5c` in a path.
+    pub escaped_backslash: Escapes,
+    /// `%00` in a path.
+    pub escaped_nul: Escapes,
+    /// `\` in a path.
+    pub backslash: Escapes,
+    /// Header names with `_`.
+    pub underscores: Underscores,
+}
+
+impl Default for Normalize {
+    fn default() -> Self {
+        Self {
+            merge_slashes: true,
+            escaped_slash: Escapes::Refuse,
+            escaped_backslash: Escapes::Refuse,
+            escaped_nul: Escapes::Refuse,
+            backslash: Escapes::Refuse,
+            underscores: Underscores::Drop,
+        }
+    }
+}
+
+/// What to do with a character that parsers disagree about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Escapes {
+    /// Answer 400.
+    Refuse,
+    /// Leave it as it is, an ordinary character of its segment.
+    Keep,
+}
+
+/// What to do with header names that contain `_`, which some origins fold into `-`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Underscores {
+    /// Take the header away and count it.
+    Drop,
+    /// Let it through.
+    Keep,
+    /// Answer 400.
+    Refuse,
+}
+
+/// Bounds on what the peers of a listener may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct ListenerLimits {
+    /// Connections at a time; further ones are closed at once and counted.
+    pub connections: Limit<usize>,
+    /// Connections at a time from one client address.
+    pub connections_per_client: Limit<usize>,
+    /// Bytes of a request head (431).
+    pub head: usize,
+    /// Bytes of a request target (414).
+    pub uri: usize,
+    /// Header fields of a request (431).
+    pub headers: usize,
+}
+
+impl ListenerLimits {
+    /// Under the usual descriptor limit of 65,536 with room for upstream connections.
+    pub const CONNECTIONS: usize = 20_000;
+    /// Enough for a large office behind one address.
+    pub const CONNECTIONS_PER_CLIENT: usize = 2_000;
+    /// What browsers with many cookies reach, and what most origins accept.
+    pub const HEAD: usize = 32 << 10;
+    /// The largest target most origins accept.
+    pub const URI: usize = 8 << 10;
+    /// As most origins.
+    pub const HEADERS: usize = 100;
+}
+
+impl Default for ListenerLimits {
+    fn default() -> Self {
+        Self {
+            connections: Limit::At(Self::CONNECTIONS),
+            connections_per_client: Limit::At(Self::CONNECTIONS_PER_CLIENT),
+            head: Self::HEAD,
+            uri: Self::URI,
+            headers: Self::HEADERS,
+        }
+    }
+}
+
+/// Bounds on how long the peers of a listener may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct ListenerTimeouts {
+    /// From the first byte of a request head to its last, however steadily it trickles.
+    pub request_head: Duration,
+    /// A connection without a request; also before its first byte.
+    pub idle: Duration,
+    /// The longest pause between two pieces of a request body (408).
+    pub request_body: Duration,
+    /// How long a client may accept no byte of a response.
+    pub write_stall: Duration,
+}
+
+impl ListenerTimeouts {
+    /// A head is one packet for almost everybody.
+    pub const REQUEST_HEAD: Duration = Duration::from_secs(10);
+    /// As most servers.
+    pub const IDLE: Duration = Duration::from_secs(75);
+    /// A phone may lose its network for a while.
+    pub const REQUEST_BODY: Duration = Duration::from_secs(30);
+    /// As above.
+    pub const WRITE_STALL: Duration = Duration::from_secs(30);
+}
+
+impl Default for ListenerTimeouts {
+    fn default() -> Self {
+        Self {
+            request_head: Self::REQUEST_HEAD,
+            idle: Self::IDLE,
+            request_body: Self::REQUEST_BODY,
+            write_stall: Self::WRITE_STALL,
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Upstreams: a named group of endpoints with balancing, pool and limits.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::{Address, Limit};
+use crate::names::UpstreamName;
+
+/// A named group of endpoints.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Upstream {
+    /// Its name.
+    pub name: UpstreamName,
+    /// In the order written; may be empty (then requests answer 503 `no_endpoint`).
+    pub endpoints: Vec<Endpoint>,
+    /// How an endpoint is chosen.
+    pub balance: Balance,
+    /// Bounds on how long endpoints may take.
+    pub timeouts: UpstreamTimeouts,
+    /// How connections are kept.
+    pub pool: UpstreamPool,
+    /// Bounds on what is asked of it.
+    pub limits: UpstreamLimits,
+}
+
+impl Upstream {
+    /// An upstream with every default.
+    pub fn new(name: UpstreamName, endpoints: Vec<Endpoint>) -> Self {
+        Self {
+            name,
+            endpoints,
+            balance: Balance::default(),
+            timeouts: UpstreamTimeouts::default(),
+            pool: UpstreamPool::default(),
+            limits: UpstreamLimits::default(),
+        }
+    }
+
+    /// What an address written directly in `to` stands for.
+    pub fn of_address(address: &Address) -> Self {
+        Self::new(
+            UpstreamName::of_address(address),
+            vec![Endpoint::new(address.clone())],
+        )
+    }
+}
+
+/// One address of an upstream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Endpoint {
+    /// Where.
+    pub address: Address,
+    /// Its share among the endpoints, 0 to 1,000,000. 0 gets nothing.
+    pub weight: u32,
+}
+
+impl Endpoint {
+    /// An endpoint of weight 1.
+    pub fn new(address: Address) -> Self {
+        Self { address, weight: 1 }
+    }
+}
+
+/// How an endpoint is chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Balance {
+    /// One after the other, by weight.
+    #[default]
+    RoundRobin,
+    /// By chance, by weight.
+    Random,
+    /// Of two chosen by chance the one with fewer requests under way for its weight.
+    LeastRequest,
+}
+
+/// Bounds on how long endpoints may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct UpstreamTimeouts {
+    /// Until the connection stands.
+    pub connect: Duration,
+    /// From the request's last byte, or the response's absence, to the head of the response (504).
+    pub response_head: Duration,
+    /// The longest pause between two pieces of a response body.
+    pub response_body: Limit<Duration>,
+    /// How long an endpoint may accept no byte of a request.
+    pub write_stall: Duration,
+}
+
+impl UpstreamTimeouts {
+    /// Three SYNs.
+    pub const CONNECT: Duration = Duration::from_secs(5);
+    /// As most proxies.
+    pub const RESPONSE_HEAD: Duration = Duration::from_mins(1);
+    /// Long enough for event streams that send a heartbeat.
+    pub const RESPONSE_BODY: Limit<Duration> = Limit::At(Duration::from_mins(5));
+    /// As downstream.
+    pub const WRITE_STALL: Duration = Duration::from_secs(30);
+}
+
+impl Default for UpstreamTimeouts {
+    fn default() -> Self {
+        Self {
+            connect: Self::CONNECT,
+            response_head: Self::RESPONSE_HEAD,
+            response_body: Self::RESPONSE_BODY,
+            write_stall: Self::WRITE_STALL,
+        }
+    }
+}
+
+/// How connections are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct UpstreamPool {
+    /// How long an unused connection is kept.
+    pub idle_timeout: Duration,
+    /// Idle connections kept at a time, over all workers.
+    pub idle_connections: usize,
+    /// A connection older than this takes no further request.
+    pub max_age: Limit<Duration>,
+    /// A connection takes at most this many requests.
+    pub requests_per_connection: Limit<u64>,
+}
+
+impl UpstreamPool {
+    /// Below the 5 s of Node.js and the 60 to 75 s of most others would be too short for the latter;
+    /// a reused connection that died is retried, so the longer wins.
+    pub const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
+    /// Enough to carry tens of thousands of requests a second.
+    pub const IDLE_CONNECTIONS: usize = 256;
+}
+
+impl Default for UpstreamPool {
+    fn default() -> Self {
+        Self {
+            idle_timeout: Self::IDLE_TIMEOUT,
+            idle_connections: Self::IDLE_CONNECTIONS,
+            max_age: Limit::Off,
+            requests_per_connection: Limit::Off,
+        }
+    }
+}
+
+/// Bounds on what is asked of an upstream, over all workers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct UpstreamLimits {
+    /// Connections at a time: connecting, busy and idle.
+    pub connections: Limit<usize>,
+    /// Requests that may wait for a connection; further ones answer 503 `overflow`.
+    pub pending_requests: usize,
+}
+
+impl UpstreamLimits {
+    /// As Envoy.
+    pub const CONNECTIONS: Limit<usize> = Limit::At(1024);
+    /// As Envoy.
+    pub const PENDING_REQUESTS: usize = 1024;
+}
+
+impl Default for UpstreamLimits {
+    fn default() -> Self {
+        Self {
+            connections: Self::CONNECTIONS,
+            pending_requests: Self::PENDING_REQUESTS,
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! The checked configuration as one value: what is true at one version.
+
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use crate::{
+    model::{AccessLog, Dns, Listener, Route, Upstream},
+    names::{ListenerName, RouteName, UpstreamName},
+};
+
+/// The first 12 hexadecimal digits of the SHA-256 of the canonical form.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+pub struct Version(Arc<str>);
+
+impl Version {
+    /// The version as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Every object of the configuration, checked. Two snapshots with equal content have equal versions.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Snapshot {
+    /// Identifies the content in logs and dumps.
+    pub version: Version,
+    /// By name; never empty (see [`Listener::implied`]).
+    pub listeners: BTreeMap<ListenerName, Arc<Listener>>,
+    /// By name.
+    pub routes: BTreeMap<RouteName, Arc<Route>>,
+    /// By name. Those of addresses in `to` are not among them.
+    pub upstreams: BTreeMap<UpstreamName, Arc<Upstream>>,
+    /// Where request lines go.
+    pub access_log: Arc<AccessLog>,
+    /// How names are resolved.
+    pub dns: Arc<Dns>,
+}
+
+/// The objects of a snapshot before it has a version.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Objects {
+    /// By name.
+    pub listeners: BTreeMap<ListenerName, Arc<Listener>>,
+    /// By name.
+    pub routes: BTreeMap<RouteName, Arc<Route>>,
+    /// By name.
+    pub upstreams: BTreeMap<UpstreamName, Arc<Upstream>>,
+    /// Where request lines go.
+    pub access_log: Arc<AccessLog>,
+    /// How names are resolved.
+    pub dns: Arc<Dns>,
+}
+
+impl Snapshot {
+    /// Seals `objects`. The caller has checked their references.
+    pub fn seal(objects: Objects) -> Self {
+        let mut hash = Sha256::new();
+        // Serialization of model types cannot fail: no maps with foreign keys, no fallible impls.
+        if let Ok(text) = serde_json::to_vec(&objects) {
+            hash.update(&text);
+        }
+        let digest = hash.finalize();
+        let hex = digest
+            .iter()
+            .take(6)
+            .fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"));
+        let Objects {
+            listeners,
+            routes,
+            upstreams,
+            access_log,
+            dns,
+        } = objects;
+        Self {
+            version: Version(Arc::from(hex)),
+            listeners,
+            routes,
+            upstreams,
+            access_log,
+            dns,
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Step 2: learns who speaks and what.

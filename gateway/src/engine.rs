@@ -1,0 +1,1 @@
+//! The engine: takes snapshots, runs workers.

@@ -1,0 +1,254 @@
+//! Why a request ends without its upstream's answer, and what follows from it.
+//!
+//! [`ProxyError::verdict`] is the only table from failure to consequence.
+
+use std::io;
+
+use http::StatusCode;
+use sluice_config::names::{ServiceName, UpstreamName};
+
+/// Why a request was not answered by its upstream.
+#[derive(Debug, thiserror::Error)]
+pub enum ProxyError {
+    /// The request breaks the protocol or a rule of normalisation.
+    #[error("the request is malformed: {0}")]
+    BadRequest(Malformed),
+    /// `Expect` with anything but `100-continue`.
+    #[error("the expectation cannot be met")]
+    Expectation,
+    /// More bytes in the head, or more fields, than the listener allows.
+    #[error("the request head is too large")]
+    HeadTooLarge,
+    /// A longer target than the listener allows.
+    #[error("the request target is longer than {limit} bytes")]
+    UriTooLong {
+        /// `limits.uri` of the listener.
+        limit: usize,
+    },
+    /// A larger body than the rule allows.
+    #[error("the request body is larger than {limit} bytes")]
+    BodyTooLarge {
+        /// `max_body`.
+        limit: u64,
+    },
+    /// The head did not arrive within `timeouts.request_head`.
+    #[error("the request head did not arrive in time")]
+    HeadTimeout,
+    /// No piece of the body arrived within `timeouts.request_body`.
+    #[error("the request body stopped arriving")]
+    BodyTimeout,
+    /// The client went away before the answer was complete.
+    #[error("the client closed the connection")]
+    ClientClosed,
+    /// The client accepted no byte for `timeouts.write_stall`.
+    #[error("the client stopped reading")]
+    ClientStalled,
+    /// No route has this host on this listener, or no rule of its routes matches.
+    #[error("no route matches the request")]
+    NoRoute,
+    /// The object that would have answered was refused by the check and contained.
+    #[error("the configuration of this rule was refused")]
+    ConfigRefused,
+    /// Every target of the rule has weight 0.
+    #[error("every target of the rule has weight 0")]
+    NoTarget,
+    /// A service that nobody has told us of.
+    #[error("service {service} is not known")]
+    UnknownService {
+        /// As written in `to`.
+        service: ServiceName,
+    },
+    /// An upstream without a usable endpoint: none configured, none resolved, or all of weight 0.
+    #[error("upstream {upstream} has no usable endpoint")]
+    NoEndpoint {
+        /// The upstream.
+        upstream: UpstreamName,
+    },
+    /// `limits.pending_requests` requests are waiting already.
+    #[error("too many requests wait for upstream {upstream}")]
+    Overflow {
+        /// The upstream.
+        upstream: UpstreamName,
+    },
+    /// The connection was refused or lost while it was made.
+    #[error("connecting to upstream {upstream}")]
+    Connect {
+        /// The upstream.
+        upstream: UpstreamName,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// No connection within `timeouts.connect`.
+    #[error("connecting to upstream {upstream} took too long")]
+    ConnectTimeout {
+        /// The upstream.
+        upstream: UpstreamName,
+    },
+    /// The connection ended before the response's head.
+    #[error("upstream {upstream} closed the connection before it answered")]
+    UpstreamReset {
+        /// The upstream.
+        upstream: UpstreamName,
+        /// Why.
+        #[source]
+        source: BoxError,
+    },
+    /// What came back was no HTTP response.
+    #[error("upstream {upstream} answered with something that is no HTTP")]
+    UpstreamProtocol {
+        /// The upstream.
+        upstream: UpstreamName,
+        /// Why.
+        #[source]
+        source: BoxError,
+    },
+    /// No response head within `timeouts.response_head`.
+    #[error("upstream {upstream} did not answer in time")]
+    ResponseTimeout {
+        /// The upstream.
+        upstream: UpstreamName,
+    },
+    /// The endpoint accepted no byte of the request for `timeouts.write_stall`.
+    #[error("upstream {upstream} stopped reading")]
+    UpstreamStalled {
+        /// The upstream.
+        upstream: UpstreamName,
+    },
+    /// The response body ended early, broke its framing, or paused for `timeouts.response_body`.
+    #[error("the response of upstream {upstream} broke off")]
+    ResponseBroken {
+        /// The upstream.
+        upstream: UpstreamName,
+        /// Why.
+        #[source]
+        source: BoxError,
+    },
+    /// The request took longer than `timeout` of its rule.
+    #[error("the request took longer than its rule allows")]
+    RequestTimeout,
+    /// The gateway is stopping, or the object that served the request is gone and its grace over.
+    #[error("the gateway is draining")]
+    Draining,
+    /// A defect of the gateway: the request's task panicked.
+    #[error("the gateway failed")]
+    Internal,
+}
+
+/// A cause from a library that has no common type.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// What makes a request malformed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Malformed {
+    /// The HTTP codec could not read it.
+    #[error("it is no HTTP")]
+    Syntax,
+    /// HTTP/1.1 without `Host`.
+    #[error("there is no host")]
+    NoHost,
+    /// `Host` twice, or another in the request target.
+    #[error("there is more than one host")]
+    ManyHosts,
+    /// A host or port that cannot be.
+    #[error("the host is malformed")]
+    BadHost,
+    /// A transfer coding other than `chunked`.
+    #[error("the transfer coding is unknown")]
+    TransferCoding,
+    /// `Content-Length` that cannot be, or several.
+    #[error("the content length is malformed")]
+    ContentLength,
+    /// A path with a character or an escape that the listener refuses, or that leaves the root.
+    #[error("the path is refused")]
+    Path,
+    /// A header name with `_` where the listener refuses it.
+    #[error("a header name contains an underscore")]
+    Underscore,
+    /// A target form that this listener does not serve (authority form, or `*` without OPTIONS).
+    #[error("the request target has a form that is not served here")]
+    Target,
+    /// The body broke its framing.
+    #[error("the body is malformed")]
+    Body,
+}
+
+/// Everything the rest of the gateway wants to know about a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Verdict {
+    /// What the client is told; 499 and 0-like outcomes never reach the wire.
+    pub status: StatusCode,
+    /// Stable word for logs and metrics.
+    pub reason: &'static str,
+    /// Whose fault it is; decides which counter moves.
+    pub blame: Blame,
+    /// Whether the upstream can have seen the request.
+    pub retry: Retry,
+}
+
+/// Whose fault a failure is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blame {
+    /// The client's.
+    Downstream,
+    /// Ours or the operator's.
+    Gateway,
+    /// The origin's.
+    Upstream,
+}
+
+/// Whether a request may be sent again after a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retry {
+    /// The upstream cannot have seen it.
+    Always,
+    /// The upstream may have seen it: only when the method is idempotent and the body untouched.
+    IfIdempotent,
+    /// It would not help, or would do harm.
+    Never,
+}
+
+impl ProxyError {
+    /// The one table from failure to consequence. No wildcard arm: a new variant must choose.
+    #[must_use]
+    #[rustfmt::skip] // a table is read as a table
+    pub const fn verdict(&self) -> Verdict {
+        use Blame::{Downstream, Gateway, Upstream};
+        use Retry::{Always, IfIdempotent, Never};
+
+        let (status, reason, blame, retry) = match self {
+            Self::BadRequest(_) => (StatusCode::BAD_REQUEST, "bad_request", Downstream, Never),
+            Self::Expectation => (StatusCode::EXPECTATION_FAILED, "expectation_failed", Downstream, Never),
+            Self::HeadTooLarge => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_large", Downstream, Never),
+            Self::UriTooLong { .. } => (StatusCode::URI_TOO_LONG, "uri_too_long", Downstream, Never),
+            Self::BodyTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", Downstream, Never),
+            Self::HeadTimeout => (StatusCode::REQUEST_TIMEOUT, "head_timeout", Downstream, Never),
+            Self::BodyTimeout => (StatusCode::REQUEST_TIMEOUT, "body_timeout", Downstream, Never),
+            Self::ClientClosed => (CLIENT_CLOSED, "client_closed", Downstream, Never),
+            Self::ClientStalled => (CLIENT_CLOSED, "client_stalled", Downstream, Never),
+            Self::NoRoute => (StatusCode::NOT_FOUND, "no_route", Gateway, Never),
+            Self::ConfigRefused => (StatusCode::SERVICE_UNAVAILABLE, "config_refused", Gateway, Never),
+            Self::NoTarget => (StatusCode::SERVICE_UNAVAILABLE, "no_target", Gateway, Never),
+            Self::UnknownService { .. } => (StatusCode::SERVICE_UNAVAILABLE, "unknown_service", Gateway, Never),
+            Self::NoEndpoint { .. } => (StatusCode::SERVICE_UNAVAILABLE, "no_endpoint", Upstream, Never),
+            Self::Overflow { .. } => (StatusCode::SERVICE_UNAVAILABLE, "overflow", Upstream, Never),
+            Self::Connect { .. } => (StatusCode::BAD_GATEWAY, "connect", Upstream, Always),
+            Self::ConnectTimeout { .. } => (StatusCode::GATEWAY_TIMEOUT, "connect_timeout", Upstream, Always),
+            Self::UpstreamReset { .. } => (StatusCode::BAD_GATEWAY, "upstream_reset", Upstream, IfIdempotent),
+            Self::UpstreamProtocol { .. } => (StatusCode::BAD_GATEWAY, "upstream_protocol", Upstream, Never),
+            Self::ResponseTimeout { .. } => (StatusCode::GATEWAY_TIMEOUT, "response_timeout", Upstream, Never),
+            Self::UpstreamStalled { .. } => (StatusCode::GATEWAY_TIMEOUT, "upstream_stalled", Upstream, Never),
+            Self::ResponseBroken { .. } => (StatusCode::BAD_GATEWAY, "response_broken", Upstream, Never),
+            Self::RequestTimeout => (StatusCode::GATEWAY_TIMEOUT, "request_timeout", Upstream, Never),
+            Self::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining", Gateway, Never),
+            Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal", Gateway, Never),
+        };
+        Verdict { status, reason, blame, retry }
+    }
+}
+
+/// nginx's status for a client that left; it appears in logs only.
+const CLIENT_CLOSED: StatusCode = match StatusCode::from_u16(499) {
+    Ok(status) => status,
+    Err(_) => StatusCode::BAD_REQUEST,
+};

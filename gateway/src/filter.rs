@@ -1,0 +1,1 @@
+//! Filters: what changes a request or a response on its way.

@@ -1,0 +1,3 @@
+//! The HTTP verbs of the data path.
+
+pub mod normalize;

@@ -1,0 +1,1 @@
+//! Brings a request into one form before anybody trusts it.

@@ -1,0 +1,36 @@
+//! The routing engine of Sluice: one path for gateway, sidecar and tests.
+//!
+//! A file imports only from rows below its own (`cargo xtask layers`):
+//!
+//! ```text
+//! engine · worker · source
+//! load · listener
+//! connection
+//! http/*                     the verbs
+//! plan                       composes the nouns
+//! filter
+//! route                      pure
+//! upstream
+//! message · stream
+//! telemetry
+//! downstream
+//! drain · error
+//! ```
+
+pub mod connection;
+pub mod downstream;
+pub mod drain;
+pub mod engine;
+pub mod error;
+pub mod filter;
+pub mod http;
+pub mod listener;
+pub mod load;
+pub mod message;
+pub mod plan;
+pub mod route;
+pub mod source;
+pub mod stream;
+pub mod telemetry;
+pub mod upstream;
+pub mod worker;

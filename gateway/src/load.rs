@@ -1,0 +1,1 @@
+//! Reads what the snapshot names and binds sockets.

@@ -1,0 +1,1 @@
+//! Finds the route and the rule of a request. Pure.

@@ -1,0 +1,4 @@
+//! What the gateway tells about itself: counters and the access log.
+
+pub mod access_log;
+pub mod metrics;

@@ -1,0 +1,130 @@
+//! Counters: one shard per worker, written without contention, summed when read.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal),* $(,)?) => {
+        /// What is counted. Each has a stable name without the `sluice_` prefix.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Counter {
+            $($(#[$doc])* $variant),*
+        }
+
+        impl Counter {
+            /// Every counter.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
+
+            /// Its stable name.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name),*
+                }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Client connections accepted.
+    ConnectionsAccepted = "connections_accepted_total",
+    /// Client connections closed at once because a limit was reached.
+    ConnectionsRefused = "connections_refused_total",
+    /// Fresh client connections handed to a less loaded worker.
+    ConnectionsHandedOver = "connections_handed_over_total",
+    /// `accept` failed.
+    AcceptErrors = "accept_errors_total",
+    /// Requests that ended, whatever came of them.
+    Requests = "requests_total",
+    /// Requests that the gateway answered itself, refusals by the HTTP codec included.
+    RequestsRefused = "requests_refused_total",
+    /// Header fields dropped because their name contains an underscore.
+    UnderscoreHeadersDropped = "underscore_headers_dropped_total",
+    /// Requests whose task panicked.
+    Panics = "panics_total",
+    /// Attempts to send a request to an endpoint.
+    UpstreamAttempts = "upstream_attempts_total",
+    /// Attempts repeated because a reused connection had died.
+    UpstreamRetries = "upstream_retries_total",
+    /// Connections opened to endpoints.
+    UpstreamConnections = "upstream_connections_total",
+    /// Connections to endpoints that could not be opened.
+    UpstreamConnectFailures = "upstream_connect_failures_total",
+    /// Look-ups of endpoint names that failed.
+    DnsFailures = "dns_failures_total",
+    /// Access log lines dropped because the sink was too slow.
+    AccessLogDropped = "access_log_dropped_total",
+    /// Configurations that took effect.
+    ReloadsApplied = "reloads_applied_total",
+    /// Configurations that were refused.
+    ReloadsRefused = "reloads_refused_total",
+}
+
+/// The counters of one worker, or of the control runtime. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Shard(Arc<[AtomicU64]>);
+
+impl Shard {
+    fn new() -> Self {
+        Self(Counter::ALL.iter().map(|_| AtomicU64::new(0)).collect())
+    }
+
+    /// Adds one.
+    pub fn count(&self, counter: Counter) {
+        self.add(counter, 1);
+    }
+
+    /// Adds `amount`.
+    pub fn add(&self, counter: Counter, amount: u64) {
+        if let Some(cell) = self.0.get(position(counter)) {
+            cell.fetch_add(amount, Ordering::Relaxed);
+        }
+    }
+
+    fn get(&self, counter: Counter) -> u64 {
+        self.0
+            .get(position(counter))
+            .map_or(0, |cell| cell.load(Ordering::Relaxed))
+    }
+}
+
+#[expect(
+    clippy::as_conversions,
+    reason = "the discriminant of a field-less enum is its position"
+)]
+const fn position(counter: Counter) -> usize {
+    counter as usize
+}
+
+/// Every shard of the process.
+#[derive(Debug, Clone)]
+pub struct Metrics(Arc<[Shard]>);
+
+impl Metrics {
+    /// One shard per worker and one for the control runtime.
+    pub fn new(workers: usize) -> Self {
+        Self((0..=workers).map(|_| Shard::new()).collect())
+    }
+
+    /// The shard of worker `number`, from 0.
+    pub fn worker(&self, number: usize) -> Shard {
+        self.0.get(number).unwrap_or(self.last()).clone()
+    }
+
+    /// The shard of everything that is no worker.
+    pub fn control(&self) -> Shard {
+        self.last().clone()
+    }
+
+    #[expect(clippy::expect_used, reason = "`new` makes at least one shard")]
+    fn last(&self) -> &Shard {
+        self.0.last().expect("at least one shard")
+    }
+
+    /// The sum over all shards.
+    pub fn sum(&self, counter: Counter) -> u64 {
+        self.0.iter().map(|shard| shard.get(counter)).sum()
+    }
+}

@@ -1,0 +1,1 @@
+//! One worker: one thread, one runtime, its own sockets and pools.
