@@ -8,6 +8,7 @@ mod action;
 mod dns;
 mod filter;
 mod listener;
+pub mod order;
 mod process;
 mod route;
 mod text;
