@@ -14,6 +14,7 @@
 pub mod model;
 pub mod names;
 mod problem;
+pub mod raw;
 mod snapshot;
 
 pub use problem::{Place, Problem};

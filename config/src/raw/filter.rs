@@ -1,0 +1,52 @@
+//! Filter keys, and `[filters.NAME]`
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::{OneOrMany, PathRegex, SizeOrOff, Table};
+
+/// A reusable set of filters.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+#[serde(default)]
+pub struct FilterSet {
+    /// Edits of the request's headers before it goes upstream.
+    pub request_headers: Option<HeaderEdits>,
+    /// Edits of the response's headers before they go downstream, refusals included.
+    pub response_headers: Option<HeaderEdits>,
+    /// Changes of path and host before the request goes upstream.
+    pub rewrite: Option<Rewrite>,
+    /// The largest request body (413), or `off`. Range `0B` to `1TiB`.
+    pub max_body: Option<SizeOrOff>,
+}
+
+/// Edits of headers, applied in the order remove, set, add. Variables such as `{client.ip}` and
+/// captures `{1}` are filled in; `{{` is a brace.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+#[serde(default)]
+pub struct HeaderEdits {
+    /// Headers to replace, by name.
+    pub set: Option<Table<String>>,
+    /// Headers to append to what is there, by name; a list stands for several lines.
+    pub add: Option<Table<OneOrMany<String>>>,
+    /// Names of headers to take away.
+    pub remove: Option<OneOrMany<String>>,
+}
+
+/// Changes of path and host before the request goes upstream. The query is kept. At most one of
+/// `path`, `prefix`, `regex`.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+#[serde(default)]
+pub struct Rewrite {
+    /// The new path; variables and captures are filled in.
+    pub path: Option<String>,
+    /// Instead of the prefix that the rule matched; the rest of the path is kept. Every match of the
+    /// rule must have a path prefix.
+    pub prefix: Option<String>,
+    /// Replaces the whole path where an expression matches it.
+    pub regex: Option<PathRegex>,
+    /// The new `Host`; variables and captures are filled in. Default the client's.
+    pub host: Option<String>,
+}

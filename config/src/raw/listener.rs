@@ -1,0 +1,142 @@
+//! `[listeners.NAME]`
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::{
+    CountOrOff, DurationText, HeaderEdits, OneOrMany, Rewrite, SizeOrOff, SizeText, Switch,
+};
+
+/// An address and protocol we accept on.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+#[serde(default)]
+pub struct Listener {
+    /// Where it accepts: `0.0.0.0:80`, `[::]:8080`; `:8080` means `[::]:8080`, which accepts IPv4
+    /// too. Required.
+    pub address: Option<String>,
+    /// What is spoken there: `http`. Default `http`.
+    pub protocol: Option<String>,
+    /// Answers every request with a redirect to https, also where no route is bound, and keeps host,
+    /// path and query. `true` means status 301 and port 443. Default `false`.
+    pub https_redirect: Option<Switch<HttpsRedirect>>,
+    /// Peers whose forwarding headers are believed and appended to, as addresses or networks
+    /// (`10.0.0.0/8`). From all others these headers are deleted. Default none.
+    pub trusted_proxies: Option<OneOrMany<String>>,
+    /// How many proxies at most stand between the client and us; the client's address is taken at
+    /// most this many entries from the right end of the forwarding header. Range 1 to 32.
+    /// Default as many as are in `trusted_proxies`.
+    #[schemars(range(min = 1, max = 32))]
+    pub trusted_hops: Option<i64>,
+    /// How requests are brought into one form before anybody trusts them. The same path is matched
+    /// and forwarded.
+    pub normalize: Option<Normalize>,
+    /// Bounds on what peers may take.
+    pub limits: Option<ListenerLimits>,
+    /// Bounds on how long peers may take.
+    pub timeouts: Option<ListenerTimeouts>,
+    /// Sets of filters from `[filters.NAME]`, for every request that comes in here. Where two sets
+    /// have the same key the later one wins; a key written here wins over all of them.
+    #[serde(rename = "use")]
+    pub uses: Option<OneOrMany<String>>,
+    /// Edits of the request's headers before it goes upstream. Default none.
+    pub request_headers: Option<HeaderEdits>,
+    /// Edits of the response's headers before they go downstream, refusals included. Default none.
+    pub response_headers: Option<HeaderEdits>,
+    /// Changes of path and host before the request goes upstream. Default none.
+    pub rewrite: Option<Rewrite>,
+    /// The largest request body (413), or `off`. Range `0B` to `1TiB`. Default `1GiB`.
+    pub max_body: Option<SizeOrOff>,
+}
+
+/// The redirect to https.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+#[serde(default)]
+pub struct HttpsRedirect {
+    /// 301, 302, 307 or 308. Default `301`.
+    #[schemars(range(min = 301, max = 308))]
+    pub status: Option<i64>,
+    /// The port to name; 443 is left out of the URL. Range 1 to 65535. Default `443`.
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: Option<i64>,
+}
+
+/// How requests are brought into one form. Dot segments are always resolved.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+#[serde(default)]
+pub struct Normalize {
+    /// `//` in a path becomes `/`. Default `true`.
+    pub merge_slashes: Option<bool>,
+    /// What to do with `%2f` in a path. Default `refuse`.
+    pub escaped_slash: Option<Escapes>,
+    /// What to do with `%5c` in a path. Default `refuse`.
+    pub escaped_backslash: Option<Escapes>,
+    /// What to do with `%00` in a path. Default `refuse`.
+    pub escaped_nul: Option<Escapes>,
+    /// What to do with `\` in a path. Default `refuse`.
+    pub backslash: Option<Escapes>,
+    /// What to do with header names that contain `_`. Default `drop`.
+    pub underscores: Option<Underscores>,
+}
+
+/// What to do with a character that parsers disagree about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Escapes {
+    /// Answer 400.
+    Refuse,
+    /// Leave it as it is, an ordinary character of its segment.
+    Keep,
+}
+
+/// What to do with header names that contain `_`, which some origins fold into `-`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Underscores {
+    /// Take the header away and count it.
+    Drop,
+    /// Let it through.
+    Keep,
+    /// Answer 400.
+    Refuse,
+}
+
+/// Bounds on what the peers of a listener may take.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+#[serde(default)]
+pub struct ListenerLimits {
+    /// Connections at a time, or `off`; further ones are closed at once and counted.
+    /// Range 1 to 10000000. Default `20000`.
+    pub connections: Option<CountOrOff>,
+    /// Connections at a time from one client address, or `off`. Range 1 to 10000000.
+    /// Default `2000`.
+    pub connections_per_client: Option<CountOrOff>,
+    /// The largest request head (431). Range `1KiB` to `1MiB`. Default `32KiB`.
+    pub head: Option<SizeText>,
+    /// The longest request target (414). Range `256B` to `512KiB`. Default `8KiB`.
+    pub uri: Option<SizeText>,
+    /// The most header fields of a request (431). Range 8 to 1000. Default `100`.
+    #[schemars(range(min = 8, max = 1000))]
+    pub headers: Option<i64>,
+}
+
+/// Bounds on how long the peers of a listener may take.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+#[serde(default)]
+pub struct ListenerTimeouts {
+    /// From the first byte of a request head to its last, however steadily it trickles (408).
+    /// Range `1ms` to `24h`. Default `10s`.
+    pub request_head: Option<DurationText>,
+    /// A connection without a request, also before its first byte. Range `1ms` to `24h`.
+    /// Default `75s`.
+    pub idle: Option<DurationText>,
+    /// The longest pause between two pieces of a request body (408). Range `1ms` to `24h`.
+    /// Default `30s`.
+    pub request_body: Option<DurationText>,
+    /// How long a client may accept no byte of a response. Range `1ms` to `24h`. Default `30s`.
+    pub write_stall: Option<DurationText>,
+}

@@ -1,0 +1,23 @@
+//! `[process]`
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::DurationText;
+
+/// Settings that hold for the life of the process. They are read at start, arguments and
+/// environment override them, and a change takes effect at the next start.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+#[serde(default)]
+pub struct Process {
+    /// Worker threads that serve traffic. Range 1 to 256. Default one per core.
+    #[schemars(range(min = 1, max = 256))]
+    pub workers: Option<i64>,
+    /// The directory where the last good configuration is kept. Default `/var/lib/sluice` where it
+    /// can be written, else the user's state directory.
+    pub state_directory: Option<String>,
+    /// How long requests in flight may take to finish after SIGTERM. Range `0s` to `24h`.
+    /// Default `30s`.
+    pub drain_timeout: Option<DurationText>,
+}

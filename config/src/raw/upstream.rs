@@ -1,0 +1,99 @@
+//! `[upstreams.NAME]`
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::{CountOrOff, DurationOrOff, DurationText, OneOrMany, TextOr};
+
+/// A named group of endpoints with balancing, pool and limits.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+#[serde(default)]
+pub struct Upstream {
+    /// Addresses (`10.0.0.1:9080`, `[::1]:80`, `name:8080`, `http://name`, `unix:/path`), or tables
+    /// with `address` and `weight`. A name stands for all its addresses, resolved in the background.
+    /// With an empty list requests answer 503 `no_endpoint`. Required.
+    pub endpoints: Option<OneOrMany<TextOr<Endpoint>>>,
+    /// How an endpoint is chosen: `round-robin`, `random` or `least-request`, each by weight.
+    /// Default `round-robin`.
+    pub balance: Option<Balance>,
+    /// Bounds on how long endpoints may take.
+    pub timeouts: Option<UpstreamTimeouts>,
+    /// How connections are kept.
+    pub pool: Option<UpstreamPool>,
+    /// Bounds on what is asked of it, over all workers.
+    pub limits: Option<UpstreamLimits>,
+}
+
+/// One address of an upstream.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+#[serde(default)]
+pub struct Endpoint {
+    /// `10.0.0.1:9080`, `[::1]:80`, `name:8080`, `http://name` or `unix:/path`. Required.
+    pub address: Option<String>,
+    /// Its share among the endpoints; 0 gets nothing. Range 0 to 1000000. Default `1`.
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub weight: Option<i64>,
+}
+
+/// How an endpoint is chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Balance {
+    /// One after the other, by weight.
+    RoundRobin,
+    /// By chance, by weight.
+    Random,
+    /// Of two chosen by chance the one with fewer requests under way for its weight.
+    LeastRequest,
+}
+
+/// Bounds on how long endpoints may take.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+#[serde(default)]
+pub struct UpstreamTimeouts {
+    /// Until the connection stands (502). Range `1ms` to `24h`. Default `5s`.
+    pub connect: Option<DurationText>,
+    /// From the end of the request to the head of the response (504). Range `1ms` to `24h`.
+    /// Default `1m`.
+    pub response_head: Option<DurationText>,
+    /// The longest pause between two pieces of a response body, or `off`. Range `1ms` to `24h`.
+    /// Default `5m`.
+    pub response_body: Option<DurationOrOff>,
+    /// How long an endpoint may accept no byte of a request. Range `1ms` to `24h`. Default `30s`.
+    pub write_stall: Option<DurationText>,
+}
+
+/// How connections are kept.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+#[serde(default)]
+pub struct UpstreamPool {
+    /// How long an unused connection is kept. Range `1ms` to `24h`. Default `50s`.
+    pub idle_timeout: Option<DurationText>,
+    /// Idle connections kept at a time, over all workers; 0 keeps none. Range 0 to 1000000.
+    /// Default `256`.
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub idle_connections: Option<i64>,
+    /// A connection older than this takes no further request, or `off`. Range `1ms` to `24h`.
+    /// Default `off`.
+    pub max_age: Option<DurationOrOff>,
+    /// The most requests a connection takes, or `off`. Range 1 to 1000000000. Default `off`.
+    pub requests_per_connection: Option<CountOrOff>,
+}
+
+/// Bounds on what is asked of an upstream, over all workers.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+#[serde(default)]
+pub struct UpstreamLimits {
+    /// Connections at a time, or `off`: connecting, busy and idle. Each worker may always hold one.
+    /// Range 1 to 10000000. Default `1024`.
+    pub connections: Option<CountOrOff>,
+    /// Requests that may wait for a connection; further ones answer 503 `overflow`.
+    /// Range 0 to 1000000. Default `1024`.
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub pending_requests: Option<i64>,
+}
