@@ -1,1 +1,166 @@
-//! What runs: the compiled configuration.
+//! The plan: what runs. Compiled from a snapshot, immutable, one per request.
+//!
+//! Everything in it is an `Arc` that the next plan takes over when neither the object nor what it
+//! refers to changed ([`Plan::compile`]). Each listener and route owns the cancellation of its
+//! streams, so that a reload ends a stream only if its own objects changed ([`Plan::retire`]).
+//! A request reads the plan through [`Local::plan`] and keeps no more of it than the `Arc`s of its
+//! rule and upstream.
+
+mod census;
+mod compile;
+mod held;
+mod local;
+mod pending;
+mod split;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderName, StatusCode};
+use sluice_config::{
+    Version,
+    model::{self, Template},
+    names::{ListenerName, RouteName, UpstreamName},
+};
+
+use crate::drain::Tasks;
+
+pub use census::{Census, Seat};
+pub use compile::Parts;
+pub use held::{Held, Reaper, reaper};
+pub use local::Local;
+pub use pending::{Chain, Pools, Registry, Table, Upstream, Writer};
+pub use split::{Destination, Split};
+
+/// What runs.
+#[derive(Debug)]
+pub struct Plan {
+    /// That of the snapshot it was compiled from.
+    pub version: Version,
+    /// By name.
+    pub listeners: HashMap<ListenerName, Arc<Listener>>,
+    /// Finds the rule of a request.
+    pub table: Table,
+    /// By name.
+    pub routes: HashMap<RouteName, Arc<Route>>,
+    /// Every upstream that a rule can choose, those of addresses in `to` included.
+    pub upstreams: HashMap<UpstreamName, Arc<Upstream>>,
+    /// Where request lines go.
+    pub access_log: Writer,
+}
+
+/// A listener as it runs. Another version of it is another value; they share the [`Census`].
+#[derive(Debug)]
+pub struct Listener {
+    /// Its settings.
+    pub model: Arc<model::Listener>,
+    /// Owns its connections; drained when the listener is gone or the gateway stops.
+    pub tasks: Tasks,
+    /// Counts its connections over all workers and all its versions.
+    pub census: Arc<Census>,
+    replaced: AtomicBool,
+}
+
+impl Listener {
+    /// Whether a connection should end with the response under way: the gateway stops, the
+    /// listener is gone, or it has other settings now.
+    pub fn is_ending(&self) -> bool {
+        self.replaced.load(Ordering::Relaxed) || self.tasks.is_draining()
+    }
+}
+
+/// A route as it runs.
+#[derive(Debug)]
+pub struct Route {
+    /// Its settings.
+    pub model: Arc<model::Route>,
+    /// In the order of `model.rules`.
+    pub rules: Vec<Arc<Rule>>,
+    /// Owns its long-lived streams; drained when the route changed or is gone.
+    pub streams: Tasks,
+}
+
+/// A rule as it runs.
+#[derive(Debug)]
+pub struct Rule {
+    /// Its settings.
+    pub model: Arc<model::Rule>,
+    /// What happens to its requests.
+    pub action: Action,
+    /// How long a request may take as a whole.
+    pub timeout: Option<Duration>,
+    /// The effective filters for each listener that its route is bound to.
+    chains: Vec<(ListenerName, Arc<Chain>)>,
+}
+
+impl Rule {
+    /// The effective filters of a request that came in by `listener`.
+    pub fn filters(&self, listener: &ListenerName) -> Option<&Arc<Chain>> {
+        let found = self.chains.iter().find(|(name, _)| name == listener);
+        found.map(|(_, chain)| chain)
+    }
+}
+
+/// What happens to the requests of a rule.
+#[derive(Debug)]
+pub enum Action {
+    /// Sent to one of several destinations.
+    Forward(Split),
+    /// Sent elsewhere by a redirect.
+    Redirect(model::Redirect),
+    /// Answered from the configuration.
+    Respond(Respond),
+    /// The rule was refused by the check and contained.
+    Refused,
+}
+
+/// An answer from the configuration, its body at hand.
+#[derive(Debug)]
+pub struct Respond {
+    /// 200 to 599.
+    pub status: StatusCode,
+    /// In order.
+    pub headers: Vec<(HeaderName, Template)>,
+    /// The whole body.
+    pub body: Bytes,
+}
+
+impl Plan {
+    /// A rule by its place: what [`Table`] finds.
+    pub fn rule(&self, route: &RouteName, rule: usize) -> Option<(&Arc<Route>, &Arc<Rule>)> {
+        let route = self.routes.get(route)?;
+        Some((route, route.rules.get(rule)?))
+    }
+
+    /// Tells the objects that `next` does not take over to finish. Called when every worker runs
+    /// `next`.
+    pub fn retire(&self, next: &Self) {
+        for (name, listener) in &self.listeners {
+            match next.listeners.get(name) {
+                None => listener.tasks.drain(),
+                Some(other) if Arc::ptr_eq(listener, other) => {}
+                // Open connections go on; each closes after its next response, never in between,
+                // so that a change of settings costs no client a request.
+                Some(_) => listener.replaced.store(true, Ordering::Relaxed),
+            }
+        }
+        for (name, route) in &self.routes {
+            let taken_over = next
+                .routes
+                .get(name)
+                .is_some_and(|other| Arc::ptr_eq(route, other));
+            if !taken_over {
+                route.streams.drain();
+            }
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! How many connections a listener has, as a whole and per client address.
+//!
+//! Every [`Seat`] that was given is given back when it is dropped; counts never drift.
+
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use dashmap::{DashMap, Entry};
+use sluice_config::model::ListenerLimits;
+
+/// The connections of a listener, over all workers.
+#[derive(Debug, Default)]
+pub struct Census {
+    connections: AtomicUsize,
+    clients: DashMap<IpAddr, usize, foldhash::fast::RandomState>,
+}
+
+/// A connection's place among those of its listener; free again when dropped.
+#[derive(Debug)]
+pub struct Seat {
+    census: Arc<Census>,
+    client: IpAddr,
+}
+
+impl Census {
+    /// A place for a connection from `client`, unless a limit is reached.
+    pub fn admit(self: &Arc<Self>, client: IpAddr, limits: &ListenerLimits) -> Option<Seat> {
+        let all = limits.connections.get().unwrap_or(usize::MAX);
+        let own = limits.connections_per_client.get().unwrap_or(usize::MAX);
+        self.connections
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |open| {
+                (open < all).then_some(open.saturating_add(1))
+            })
+            .ok()?;
+        let admitted = match self.clients.entry(client) {
+            Entry::Occupied(mut entry) => {
+                let open = entry.get_mut();
+                let free = *open < own;
+                *open = open.saturating_add(usize::from(free));
+                free
+            }
+            Entry::Vacant(entry) => {
+                let free = own > 0;
+                if free {
+                    entry.insert(1);
+                }
+                free
+            }
+        };
+        if !admitted {
+            self.connections.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        Some(Seat {
+            census: Arc::clone(self),
+            client,
+        })
+    }
+
+    /// How many connections are open.
+    pub fn len(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// Whether no connection is open.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.census.connections.fetch_sub(1, Ordering::Relaxed);
+        if let Entry::Occupied(mut entry) = self.census.clients.entry(self.client) {
+            let left = entry.get().saturating_sub(1);
+            if left == 0 {
+                entry.remove();
+            } else {
+                *entry.get_mut() = left;
+            }
+        }
+    }
+}

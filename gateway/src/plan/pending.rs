@@ -1,0 +1,67 @@
+//! Stand-ins for the nouns that a plan composes, until each lands in its own file.
+
+use std::sync::Arc;
+
+use sluice_config::{Snapshot, model, names::UpstreamName};
+
+/// Stands for `route::Table`.
+#[derive(Debug, Default)]
+pub struct Table;
+
+impl Table {
+    /// Stands for the compiler.
+    pub fn compile(_snapshot: &Snapshot, _previous: Option<&Self>) -> Self {
+        Self
+    }
+}
+
+/// Stands for `filter::Chain`.
+#[derive(Debug, Default)]
+pub struct Chain;
+
+impl Chain {
+    /// Stands for the compiler.
+    pub fn compile(_: &model::Listener, _: &model::Route, _: &model::Rule) -> Self {
+        Self
+    }
+}
+
+/// Stands for `upstream::Upstream`.
+#[derive(Debug)]
+pub struct Upstream {
+    model: Arc<model::Upstream>,
+}
+
+impl Upstream {
+    /// Its name.
+    pub fn name(&self) -> &UpstreamName {
+        &self.model.name
+    }
+}
+
+/// Stands for `upstream::Registry`.
+#[derive(Debug, Default)]
+pub struct Registry(parking_lot::Mutex<Vec<Arc<Upstream>>>);
+
+impl Registry {
+    /// The upstream of this name and these settings.
+    pub fn upstream(&self, model: &Arc<model::Upstream>, _dns: &model::Dns) -> Arc<Upstream> {
+        let mut known = self.0.lock();
+        if let Some(found) = known.iter().find(|known| known.model == *model) {
+            return Arc::clone(found);
+        }
+        let made = Arc::new(Upstream {
+            model: Arc::clone(model),
+        });
+        known.push(Arc::clone(&made));
+        made
+    }
+}
+
+/// Stands for `upstream::Pools`.
+#[derive(Debug, Default)]
+pub struct Pools;
+
+/// Stands for `telemetry::access_log::Writer`.
+#[derive(Debug, Clone, Default)]
+pub struct Writer;
