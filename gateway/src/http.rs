@@ -1,3 +1,4 @@
 //! The HTTP verbs of the data path.
 
+pub mod forwarded;
 pub mod normalize;

@@ -1,1 +1,212 @@
-//! Brings a request into one form before anybody trusts it.
+//! Brings a request into one form before anybody trusts it: one authority, one framing, one path.
+//!
+//! Called by the HTTP step before anything else looks at the request. What must stay true: the
+//! path that is matched is the path that is forwarded; normalising twice changes nothing more; no
+//! hop-by-hop header gets past. Pure. What the codec refuses by itself (bad syntax, control
+//! characters, folding) never arrives here, and it has already cut fragments off.
+
+pub mod authority;
+mod framing;
+mod hop;
+pub mod path;
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header, request::Parts,
+    uri::PathAndQuery,
+};
+use sluice_config::model::{self, Underscores};
+
+use self::authority::Authority;
+use crate::error::{Malformed, ProxyError};
+
+pub use self::hop::{clean_trailers, strip_response};
+
+/// What normalisation learned about a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Normalized {
+    /// Lower case, without port and trailing dot; an IPv6 address in brackets. `None` only for
+    /// HTTP/1.0 without `Host`.
+    pub host: Option<Box<str>>,
+    /// The port that stood beside the host.
+    pub port: Option<u16>,
+    /// Header fields dropped because their name contains `_`.
+    pub underscores_dropped: usize,
+    /// The client sent `TE: trailers`.
+    pub trailers: bool,
+    /// The connection ends after this request, by the client's wish or by HTTP/1.0.
+    pub close: bool,
+    /// The body came chunked. `Transfer-Encoding` is stripped, so whoever sends the request on
+    /// has to ask for chunks again (also for GET, where codecs assume that there is no body).
+    pub chunked: bool,
+}
+
+/// Holds a request against the rules of its listener and brings it into one form.
+///
+/// Afterwards `uri` is in origin form (or `*`) with the normalised path and the untouched query,
+/// there is at most one `Host` and one `Content-Length`, and no hop-by-hop header.
+pub fn normalize(parts: &mut Parts, listener: &model::Listener) -> Result<Normalized, ProxyError> {
+    limits(parts, &listener.limits)?;
+    let target = Target::of(&parts.method, &parts.uri)?;
+    let authority = one_authority(parts, target)?;
+    let chunked = framing::check(&mut parts.headers, parts.version)?;
+    expectation(&mut parts.headers)?;
+    let hop = hop::strip_request(&mut parts.headers, parts.version);
+    let underscores_dropped = underscores(&mut parts.headers, listener.normalize.underscores)?;
+    set_host(&mut parts.headers, authority.as_ref());
+    if target != Target::Asterisk {
+        one_path(&mut parts.uri, target, listener.normalize)?;
+    }
+    let (host, port) = authority.map_or((None, None), |it| (Some(it.host), it.port));
+    Ok(Normalized {
+        host,
+        port,
+        underscores_dropped,
+        trailers: hop.trailers,
+        close: hop.close,
+        chunked,
+    })
+}
+
+fn limits(parts: &Parts, limits: &model::ListenerLimits) -> Result<(), ProxyError> {
+    let target = parts
+        .uri
+        .path_and_query()
+        .map_or(0, |target| target.as_str().len())
+        .saturating_add(parts.uri.authority().map_or(0, |it| it.as_str().len()));
+    if target > limits.uri {
+        return Err(ProxyError::UriTooLong { limit: limits.uri });
+    }
+    // Name, colon, space, value, CRLF.
+    let bytes = parts.headers.iter().fold(target, |sum, (name, value)| {
+        sum.saturating_add(name.as_str().len())
+            .saturating_add(value.len())
+            .saturating_add(4)
+    });
+    if parts.headers.len() > limits.headers || bytes > limits.head {
+        return Err(ProxyError::HeadTooLarge);
+    }
+    Ok(())
+}
+
+/// The forms of RFC 9112 §3.2 that a gateway serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Target {
+    /// `/path?query`
+    Origin,
+    /// `http://host/path?query`
+    Absolute {
+        /// The port that the scheme implies.
+        default_port: u16,
+    },
+    /// `*`, for OPTIONS only.
+    Asterisk,
+}
+
+impl Target {
+    fn of(method: &Method, uri: &Uri) -> Result<Self, ProxyError> {
+        let refused = ProxyError::BadRequest(Malformed::Target);
+        // CONNECT asks for a tunnel; this is no forward proxy.
+        if *method == Method::CONNECT {
+            return Err(refused);
+        }
+        match (uri.scheme_str(), uri.authority()) {
+            (Some("http"), Some(_)) => Ok(Self::Absolute { default_port: 80 }),
+            (Some("https"), Some(_)) => Ok(Self::Absolute { default_port: 443 }),
+            (None, None) if uri.path() == "*" => {
+                let served = *method == Method::OPTIONS && uri.query().is_none();
+                served.then_some(Self::Asterisk).ok_or(refused)
+            }
+            (None, None) if uri.path().starts_with('/') => Ok(Self::Origin),
+            _ => Err(refused),
+        }
+    }
+}
+
+/// RFC 9112 §3.2: exactly one `Host`, and in absolute form the same as in the target.
+fn one_authority(parts: &Parts, target: Target) -> Result<Option<Authority>, ProxyError> {
+    let mut hosts = parts.headers.get_all(header::HOST).iter();
+    let written = hosts.next();
+    if hosts.next().is_some() {
+        return Err(ProxyError::BadRequest(Malformed::ManyHosts));
+    }
+    let written = match written {
+        Some(value) => Some(Authority::parse(value.as_bytes())?),
+        None if parts.version < Version::HTTP_11 => None,
+        None => return Err(ProxyError::BadRequest(Malformed::NoHost)),
+    };
+    let (Target::Absolute { default_port }, Some(authority)) = (target, parts.uri.authority())
+    else {
+        return Ok(written);
+    };
+    let named = Authority::parse(authority.as_str().as_bytes())?;
+    match written {
+        Some(written) if !written.same(&named, default_port) => {
+            Err(ProxyError::BadRequest(Malformed::ManyHosts))
+        }
+        Some(written) => Ok(Some(written)),
+        None => Ok(Some(named)),
+    }
+}
+
+/// RFC 9110 §10.1.1. The codec has noted `100-continue` already and sends the interim answer.
+fn expectation(headers: &mut HeaderMap) -> Result<(), ProxyError> {
+    let met = headers
+        .get_all(header::EXPECT)
+        .iter()
+        .all(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    if !met {
+        return Err(ProxyError::Expectation);
+    }
+    headers.remove(header::EXPECT);
+    Ok(())
+}
+
+fn underscores(headers: &mut HeaderMap, policy: Underscores) -> Result<usize, ProxyError> {
+    let suspect = |name: &&HeaderName| name.as_str().contains('_');
+    match policy {
+        Underscores::Refuse if headers.keys().any(|name| suspect(&name)) => {
+            Err(ProxyError::BadRequest(Malformed::Underscore))
+        }
+        Underscores::Keep | Underscores::Refuse => Ok(0),
+        Underscores::Drop => {
+            let before = headers.len();
+            let names: Vec<HeaderName> = headers.keys().filter(suspect).cloned().collect();
+            for name in names {
+                headers.remove(name);
+            }
+            Ok(before.saturating_sub(headers.len()))
+        }
+    }
+}
+
+fn set_host(headers: &mut HeaderMap, authority: Option<&Authority>) {
+    let Some(authority) = authority else { return };
+    let text = authority.to_string();
+    let same = |value: &HeaderValue| value.as_bytes() == text.as_bytes();
+    if headers.get(header::HOST).is_some_and(same) {
+        return;
+    }
+    // An authority is letters, digits and a few marks: always a header value.
+    if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(text)) {
+        headers.insert(header::HOST, value);
+    }
+}
+
+fn one_path(uri: &mut Uri, target: Target, rules: model::Normalize) -> Result<(), ProxyError> {
+    let path = path::normalize(uri.path(), rules)?;
+    if target == Target::Origin && path == uri.path() {
+        return Ok(());
+    }
+    let refused = |_| ProxyError::BadRequest(Malformed::Path);
+    let text = match uri.query() {
+        Some(query) => format!("{path}?{query}"),
+        None => path.into_owned(),
+    };
+    let text = PathAndQuery::from_maybe_shared(Bytes::from(text)).map_err(refused)?;
+    *uri = Uri::from(text);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,142 @@
+//! Hop-by-hop headers (RFC 9110 §7.6.1) go before ours are added, so that no peer can take ours away.
+
+use http::{HeaderMap, HeaderName, Version, header};
+
+use crate::http::forwarded;
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+
+/// What the stripped headers of a request said.
+pub(super) struct Hop {
+    pub(super) trailers: bool,
+    pub(super) close: bool,
+}
+
+/// Takes every hop-by-hop header from a request. Upgrades are not served, so none travels on.
+pub(super) fn strip_request(headers: &mut HeaderMap, version: Version) -> Hop {
+    let named = Named::of(headers);
+    let hop = Hop {
+        trailers: tokens(headers, &header::TE).any(|token| token == "trailers"),
+        close: named.close || (version < Version::HTTP_11 && !named.keep_alive),
+    };
+    strip(headers, named);
+    headers.remove(header::PROXY_AUTHORIZATION);
+    hop
+}
+
+/// Takes every hop-by-hop header from a response.
+pub fn strip_response(headers: &mut HeaderMap) {
+    let named = Named::of(headers);
+    strip(headers, named);
+    headers.remove(header::PROXY_AUTHENTICATE);
+}
+
+/// Takes from trailers what only means something in a head (RFC 9110 §6.5.1): framing, routing,
+/// credentials, what describes the content, and, unless the peer is trusted, forwarding fields.
+/// Aliases with `_` count as the names they stand for.
+pub fn clean_trailers(trailers: &mut HeaderMap, trusted: bool) {
+    let refused = |name: &&HeaderName| {
+        let name = name.as_str().replace('_', "-");
+        HEAD_ONLY.contains(&name.as_str()) || (!trusted && forwarded::is_forwarding(&name))
+    };
+    let names: Vec<HeaderName> = trailers.keys().filter(refused).cloned().collect();
+    for name in names {
+        trailers.remove(name);
+    }
+}
+
+const HEAD_ONLY: &[&str] = &[
+    "age",
+    "authorization",
+    "cache-control",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-range",
+    "content-type",
+    "cookie",
+    "date",
+    "expect",
+    "expires",
+    "host",
+    "http2-settings",
+    "keep-alive",
+    "location",
+    "max-forwards",
+    "pragma",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "range",
+    "retry-after",
+    "set-cookie",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "vary",
+    "www-authenticate",
+];
+
+/// What `Connection` says.
+#[derive(Default)]
+struct Named {
+    close: bool,
+    keep_alive: bool,
+    headers: Vec<HeaderName>,
+}
+
+impl Named {
+    fn of(headers: &HeaderMap) -> Self {
+        let mut named = Self::default();
+        for token in tokens(headers, &header::CONNECTION) {
+            match token.as_str() {
+                "close" => named.close = true,
+                "keep-alive" => named.keep_alive = true,
+                token if is_protected(token) => {}
+                token => named.headers.extend(token.parse::<HeaderName>()),
+            }
+        }
+        named
+    }
+}
+
+/// What a peer may not have removed by naming it in `Connection`: without these the next hop
+/// would read another request, or believe another client.
+fn is_protected(name: &str) -> bool {
+    matches!(
+        name,
+        "host" | "content-length" | "transfer-encoding" | "authorization" | "cookie" | "set-cookie"
+    ) || forwarded::is_forwarding(name)
+}
+
+fn strip(headers: &mut HeaderMap, named: Named) {
+    for name in named.headers {
+        headers.remove(name);
+    }
+    for name in [
+        header::CONNECTION,
+        KEEP_ALIVE,
+        PROXY_CONNECTION,
+        header::TE,
+        header::TRANSFER_ENCODING,
+        header::UPGRADE,
+        HTTP2_SETTINGS,
+    ] {
+        headers.remove(name);
+    }
+}
+
+/// The elements of a list header, in lower case, without parameters.
+fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = String> + 'a {
+    headers
+        .get_all(name)
+        .into_iter()
+        .filter_map(|value| std::str::from_utf8(value.as_bytes()).ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|element| element.split(';').next())
+        .map(|token| token.trim().to_ascii_lowercase())
+        .filter(|token| !token.is_empty())
+}
