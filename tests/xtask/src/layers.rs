@@ -3,6 +3,7 @@
 //! Packages by their manifests, files of the gateway by the rows below, heavy libraries by the one
 //! place where each lives. Tests are free to import what they like.
 
+mod bans;
 mod homes;
 mod packages;
 mod rows;
@@ -46,6 +47,7 @@ pub(crate) fn run(root: &Path) -> anyhow::Result<Report> {
     sources.retain(|source| !source.is_test() && !test_files.contains(&source.path));
 
     let mut violations = packages::check(root, &sources)?;
+    violations.extend(bans::check(root)?);
     violations.extend(rows::check(&sources));
     violations.extend(homes::check(&sources));
     let spine: usize = sources

@@ -1,15 +1,11 @@
 //! Which package may depend on which, and who may name the controller.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{collections::BTreeMap, fs, path::Path};
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 use serde::Deserialize;
 
+use super::bans;
 use crate::source::{Source, Token, tokens};
 
 /// Each package with those of ours that it may depend on. Tests depend on what they test.
@@ -55,7 +51,7 @@ pub(super) fn check(root: &Path, sources: &[Source]) -> anyhow::Result<Vec<Strin
         violations.extend(manifest(package, allowed, &text)?);
     }
     violations.extend(sources.iter().filter_map(names_controller));
-    let tree = sidecar_tree(root)?;
+    let tree = bans::tree(root, &["--package", "sluice-sidecar", "--edges", "normal"])?;
     violations.extend(in_sidecar(&tree));
     Ok(violations)
 }
@@ -91,30 +87,10 @@ fn names_controller(source: &Source) -> Option<String> {
     })
 }
 
-fn sidecar_tree(root: &Path) -> anyhow::Result<String> {
-    let cargo = std::env::var_os("CARGO").map_or_else(|| PathBuf::from("cargo"), PathBuf::from);
-    let output = Command::new(cargo)
-        .current_dir(root)
-        .args(["tree", "--package", "sluice-sidecar", "--edges", "normal"])
-        .args(["--prefix", "none", "--format", "{p}", "--locked"])
-        .output()
-        .context("running cargo tree")?;
-    ensure!(
-        output.status.success(),
-        "cargo tree failed: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-}
-
-fn in_sidecar(tree: &str) -> Vec<String> {
-    let packages: Vec<&str> = tree
-        .lines()
-        .filter_map(|line| line.split_whitespace().next())
-        .collect();
+fn in_sidecar(tree: &[(String, String)]) -> Vec<String> {
     NOT_IN_SIDECAR
         .iter()
-        .filter(|name| packages.contains(name))
+        .filter(|name| tree.iter().any(|(package, _)| package == *name))
         .map(|name| format!("sidecar: its dependency tree holds {name}"))
         .collect()
 }
@@ -163,10 +139,10 @@ mod tests {
 
     #[test]
     fn a_sidecar_that_carries_a_database_is_refused() {
-        let tree =
-            "sluice-sidecar v0.1.0 (/x/sidecar)\nredb v4.4.0\nserde v1.0.0 (*)\nkubernetes v1\n";
+        let tree = ["sluice-sidecar", "redb", "kubernetes"]
+            .map(|name| (name.to_owned(), "1.0.0".to_owned()));
         assert_eq!(
-            in_sidecar(tree),
+            in_sidecar(&tree),
             ["sidecar: its dependency tree holds redb"]
         );
     }
