@@ -1,1 +1,181 @@
-//! Filters: what changes a request or a response on its way.
+//! Step 7: Filters change a request before it goes upstream and a response on its way back.
+//!
+//! Each key stands on listener, route or rule, and the nearest wins whole; a [`Chain`] is what is
+//! left of that for one rule on one listener, compiled with the plan. What must stay true: nothing
+//! a peer says can end a header line, leave the path it is put into, or touch the framing. Pure.
+
+mod edits;
+mod redirect;
+mod rewrite;
+mod template;
+
+use http::{HeaderMap, HeaderName, HeaderValue, request::Parts};
+use sluice_config::model::{self, Filters, PathMatch, Template};
+
+use self::{edits::Edits, template::Filled};
+use crate::downstream::Downstream;
+
+pub use self::redirect::{https_redirect, redirect};
+
+/// What templates may speak of: the request as it was normalised, before any filter.
+#[derive(Debug, Clone, Copy)]
+pub struct Facts<'a> {
+    /// Who asks.
+    pub downstream: &'a Downstream,
+    /// The method.
+    pub method: &'a str,
+    /// The host without port.
+    pub host: Option<&'a str>,
+    /// The port that stood beside the host.
+    pub port: Option<u16>,
+    /// The normalised path.
+    pub path: &'a str,
+    /// The query without `?`.
+    pub query: Option<&'a str>,
+    /// The request's headers, or, once the request is on its way, what [`Chain::kept`] gave.
+    pub headers: &'a HeaderMap,
+    /// The listener's name.
+    pub listener: &'a str,
+    /// The route's name; empty when none was found.
+    pub route: &'a str,
+    /// The rule's name; empty when none was found.
+    pub rule: &'a str,
+    /// The upstream's name, once one is chosen.
+    pub upstream: Option<&'a str>,
+    /// The condition on the path that held: prefixes are replaced by it, captures come from it.
+    pub path_match: Option<&'a PathMatch>,
+}
+
+/// The filters of one rule on one listener.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chain {
+    request: Edits,
+    response: Edits,
+    rewrite: Option<model::Rewrite>,
+    max_body: Option<u64>,
+    /// What response templates want to know of the request.
+    wanted: Vec<HeaderName>,
+}
+
+impl Chain {
+    /// Settles, key by key, which level speaks.
+    pub fn compile(listener: &model::Listener, route: &model::Route, rule: &model::Rule) -> Self {
+        Self::settle(&[&rule.filters, &route.filters, &listener.filters])
+    }
+
+    /// The filters of a request that found no rule: its refusal passes the response filters too.
+    pub fn of_listener(listener: &model::Listener) -> Self {
+        Self::settle(&[&listener.filters])
+    }
+
+    /// `levels`: the nearest first.
+    fn settle(levels: &[&Filters]) -> Self {
+        fn nearest<'a, T>(
+            levels: &[&'a Filters],
+            key: impl Fn(&'a Filters) -> Option<&'a T>,
+        ) -> Option<&'a T> {
+            levels.iter().copied().find_map(key)
+        }
+        let response = nearest(levels, |level| level.response_headers.as_ref());
+        let max_body = nearest(levels, |level| level.max_body.as_ref());
+        Self {
+            request: Edits::compile(nearest(levels, |level| level.request_headers.as_ref())),
+            response: Edits::compile(response),
+            rewrite: nearest(levels, |level| level.rewrite.as_ref()).cloned(),
+            max_body: max_body.copied().unwrap_or(Filters::MAX_BODY).get(),
+            wanted: response.map(edits::wanted).unwrap_or_default(),
+        }
+    }
+
+    /// Rewrites path and host, then edits headers. `facts.headers` is not looked at: templates
+    /// read the headers of `parts` as they were before this call.
+    pub fn on_request(&self, facts: &Facts<'_>, parts: &mut Parts) {
+        if self.rewrite.is_none() && self.request.is_empty() {
+            return;
+        }
+        let (host, values, uri);
+        {
+            let filled = Filled::new(facts, &parts.headers);
+            let rewrite = self.rewrite.as_ref();
+            uri = rewrite.and_then(|it| rewrite::uri(it.path.as_ref()?, &filled));
+            host = rewrite.and_then(|it| rewrite::host(it.host.as_ref()?, &filled));
+            values = self.request.render(&filled);
+        }
+        if let Some(uri) = uri {
+            parts.uri = uri;
+        }
+        if let Some(host) = host {
+            parts.headers.insert(http::header::HOST, host);
+        }
+        self.request.apply(values, &mut parts.headers);
+    }
+
+    /// Edits the headers of an answer, whoever gave it.
+    pub fn on_response(&self, facts: &Facts<'_>, headers: &mut HeaderMap) {
+        if self.response.is_empty() {
+            return;
+        }
+        let values = self.response.render(&Filled::new(facts, facts.headers));
+        self.response.apply(values, headers);
+    }
+
+    /// The few request headers that [`Chain::on_response`] will ask for; mostly none.
+    pub fn kept(&self, headers: &HeaderMap) -> HeaderMap {
+        let mut kept = HeaderMap::new();
+        for name in &self.wanted {
+            for value in headers.get_all(name) {
+                kept.append(name, value.clone());
+            }
+        }
+        kept
+    }
+
+    /// The largest request body, in bytes.
+    pub fn max_body(&self) -> Option<u64> {
+        self.max_body
+    }
+}
+
+/// One value from a template: what would end a header line is left out.
+pub fn value(template: &Template, facts: &Facts<'_>) -> HeaderValue {
+    Filled::new(facts, facts.headers).value(template)
+}
+
+/// Which level a key was taken from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// The rule says so.
+    Rule,
+    /// The route says so.
+    Route,
+    /// The listener says so.
+    Listener,
+}
+
+/// The keys that take effect for one rule on one listener, and where each was written.
+pub fn sources(
+    listener: &model::Listener,
+    route: &model::Route,
+    rule: &model::Rule,
+) -> Vec<(&'static str, Level)> {
+    let levels = [
+        (Level::Rule, &rule.filters),
+        (Level::Route, &route.filters),
+        (Level::Listener, &listener.filters),
+    ];
+    let nearest = |key, says: fn(&Filters) -> bool| {
+        let (level, _) = levels.iter().find(|(_, filters)| says(filters))?;
+        Some((key, *level))
+    };
+    let keys = [
+        nearest("max_body", |level| level.max_body.is_some()),
+        nearest("rewrite", |level| level.rewrite.is_some()),
+        nearest("request_headers", |level| level.request_headers.is_some()),
+        nearest("response_headers", |level| level.response_headers.is_some()),
+    ];
+    keys.into_iter().flatten().collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -10,7 +10,7 @@ use crate::error::{Malformed, ProxyError};
 ///
 /// Escapes of unreserved characters are decoded, others written in upper case; dot segments are
 /// resolved and may not leave the root; repeated slashes are merged when `rules` say so.
-pub fn normalize<'a>(path: &'a str, rules: Normalize) -> Result<Cow<'a, str>, ProxyError> {
+pub fn normalize(path: &str, rules: Normalize) -> Result<Cow<'_, str>, ProxyError> {
     let refused = ProxyError::BadRequest(Malformed::Path);
     if !path.starts_with('/') {
         // The codec turns an empty path of an absolute target into `/`.
@@ -28,7 +28,7 @@ pub fn normalize<'a>(path: &'a str, rules: Normalize) -> Result<Cow<'a, str>, Pr
 }
 
 /// Every character allowed, every escape in its one form. `None`: refused.
-fn decode<'a>(path: &'a str, rules: Normalize) -> Option<Cow<'a, str>> {
+fn decode(path: &str, rules: Normalize) -> Option<Cow<'_, str>> {
     let plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'%' | b'\\' | b'#' | b'?');
     if path.bytes().all(plain) {
         return Some(Cow::Borrowed(path));
