@@ -32,13 +32,13 @@ use sluice_config::{
     names::{ListenerName, RouteName, UpstreamName},
 };
 
-use crate::drain::Tasks;
+use crate::{drain::Tasks, filter::Chain, telemetry::access_log::Writer};
 
 pub use census::{Census, Seat};
 pub use compile::Parts;
 pub use held::{Held, Reaper, reaper};
 pub use local::Local;
-pub use pending::{Chain, Pools, Registry, Table, Upstream, Writer};
+pub use pending::{Pools, Registry, Table, Upstream};
 pub use split::{Destination, Split};
 
 /// What runs.
@@ -67,6 +67,8 @@ pub struct Listener {
     pub tasks: Tasks,
     /// Counts its connections over all workers and all its versions.
     pub census: Arc<Census>,
+    /// The filters of requests that find no rule.
+    pub filters: Chain,
     replaced: AtomicBool,
 }
 

@@ -16,10 +16,9 @@ use sluice_config::{
 };
 
 use super::{
-    Action, Chain, Destination, Listener, Plan, Registry, Respond, Route, Rule, Split, Table,
-    Upstream, Writer,
+    Action, Destination, Listener, Plan, Registry, Respond, Route, Rule, Split, Table, Upstream,
 };
-use crate::drain::Tasks;
+use crate::{drain::Tasks, filter::Chain, telemetry::access_log::Writer};
 
 /// What a plan is made of besides the snapshot.
 #[derive(Debug)]
@@ -76,6 +75,7 @@ fn listeners(
                 model: Arc::clone(model),
                 tasks: tasks.child(),
                 census: old.map(|old| Arc::clone(&old.census)).unwrap_or_default(),
+                filters: Chain::of_listener(model),
                 replaced: AtomicBool::new(false),
             }),
         };

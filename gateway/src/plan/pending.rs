@@ -15,17 +15,6 @@ impl Table {
     }
 }
 
-/// Stands for `filter::Chain`.
-#[derive(Debug, Default)]
-pub struct Chain;
-
-impl Chain {
-    /// Stands for the compiler.
-    pub fn compile(_: &model::Listener, _: &model::Route, _: &model::Rule) -> Self {
-        Self
-    }
-}
-
 /// Stands for `upstream::Upstream`.
 #[derive(Debug)]
 pub struct Upstream {
@@ -61,7 +50,3 @@ impl Registry {
 /// Stands for `upstream::Pools`.
 #[derive(Debug, Default)]
 pub struct Pools;
-
-/// Stands for `telemetry::access_log::Writer`.
-#[derive(Debug, Clone, Default)]
-pub struct Writer;
