@@ -1,1 +1,168 @@
-//! The engine: takes snapshots, runs workers.
+//! The engine: workers that serve what a channel of snapshots says.
+//!
+//! Its own thread takes each snapshot through load and compile and hands the plan to the workers,
+//! so control work never delays a request. A snapshot is applied as a whole or refused as a whole;
+//! refused, everything stays as it was. Files, controllers and tests all fill the same channel.
+
+mod control;
+mod local;
+mod planner;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::BTreeMap,
+    io,
+    net::SocketAddr,
+    num::NonZeroUsize,
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use sluice_config::{Problem, Snapshot, Version, names::ListenerName};
+use tokio::{
+    runtime,
+    sync::{mpsc, oneshot, watch},
+};
+
+use crate::{
+    plan::Connector,
+    telemetry::{access_log::Writer, metrics::Metrics},
+};
+
+use control::{Command, Control};
+
+pub use local::LocalEngine;
+
+/// What holds for the life of an engine.
+#[derive(Debug)]
+pub struct Options {
+    /// Worker threads.
+    pub workers: NonZeroUsize,
+    /// How endpoints are reached.
+    pub connector: Connector,
+    /// Takes request lines instead of what the snapshots say.
+    pub access_log: Option<Writer>,
+}
+
+impl Options {
+    /// That many workers, the network, and the access log of the snapshots.
+    pub fn new(workers: NonZeroUsize) -> Self {
+        Self {
+            workers,
+            connector: Connector::Network,
+            access_log: None,
+        }
+    }
+}
+
+/// Why an engine cannot start, or a snapshot take effect.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// What the snapshot names is not to be had.
+    #[error("the configuration cannot take effect")]
+    Refused(Vec<Problem>),
+    /// The machine gives no further thread or runtime.
+    #[error("starting a thread")]
+    Thread(#[source] io::Error),
+    /// The engine has ended.
+    #[error("the engine has ended")]
+    Ended,
+}
+
+/// What became of the snapshots so far.
+#[derive(Debug, Clone, Default)]
+pub struct Applied {
+    /// How many were applied or refused.
+    pub handled: u64,
+    /// The one that runs; none before the first.
+    pub version: Option<Version>,
+    /// Where its listeners accept.
+    pub addresses: BTreeMap<ListenerName, SocketAddr>,
+    /// The latest one, when it was refused.
+    pub refused: Option<Refused>,
+}
+
+/// A snapshot that could not take effect.
+#[derive(Debug, Clone)]
+pub struct Refused {
+    /// Which.
+    pub version: Version,
+    /// Why.
+    pub problems: Arc<[Problem]>,
+}
+
+/// A running engine. Dropping it ends it at once; [`Engine::drain`] ends it well.
+#[derive(Debug)]
+pub struct Engine {
+    commands: mpsc::Sender<Command>,
+    applied: watch::Receiver<Applied>,
+    metrics: Metrics,
+    thread: JoinHandle<()>,
+}
+
+impl Engine {
+    /// Starts serving the current snapshot of the channel, then each later one. Returns when the
+    /// first is served; refused, nothing was ever accepted. Blocks meanwhile.
+    pub fn start(
+        options: Options,
+        snapshots: watch::Receiver<Arc<Snapshot>>,
+    ) -> Result<Self, ApplyError> {
+        let metrics = Metrics::new(options.workers.get());
+        let (commands, receiver) = mpsc::channel(1);
+        let (publish, applied) = watch::channel(Applied::default());
+        let (started, start) = std::sync::mpsc::sync_channel(1);
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(ApplyError::Thread)?;
+        let counted = metrics.clone();
+        let thread = thread::Builder::new()
+            .name("control".to_owned())
+            .spawn(move || {
+                runtime.block_on(async move {
+                    let control = Control::new(options, counted, publish);
+                    control.run(snapshots, receiver, started).await;
+                });
+            })
+            .map_err(ApplyError::Thread)?;
+        start.recv().map_err(|_| ApplyError::Ended)??;
+        Ok(Self {
+            commands,
+            applied,
+            metrics,
+            thread,
+        })
+    }
+
+    /// Where a listener accepts, with the port that port 0 became.
+    pub fn address(&self, listener: &str) -> Option<SocketAddr> {
+        let name = ListenerName::new(listener).ok()?;
+        self.applied.borrow().addresses.get(&name).copied()
+    }
+
+    /// Its counters.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// What became of the snapshots so far.
+    pub fn applied(&self) -> watch::Receiver<Applied> {
+        self.applied.clone()
+    }
+
+    /// Stops accepting, lets requests in flight finish for at most `grace`, and ends the rest.
+    /// Returns whether everything finished by itself.
+    pub async fn drain(self, grace: Duration) -> bool {
+        let (done, finished) = oneshot::channel();
+        let command = Command::Drain(grace, done);
+        if self.commands.send(command).await.is_err() {
+            return false;
+        }
+        let in_time = finished.await.unwrap_or(false);
+        // The control thread has nothing left to do but to return.
+        let joined = self.thread.join();
+        in_time && joined.is_ok()
+    }
+}

@@ -1,1 +1,265 @@
 //! Step 1: accepts a socket, within limits, and gives it to a tracked task.
+//!
+//! One loop per worker and address. A failing `accept` is survived: counted, and paused after when
+//! the process is out of something. A connection over a limit is closed at once. A worker that has
+//! far more connections than the others passes the fresh socket on before a byte is read.
+
+mod crew;
+mod pending;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    cell::{Cell, RefCell},
+    io,
+    net::SocketAddr,
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::{
+    downstream::Connection,
+    drain::Tasks,
+    plan::{self, Local, Seat},
+    stream::Stream,
+    telemetry::metrics::Counter,
+};
+
+pub use crew::{Berth, Crew, Fresh};
+
+/// How long to wait after `accept` failed for want of something; twice as long each further time.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// The longest pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// What the accept loops of one worker share.
+#[derive(Debug)]
+pub struct Door {
+    local: Rc<Local>,
+    crew: Arc<Crew>,
+    next_id: Cell<u64>,
+}
+
+/// One socket that is accepted on, and the listener that its connections belong to.
+#[derive(Debug)]
+pub struct Accepting {
+    listener: Rc<RefCell<Arc<plan::Listener>>>,
+    tasks: Tasks,
+}
+
+impl Accepting {
+    /// Accepts on `socket` until told to stop.
+    pub fn start(
+        socket: std::net::TcpListener,
+        listener: Arc<plan::Listener>,
+        door: Rc<Door>,
+    ) -> io::Result<Self> {
+        let socket = TcpListener::from_std(socket)?;
+        let listener = Rc::new(RefCell::new(listener));
+        let tasks = Tasks::new();
+        let (current, stop) = (Rc::clone(&listener), tasks.clone());
+        tasks.spawn_local(async move { accept(socket, &current, &stop, &door).await });
+        Ok(Self { listener, tasks })
+    }
+
+    /// From now on connections belong to `listener`.
+    pub fn belong_to(&self, listener: Arc<plan::Listener>) {
+        *self.listener.borrow_mut() = listener;
+    }
+
+    /// Stops: whoever is in the kernel's queue already is served, then the socket is closed.
+    pub async fn stop(self) {
+        self.tasks.finish(LONGEST_PAUSE).await;
+    }
+}
+
+async fn accept(
+    socket: TcpListener,
+    listener: &RefCell<Arc<plan::Listener>>,
+    stop: &Tasks,
+    door: &Door,
+) {
+    let mut pause = PAUSE;
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = stop.drained() => break,
+            accepted = socket.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                pause = PAUSE;
+                door.admit(stream, peer, &Arc::clone(&listener.borrow()));
+            }
+            Err(error) => {
+                door.local.counters.count(Counter::AcceptErrors);
+                if is_of_one_connection(&error) {
+                    continue;
+                }
+                tracing::warn!(%error, pause_ms = pause.as_millis(), "accept failed");
+                tokio::select! {
+                    () = stop.drained() => break,
+                    () = tokio::time::sleep(pause) => {}
+                }
+                pause = LONGEST_PAUSE.min(pause.saturating_mul(2));
+            }
+        }
+    }
+    // By the system call itself: the runtime may not have seen yet that somebody is waiting.
+    let Ok(socket) = socket.into_std() else {
+        return;
+    };
+    while let Ok((stream, peer)) = socket.accept() {
+        if stream.set_nonblocking(true).is_ok()
+            && let Ok(stream) = TcpStream::from_std(stream)
+        {
+            door.admit(stream, peer, &Arc::clone(&listener.borrow()));
+        }
+    }
+}
+
+/// Whether only the connection that would have been accepted is lost (accept(2), "Error handling").
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{
+        ConnectionAborted, ConnectionRefused, ConnectionReset, HostUnreachable, Interrupted,
+        NetworkDown, NetworkUnreachable, PermissionDenied, TimedOut,
+    };
+    matches!(
+        error.kind(),
+        ConnectionAborted
+            | ConnectionRefused
+            | ConnectionReset
+            | HostUnreachable
+            | Interrupted
+            | NetworkDown
+            | NetworkUnreachable
+            | PermissionDenied
+            | TimedOut
+    )
+}
+
+impl Door {
+    /// Where connections come in on `local`'s worker.
+    pub fn new(local: Rc<Local>, crew: Arc<Crew>) -> Self {
+        let next_id = Cell::new(u64::try_from(local.worker).unwrap_or_default());
+        Self {
+            local,
+            crew,
+            next_id,
+        }
+    }
+
+    /// Lets a connection in, here or at a less loaded worker, unless a limit is reached.
+    fn admit(&self, stream: TcpStream, peer: SocketAddr, listener: &Arc<plan::Listener>) {
+        self.local.counters.count(Counter::ConnectionsAccepted);
+        // A dual-stack socket shows IPv4 peers as mapped addresses.
+        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+        let limits = &listener.model.limits;
+        let Some(seat) = listener.census.admit(peer.ip(), limits) else {
+            self.local.counters.count(Counter::ConnectionsRefused);
+            return;
+        };
+        let listener = Arc::clone(listener);
+        let Some(post) = self.crew.relief(self.local.worker) else {
+            let berth = self.crew.enter(self.local.worker);
+            return self.serve(stream, peer, listener, (seat, berth));
+        };
+        let Ok(stream) = stream.into_std() else {
+            return;
+        };
+        let fresh = Fresh {
+            stream,
+            peer,
+            listener,
+            seat,
+            berth: self.crew.enter(post),
+        };
+        match self.crew.hand_over(post, fresh) {
+            None => self.local.counters.count(Counter::ConnectionsHandedOver),
+            Some(fresh) => self.receive(Fresh {
+                berth: self.crew.enter(self.local.worker),
+                ..fresh
+            }),
+        }
+    }
+
+    /// Serves a connection that another worker accepted.
+    pub fn receive(&self, fresh: Fresh) {
+        let Fresh {
+            stream,
+            peer,
+            listener,
+            seat,
+            berth,
+        } = fresh;
+        if let Ok(stream) = TcpStream::from_std(stream) {
+            self.serve(stream, peer, listener, (seat, berth));
+        }
+    }
+
+    fn serve(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        listener: Arc<plan::Listener>,
+        held: (Seat, Berth),
+    ) {
+        // Fails when the peer is gone already.
+        let (Ok(()), Ok(local)) = (stream.set_nodelay(true), stream.local_addr()) else {
+            return;
+        };
+        let local = SocketAddr::new(local.ip().to_canonical(), local.port());
+        self.run(Stream::Tcp(stream), peer, local, listener, held);
+    }
+
+    /// Lets a connection in that needs no socket.
+    pub fn admit_memory(
+        &self,
+        stream: tokio::io::DuplexStream,
+        peer: SocketAddr,
+        listener: Arc<plan::Listener>,
+    ) {
+        self.local.counters.count(Counter::ConnectionsAccepted);
+        let limits = &listener.model.limits;
+        let Some(seat) = listener.census.admit(peer.ip(), limits) else {
+            self.local.counters.count(Counter::ConnectionsRefused);
+            return;
+        };
+        let (local, berth) = (listener.model.address, self.crew.enter(self.local.worker));
+        self.run(Stream::Memory(stream), peer, local, listener, (seat, berth));
+    }
+
+    fn run(
+        &self,
+        stream: Stream,
+        peer: SocketAddr,
+        local: SocketAddr,
+        listener: Arc<plan::Listener>,
+        held: (Seat, Berth),
+    ) {
+        let connection = Arc::new(Connection {
+            id: self.id(),
+            listener: listener.model.name.clone(),
+            peer,
+            local,
+        });
+        let tasks = listener.tasks.clone();
+        let served = pending::serve(stream, connection, listener, Rc::clone(&self.local));
+        tasks.spawn_local(async move {
+            served.await;
+            drop(held);
+        });
+    }
+
+    /// Unique in the process: each worker counts in steps of their number.
+    fn id(&self) -> u64 {
+        let id = self.next_id.get();
+        let step = u64::try_from(self.crew.len()).unwrap_or(1);
+        self.next_id.set(id.wrapping_add(step));
+        id
+    }
+}

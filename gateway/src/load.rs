@@ -1,1 +1,96 @@
-//! Reads what the snapshot names and binds sockets.
+//! What a snapshot names and the machine must provide: files and sockets.
+//!
+//! Stands between check and compile. Each thing is ready or a [`Problem`]; the caller refuses the
+//! snapshot as a whole when there is one, and drops what was made ready. `sluice check` reads the
+//! files and binds nothing.
+
+mod sockets;
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    io::Read,
+    path::{Path, PathBuf},
+};
+
+use bytes::Bytes;
+use sluice_config::{
+    Problem, Snapshot,
+    model::{Action, Respond, RespondBody, Route},
+    names::RuleName,
+};
+
+pub use sockets::{Bound, SocketKey, Sockets};
+
+/// The contents of the files that a snapshot names.
+pub type Bodies = HashMap<PathBuf, Bytes>;
+
+/// Why a file cannot be the body of an answer.
+#[derive(Debug, thiserror::Error)]
+enum BodyError {
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    #[error("it is larger than {} bytes", Respond::MAX_FILE)]
+    TooLarge,
+}
+
+/// Reads every file that `snapshot` names.
+pub fn files(snapshot: &Snapshot) -> Result<Bodies, Vec<Problem>> {
+    let mut bodies = Bodies::new();
+    let mut problems = Vec::new();
+    for (name, route) in &snapshot.routes {
+        for (position, rule) in route.rules.iter().enumerate() {
+            let Action::Respond(respond) = &rule.action else {
+                continue;
+            };
+            let Some(RespondBody::File(path)) = &respond.body else {
+                continue;
+            };
+            let Entry::Vacant(entry) = bodies.entry(path.clone()) else {
+                continue;
+            };
+            match body(path) {
+                Ok(bytes) => {
+                    entry.insert(bytes);
+                }
+                Err(error) => problems.push(Problem {
+                    code: "file",
+                    at: format!("routes.{name}.{}respond.file", place(route, position)),
+                    what: format!("{} cannot be read: {error}", path.display()),
+                    hint: None,
+                    witness: None,
+                    place: None,
+                }),
+            }
+        }
+    }
+    if problems.is_empty() {
+        Ok(bodies)
+    } else {
+        Err(problems)
+    }
+}
+
+/// How a rule is reached from its route: nothing for the catch-all, which stands on the route.
+fn place(route: &Route, position: usize) -> String {
+    let catch_all = route
+        .rules
+        .get(position)
+        .is_some_and(|rule| rule.name == RuleName::catch_all());
+    if catch_all {
+        String::new()
+    } else {
+        format!("rules[{position}].")
+    }
+}
+
+fn body(path: &Path) -> Result<Bytes, BodyError> {
+    let mut bytes = Vec::new();
+    let limit = Respond::MAX_FILE.saturating_add(1);
+    let read = std::fs::File::open(path)?
+        .take(limit)
+        .read_to_end(&mut bytes)?;
+    if u64::try_from(read).unwrap_or(u64::MAX) >= limit {
+        return Err(BodyError::TooLarge);
+    }
+    Ok(Bytes::from(bytes))
+}

@@ -38,7 +38,7 @@ pub use census::{Census, Seat};
 pub use compile::Parts;
 pub use held::{Held, Reaper, reaper};
 pub use local::Local;
-pub use pending::{Pools, Registry, Table, Upstream};
+pub use pending::{Connector, Pools, Registry, Table, Upstream};
 pub use split::{Destination, Split};
 
 /// What runs.

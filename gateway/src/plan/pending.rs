@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use sluice_config::{Snapshot, model, names::UpstreamName};
 
+use crate::{drain::Tasks, telemetry::metrics::Shard};
+
 /// Stands for `route::Table`.
 #[derive(Debug, Default)]
 pub struct Table;
@@ -33,6 +35,16 @@ impl Upstream {
 pub struct Registry(parking_lot::Mutex<Vec<Arc<Upstream>>>);
 
 impl Registry {
+    /// Knows nothing yet.
+    pub fn new(_: Connector, _: Tasks, _: Shard) -> Self {
+        Self::default()
+    }
+
+    /// Forgets what nobody uses.
+    pub fn sweep(&self) {
+        self.0.lock().retain(|known| Arc::strong_count(known) > 1);
+    }
+
     /// The upstream of this name and these settings.
     pub fn upstream(&self, model: &Arc<model::Upstream>, _dns: &model::Dns) -> Arc<Upstream> {
         let mut known = self.0.lock();
@@ -50,3 +62,20 @@ impl Registry {
 /// Stands for `upstream::Pools`.
 #[derive(Debug, Default)]
 pub struct Pools;
+
+impl Pools {
+    /// No connection yet.
+    pub fn new(_: usize, _: usize, _: Connector, _: Tasks, _: Shard) -> Self {
+        Self
+    }
+
+    /// Closes the idle connections to the others.
+    pub fn retain(&self, _keep: impl Fn(&Upstream) -> bool) {}
+}
+
+/// Stands for `upstream::Connector`.
+#[derive(Debug, Clone)]
+pub enum Connector {
+    /// The network.
+    Network,
+}

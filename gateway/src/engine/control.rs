@@ -1,0 +1,251 @@
+//! The control runtime's loop: load, compile, hand out; and at the end, drain.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use sluice_config::{Problem, Snapshot};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::{Applied, ApplyError, Options, Refused, planner::Planner};
+use crate::{
+    drain::Tasks,
+    listener::{Crew, Fresh},
+    load::{self, Bound, SocketKey, Sockets},
+    plan::{Connector, Plan, Reaper, Registry, reaper},
+    telemetry::metrics::{Counter, Metrics},
+    worker::{Assignment, Hand, Setup},
+};
+
+/// What the owner of the engine wants.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// Finish within this time; answer whether it sufficed.
+    Drain(Duration, oneshot::Sender<bool>),
+}
+
+/// Tells the starter how the first snapshot fared.
+type Started = std::sync::mpsc::SyncSender<Result<(), ApplyError>>;
+
+/// Everything that is no worker.
+#[derive(Debug)]
+pub(super) struct Control {
+    planner: Planner,
+    sockets: Sockets,
+    crew: Arc<Crew>,
+    /// Of workers that have not started.
+    inboxes: Vec<mpsc::Receiver<Fresh>>,
+    workers: Vec<Hand>,
+    connector: Connector,
+    metrics: Metrics,
+    reaper: Reaper,
+    /// What runs here besides this loop.
+    control: Tasks,
+    /// What runs on workers besides client connections.
+    background: Tasks,
+    publish: watch::Sender<Applied>,
+}
+
+impl Control {
+    /// On the control runtime.
+    pub(super) fn new(options: Options, metrics: Metrics, publish: watch::Sender<Applied>) -> Self {
+        let (crew, inboxes) = Crew::new(options.workers.get());
+        let control = Tasks::new();
+        let (reaper, reaping) = reaper();
+        control.spawn(reaping);
+        let connector = options.connector;
+        let counters = metrics.control();
+        let registry = Registry::new(connector.clone(), control.clone(), counters.clone());
+        Self {
+            planner: Planner {
+                registry,
+                connections: Tasks::new(),
+                workers: crew.len(),
+                counters,
+                fixed_log: options.access_log,
+                log: None,
+                current: None,
+            },
+            sockets: Sockets::default(),
+            crew,
+            inboxes,
+            workers: Vec::new(),
+            connector,
+            metrics,
+            reaper,
+            control,
+            background: Tasks::new(),
+            publish,
+        }
+    }
+
+    /// Serves until told to drain, or nobody is there to tell.
+    pub(super) async fn run(
+        mut self,
+        mut snapshots: watch::Receiver<Arc<Snapshot>>,
+        mut commands: mpsc::Receiver<Command>,
+        started: Started,
+    ) {
+        let first = Arc::clone(&snapshots.borrow_and_update());
+        let result = self.apply(&first).await;
+        let refused = result.is_err();
+        if started.send(result).is_err() || refused {
+            self.end(Duration::ZERO).await;
+            return;
+        }
+        let mut more = true;
+        loop {
+            tokio::select! {
+                biased;
+                command = commands.recv() => {
+                    let Some(Command::Drain(grace, done)) = command else {
+                        self.end(Duration::ZERO).await;
+                        return;
+                    };
+                    let in_time = self.end(grace).await;
+                    if done.send(in_time).is_err() {
+                        tracing::debug!("nobody waits for the end");
+                    }
+                    return;
+                }
+                changed = snapshots.changed(), if more => {
+                    more = changed.is_ok();
+                    if more {
+                        let snapshot = Arc::clone(&snapshots.borrow_and_update());
+                        if let Err(error) = self.apply(&snapshot).await {
+                            tracing::debug!(%error, version = %snapshot.version, "not applied");
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Applies `snapshot` as a whole, or refuses it as a whole.
+    async fn apply(&mut self, snapshot: &Arc<Snapshot>) -> Result<(), ApplyError> {
+        let result = match self.prepare(snapshot).await {
+            Ok((plan, fresh)) => self.hand_out(snapshot, plan, fresh).await,
+            Err(problems) => Err(ApplyError::Refused(problems)),
+        };
+        let counters = &self.planner.counters;
+        match &result {
+            Ok(()) => {
+                counters.count(Counter::ReloadsApplied);
+                let bound = snapshot.listeners.iter();
+                let bound = bound.filter_map(|(name, listener)| {
+                    Some((name.clone(), self.sockets.address(listener)?))
+                });
+                let addresses = bound.collect();
+                self.publish.send_modify(|applied| {
+                    applied.handled = applied.handled.wrapping_add(1);
+                    applied.version = Some(snapshot.version.clone());
+                    applied.addresses = addresses;
+                    applied.refused = None;
+                });
+            }
+            Err(error) => {
+                counters.count(Counter::ReloadsRefused);
+                let problems: &[Problem] = match error {
+                    ApplyError::Refused(problems) => problems,
+                    ApplyError::Thread(_) | ApplyError::Ended => &[],
+                };
+                self.publish.send_modify(|applied| {
+                    applied.handled = applied.handled.wrapping_add(1);
+                    applied.refused = Some(Refused {
+                        version: snapshot.version.clone(),
+                        problems: problems.into(),
+                    });
+                });
+            }
+        }
+        result
+    }
+
+    /// Everything that can fail: files, sockets, the access log. Changes nothing that runs.
+    async fn prepare(
+        &mut self,
+        snapshot: &Arc<Snapshot>,
+    ) -> Result<(Arc<Plan>, BTreeMap<SocketKey, Bound>), Vec<Problem>> {
+        let named = Arc::clone(snapshot);
+        let read = tokio::task::spawn_blocking(move || load::files(&named));
+        let bound = self.sockets.bind(snapshot, self.crew.len());
+        let (bodies, fresh) = match (read.await, bound) {
+            (Ok(Ok(bodies)), Ok(fresh)) => (bodies, fresh),
+            (read, bound) => {
+                let mut problems = bound.err().unwrap_or_default();
+                if let Ok(Err(files)) = read {
+                    problems.extend(files);
+                }
+                return Err(problems);
+            }
+        };
+        let plan = self.planner.compile(snapshot, bodies)?;
+        Ok((plan, fresh))
+    }
+
+    /// Gives the plan and its sockets to the workers and waits until each runs it.
+    async fn hand_out(
+        &mut self,
+        snapshot: &Snapshot,
+        plan: Arc<Plan>,
+        mut fresh: BTreeMap<SocketKey, Bound>,
+    ) -> Result<(), ApplyError> {
+        self.sockets.keep(snapshot, &fresh);
+        for (number, inbox) in self.inboxes.drain(..).enumerate() {
+            let setup = Setup {
+                number,
+                crew: Arc::clone(&self.crew),
+                connector: self.connector.clone(),
+                background: self.background.clone(),
+                counters: self.metrics.worker(number),
+                reaper: self.reaper.clone(),
+                plan: Arc::clone(&plan),
+            };
+            let worker = Hand::start(setup, inbox).map_err(ApplyError::Thread)?;
+            self.workers.push(worker);
+        }
+        let mut waiting = Vec::with_capacity(self.workers.len());
+        for worker in &self.workers {
+            let assign = |listener: &Arc<sluice_config::model::Listener>| {
+                let key = SocketKey::of(listener);
+                let socket = fresh.get_mut(&key).and_then(|bound| bound.sockets.pop());
+                Assignment {
+                    key,
+                    listener: listener.name.clone(),
+                    socket,
+                }
+            };
+            let assignments = snapshot.listeners.values().map(assign).collect();
+            waiting.push(worker.apply(Arc::clone(&plan), assignments).await);
+        }
+        for done in waiting {
+            // An error means that the worker ended, which it says itself.
+            done.await.unwrap_or_default();
+        }
+        self.planner.commit(snapshot, plan);
+        Ok(())
+    }
+
+    /// Stops accepting, waits for what is in flight, ends the rest. Whether all was in time.
+    async fn end(mut self, grace: Duration) -> bool {
+        if let Some(plan) = self.planner.current.clone() {
+            let mut waiting = Vec::with_capacity(self.workers.len());
+            for worker in &self.workers {
+                waiting.push(worker.apply(Arc::clone(&plan), Vec::new()).await);
+            }
+            for done in waiting {
+                done.await.unwrap_or_default();
+            }
+        }
+        let in_time = self.planner.connections.finish(grace).await;
+        self.background.abort();
+        let workers = std::mem::take(&mut self.workers);
+        // The workers do not wait for this thread, so it may wait for them.
+        for worker in workers {
+            worker.end();
+        }
+        if let Some(plan) = &self.planner.current {
+            plan.access_log.flush();
+        }
+        self.control.abort();
+        in_time
+    }
+}

@@ -1,0 +1,86 @@
+//! Makes one plan after the other and retires those before.
+
+use std::sync::Arc;
+
+use sluice_config::{Problem, Snapshot, model};
+
+use crate::{
+    drain::Tasks,
+    load::Bodies,
+    plan::{Parts, Plan, Registry},
+    telemetry::{
+        access_log::{self, Writer},
+        metrics::Shard,
+    },
+};
+
+/// Makes plans. What must outlive them is here.
+#[derive(Debug)]
+pub(super) struct Planner {
+    pub(super) registry: Registry,
+    /// The root of all client connections.
+    pub(super) connections: Tasks,
+    pub(super) workers: usize,
+    pub(super) counters: Shard,
+    /// Takes request lines whatever the snapshots say.
+    pub(super) fixed_log: Option<Writer>,
+    /// The access log that runs, and its settings.
+    pub(super) log: Option<(Arc<model::AccessLog>, Writer)>,
+    /// The plan that runs.
+    pub(super) current: Option<Arc<Plan>>,
+}
+
+impl Planner {
+    /// A plan for `snapshot`, which does not run yet.
+    pub(super) fn compile(
+        &mut self,
+        snapshot: &Snapshot,
+        bodies: Bodies,
+    ) -> Result<Arc<Plan>, Vec<Problem>> {
+        let access_log = self.access_log(&snapshot.access_log)?;
+        let parts = Parts {
+            registry: &self.registry,
+            tasks: &self.connections,
+            bodies,
+            access_log,
+        };
+        let plan = Plan::compile(self.current.as_deref(), snapshot, parts);
+        Ok(Arc::new(plan))
+    }
+
+    /// Says that every worker runs `plan`.
+    pub(super) fn commit(&mut self, snapshot: &Snapshot, plan: Arc<Plan>) {
+        if self.fixed_log.is_none() {
+            self.log = Some((Arc::clone(&snapshot.access_log), plan.access_log.clone()));
+        }
+        let previous = self.current.replace(plan);
+        if let (Some(previous), Some(current)) = (previous, &self.current) {
+            previous.retire(current);
+        }
+        self.registry.sweep();
+    }
+
+    /// The writer that runs, unless its settings changed.
+    fn access_log(&self, model: &Arc<model::AccessLog>) -> Result<Writer, Vec<Problem>> {
+        if let Some(writer) = &self.fixed_log {
+            return Ok(writer.clone());
+        }
+        if let Some((known, writer)) = &self.log
+            && known == model
+        {
+            return Ok(writer.clone());
+        }
+        access_log::open(model)
+            .and_then(|sink| Writer::start(sink, self.workers, model.queue, self.counters.clone()))
+            .map_err(|error| {
+                vec![Problem {
+                    code: "file",
+                    at: "access_log.output".to_owned(),
+                    what: format!("the access log cannot be opened: {error}"),
+                    hint: None,
+                    witness: None,
+                    place: None,
+                }]
+            })
+    }
+}
