@@ -1,0 +1,63 @@
+//! The words of the command line.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Parser, Subcommand};
+
+use crate::commands;
+
+/// The edge gateway: routes requests as a TOML configuration says, and reloads it while running.
+#[derive(Debug, Parser)]
+#[command(
+    name = "sluice",
+    version,
+    propagate_version = true,
+    max_term_width = 100
+)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the gateway in the foreground.
+    Run(commands::run::Args),
+    /// Check a configuration: exit 0 when it is fine, 3 when it is refused.
+    Check(commands::check::Args),
+    /// Bring configuration files into their canonical layout.
+    Fmt(commands::fmt::Args),
+    /// Print the JSON Schema of the configuration.
+    Schema,
+    /// Print the version.
+    Version,
+    /// Print a completion script for a shell.
+    Completions(commands::completions::Args),
+}
+
+/// Where the configuration is.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct ConfigPaths {
+    /// A file or a directory of `*.toml`; may be repeated [default: ./sluice.toml, else
+    /// /etc/sluice/sluice.toml].
+    #[arg(short, long = "config", value_name = "PATH", env = "SLUICE_CONFIG")]
+    config: Vec<PathBuf>,
+}
+
+impl ConfigPaths {
+    /// What was given, or the default that is there.
+    pub(crate) fn resolve(self) -> Vec<PathBuf> {
+        if !self.config.is_empty() {
+            return self.config;
+        }
+        let here = Path::new("sluice.toml");
+        let there = Path::new("/etc/sluice/sluice.toml");
+        let found = if here.exists() || !there.exists() {
+            here
+        } else {
+            there
+        };
+        vec![found.to_owned()]
+    }
+}
