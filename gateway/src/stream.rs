@@ -1,5 +1,6 @@
 //! A byte stream to a peer, whatever carries it.
 
+mod memory;
 mod stall;
 
 use std::{
@@ -13,6 +14,7 @@ use tokio::{
     net::{TcpStream, UnixStream},
 };
 
+pub use memory::{MemoryListener, MemoryNetwork};
 pub use stall::{Stalled, WriteStall};
 
 /// A byte stream to a peer.

@@ -1,0 +1,162 @@
+//! Makes connections to endpoints and speaks HTTP/1.1 over them.
+//!
+//! The only home of the HTTP client codec: what others see is a [`Connection`] that takes one
+//! request at a time, and a typed reason when it fails.
+
+use std::{io, rc::Rc, sync::Arc};
+
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use sluice_config::names::UpstreamName;
+use tokio::{
+    net::{TcpStream, UnixStream},
+    sync::oneshot,
+    time::{Duration, Instant},
+};
+
+use super::{
+    body::Outgoing,
+    endpoints::{Endpoint, Target},
+    pool::Permit,
+    wire::{Line, Wire},
+};
+use crate::{
+    drain::Tasks,
+    error::ProxyError,
+    stream::{MemoryNetwork, Stream, WriteStall},
+};
+
+pub(super) use hyper::body::Incoming;
+
+/// The most that the codec buffers in each direction of a connection.
+const BUFFER: usize = 64 * 1024;
+
+/// What endpoints are reached through.
+#[derive(Debug, Clone, Default)]
+pub enum Connector {
+    /// Sockets of the system; names are resolved.
+    #[default]
+    Network,
+    /// A network inside the process; every address is a name in it.
+    Memory(MemoryNetwork),
+}
+
+impl Connector {
+    /// Opens a stream. Takes as long as the peer likes: the caller bounds it.
+    pub(super) async fn open(&self, target: &Target) -> io::Result<Stream> {
+        match (target, self) {
+            (Target::Tcp(address), _) => {
+                let stream = TcpStream::connect(address).await?;
+                stream.set_nodelay(true)?;
+                Ok(Stream::Tcp(stream))
+            }
+            (Target::Unix(path), _) => Ok(Stream::Unix(UnixStream::connect(path).await?)),
+            (Target::Memory(name), Self::Memory(network)) => {
+                Ok(Stream::Memory(network.connect(name).await?))
+            }
+            (Target::Memory(_), Self::Network) => {
+                Err(io::Error::from(io::ErrorKind::AddrNotAvailable))
+            }
+        }
+    }
+}
+
+/// A connection to an endpoint. Dropping it closes the socket, whatever was under way.
+#[derive(Debug)]
+pub(super) struct Connection {
+    sender: SendRequest<Outgoing>,
+    pub(super) line: Rc<Line>,
+    pub(super) endpoint: Arc<Endpoint>,
+    pub(super) born: Instant,
+    /// Requests it has taken.
+    pub(super) served: u64,
+    /// Its task ends when this is dropped.
+    _alive: oneshot::Sender<()>,
+}
+
+/// How a request failed on a connection.
+pub(super) struct Broken {
+    pub(super) error: hyper::Error,
+    /// The request, when no byte of it was sent.
+    pub(super) unsent: Option<http::Request<Outgoing>>,
+}
+
+impl Connection {
+    /// Speaks HTTP over `stream`. The permit is given back once the socket is closed.
+    pub(super) async fn new(
+        stream: Stream,
+        endpoint: Arc<Endpoint>,
+        write_stall: Duration,
+        permit: Permit,
+        tasks: &Tasks,
+    ) -> io::Result<Self> {
+        let line = Rc::new(Line::default());
+        let wire = Wire::new(WriteStall::new(stream, write_stall), Rc::clone(&line));
+        let (sender, codec) = http1::Builder::new()
+            .max_buf_size(BUFFER)
+            .handshake(TokioIo::new(wire))
+            .await
+            .map_err(io::Error::other)?;
+        let (alive, dropped) = oneshot::channel::<()>();
+        tasks.spawn_local(async move {
+            // Declared first, dropped last.
+            let _permit = permit;
+            let codec = codec;
+            tokio::select! {
+                biased;
+                _ = dropped => {}
+                outcome = codec => if let Err(error) = outcome {
+                    let error: &dyn std::error::Error = &error;
+                    tracing::debug!(error, "a connection to an endpoint broke");
+                }
+            }
+        });
+        Ok(Self {
+            sender,
+            line,
+            endpoint,
+            born: Instant::now(),
+            served: 0,
+            _alive: alive,
+        })
+    }
+
+    /// Whether the previous exchange is over, and nothing came that belongs to none.
+    pub(super) fn is_ready(&self) -> bool {
+        self.sender.is_ready() && !self.line.deaf.get()
+    }
+
+    /// Sends a request; completes with the head of the response.
+    pub(super) fn send(
+        &mut self,
+        request: http::Request<Outgoing>,
+    ) -> impl Future<Output = Result<http::Response<Incoming>, Broken>> + use<> {
+        self.served = self.served.saturating_add(1);
+        self.line.received.set(false);
+        let answer = self.sender.try_send_request(request);
+        async move {
+            answer.await.map_err(|mut failed| Broken {
+                unsent: failed.take_message(),
+                error: failed.into_error(),
+            })
+        }
+    }
+}
+
+/// What it means that the codec gave up before there was a response.
+pub(super) fn failure(error: hyper::Error, line: &Line, upstream: &UpstreamName) -> ProxyError {
+    let upstream = upstream.clone();
+    if line.stalled.get() {
+        ProxyError::UpstreamStalled { upstream }
+    } else if error.is_parse() {
+        ProxyError::UpstreamProtocol {
+            upstream,
+            source: error.into(),
+        }
+    } else {
+        ProxyError::UpstreamReset {
+            upstream,
+            source: error.into(),
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! Where requests can go: the endpoints of an upstream at this moment.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+};
+
+use parking_lot::Mutex;
+use sluice_config::model::UpstreamLimits;
+
+use super::{balance::Weights, budget::Budget, resolve::Resolved};
+
+/// What is connected to.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Target {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+    /// A name in a network inside the process.
+    Memory(Box<str>),
+}
+
+/// Names an endpoint in logs and in a [`super::Choice`]: its address. Cheap to clone.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct EndpointKey(Arc<str>);
+
+impl EndpointKey {
+    /// The address.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for EndpointKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// One address of an upstream; lives as long as somebody can be sent there.
+#[derive(Debug)]
+pub(super) struct Endpoint {
+    /// Unique in the process.
+    pub(super) id: u64,
+    pub(super) key: EndpointKey,
+    pub(super) target: Target,
+    active: AtomicUsize,
+}
+
+impl Endpoint {
+    fn new(target: Target) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let key = match &target {
+            Target::Tcp(address) => address.to_string(),
+            Target::Unix(path) => format!("unix:{}", path.display()),
+            Target::Memory(name) => name.to_string(),
+        };
+        Self {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            key: EndpointKey(Arc::from(key)),
+            target,
+            active: AtomicUsize::new(0),
+        }
+    }
+
+    /// How many requests it has, over all workers.
+    pub(super) fn active(&self) -> usize {
+        self.active.load(Ordering::Relaxed)
+    }
+}
+
+/// A request that its endpoint is busy with, until dropped.
+#[derive(Debug)]
+pub(super) struct Active(Arc<Endpoint>);
+
+impl Active {
+    pub(super) fn new(endpoint: Arc<Endpoint>) -> Self {
+        endpoint.active.fetch_add(1, Ordering::Relaxed);
+        Self(endpoint)
+    }
+
+    pub(super) fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.0
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.0.active.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What outlives a change of endpoints: everything that is counted.
+#[derive(Debug)]
+pub(super) struct State {
+    /// Unique in the process.
+    pub(super) id: u64,
+    pub(super) budget: Budget,
+    known: Mutex<HashMap<Target, Weak<Endpoint>>>,
+    generations: AtomicU64,
+}
+
+impl State {
+    pub(super) fn new(limits: &UpstreamLimits) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            budget: Budget::new(limits),
+            known: Mutex::new(HashMap::new()),
+            generations: AtomicU64::new(0),
+        }
+    }
+
+    /// The endpoint at `target`: the same as long as anybody remembers it.
+    pub(super) fn endpoint(&self, target: Target) -> Arc<Endpoint> {
+        let mut known = self.known.lock();
+        if let Some(endpoint) = known.get(&target).and_then(Weak::upgrade) {
+            return endpoint;
+        }
+        known.retain(|_, endpoint| endpoint.strong_count() > 0);
+        let endpoint = Arc::new(Endpoint::new(target.clone()));
+        known.insert(target, Arc::downgrade(&endpoint));
+        endpoint
+    }
+}
+
+/// What one endpoint of the configuration stands for.
+#[derive(Debug)]
+pub(super) enum Source {
+    Fixed {
+        endpoint: Arc<Endpoint>,
+        weight: u32,
+    },
+    Name {
+        resolved: Arc<Resolved>,
+        port: u16,
+        weight: u32,
+    },
+}
+
+/// The endpoints that can be picked, at one moment.
+#[derive(Debug)]
+pub(super) struct Set {
+    /// Grows with each change of the upstream.
+    pub(super) generation: u64,
+    pub(super) weights: Weights,
+    members: Box<[Member]>,
+    /// Whether a name is still without any answer.
+    pub(super) unresolved: bool,
+}
+
+#[derive(Debug)]
+struct Member {
+    endpoint: Arc<Endpoint>,
+    weight: u32,
+    /// Which endpoint of the configuration it comes from.
+    source: usize,
+}
+
+impl Set {
+    /// What `sources` stand for now.
+    pub(super) fn new(sources: &[Source], state: &State) -> Self {
+        let mut members: Vec<Member> = Vec::with_capacity(sources.len());
+        let mut places: HashMap<u64, usize> = HashMap::new();
+        let mut unresolved = false;
+        let mut add = |endpoint: Arc<Endpoint>, weight: u32, source: usize| {
+            if weight == 0 {
+                return;
+            }
+            // One address, one member, however often it is named.
+            if let Some(member) = places.get(&endpoint.id).and_then(|&at| members.get_mut(at)) {
+                member.weight = member.weight.saturating_add(weight);
+                return;
+            }
+            places.insert(endpoint.id, members.len());
+            members.push(Member {
+                endpoint,
+                weight,
+                source,
+            });
+        };
+        for (source, entry) in sources.iter().enumerate() {
+            match entry {
+                Source::Fixed { endpoint, weight } => add(Arc::clone(endpoint), *weight, source),
+                Source::Name {
+                    resolved,
+                    port,
+                    weight,
+                } => {
+                    let known = resolved.known();
+                    unresolved |= known.is_none();
+                    for address in known.iter().flat_map(|addresses| addresses.iter()) {
+                        let target = Target::Tcp(SocketAddr::new(*address, *port));
+                        add(state.endpoint(target), *weight, source);
+                    }
+                }
+            }
+        }
+        Self {
+            generation: state.generations.fetch_add(1, Ordering::Relaxed),
+            weights: Weights::new(members.iter().map(|member| member.weight)),
+            members: members.into(),
+            unresolved,
+        }
+    }
+
+    /// Whether a request would notice the difference.
+    pub(super) fn same_as(&self, other: &Self) -> bool {
+        self.unresolved == other.unresolved
+            && self.members.len() == other.members.len()
+            && self
+                .members
+                .iter()
+                .zip(&other.members)
+                .all(|(a, b)| a.weight == b.weight && a.endpoint.id == b.endpoint.id)
+    }
+
+    pub(super) fn get(&self, index: usize) -> Option<&Arc<Endpoint>> {
+        self.members.get(index).map(|member| &member.endpoint)
+    }
+
+    pub(super) fn active(&self, index: usize) -> usize {
+        self.get(index).map_or(0, |endpoint| endpoint.active())
+    }
+
+    pub(super) fn find(&self, key: &EndpointKey) -> Option<&Arc<Endpoint>> {
+        self.iter().find(|endpoint| endpoint.key == *key)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
+        self.members.iter().map(|member| &member.endpoint)
+    }
+
+    pub(super) fn contains(&self, id: u64) -> bool {
+        self.iter().any(|endpoint| endpoint.id == id)
+    }
+
+    /// Another address of the name that `endpoint` belongs to, not among `tried`.
+    pub(super) fn sibling(&self, endpoint: &Endpoint, tried: &[u64]) -> Option<&Arc<Endpoint>> {
+        let source = self
+            .members
+            .iter()
+            .find(|member| member.endpoint.id == endpoint.id)?
+            .source;
+        self.members
+            .iter()
+            .find(|member| member.source == source && !tried.contains(&member.endpoint.id))
+            .map(|member| &member.endpoint)
+    }
+}

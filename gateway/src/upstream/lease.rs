@@ -1,0 +1,261 @@
+//! A connection lent for one exchange.
+//!
+//! The response's body owns the lease to its end: only an exchange that ended cleanly on both sides
+//! returns its connection, everything else closes it.
+
+use std::{
+    future::poll_fn,
+    pin::pin,
+    rc::Rc,
+    sync::Arc,
+    task::{Poll, ready},
+    time::Duration,
+};
+
+use http::{
+    HeaderValue, Method, StatusCode, Version,
+    header::{CONTENT_LENGTH, TRANSFER_ENCODING},
+    request, response,
+};
+use http_body::Body as _;
+use tokio::time::Instant;
+
+use super::{
+    EndpointKey, Upstream,
+    body::{Outgoing, Reply, Upload},
+    connect::{Broken, Connection, Incoming, failure},
+    endpoints::Active,
+    pool::Pool,
+};
+use crate::{
+    error::{BoxError, ProxyError},
+    message::{Body, Request, Response},
+};
+
+/// A connection for one request. Dropped unused, it is closed.
+#[derive(Debug)]
+pub struct Lease {
+    pub(super) pool: Rc<Pool>,
+    pub(super) upstream: Arc<Upstream>,
+    pub(super) connection: Connection,
+    /// Counted until the response's body is over.
+    pub(super) _active: Active,
+}
+
+/// A request that got no response.
+#[derive(Debug)]
+pub struct Failed {
+    /// Why. A failure of the request's own body comes out as it went in.
+    pub error: ProxyError,
+    /// The request, when no byte of it was sent.
+    pub request: Option<Box<Request>>,
+    /// Whether the connection had carried another request before, and may have died since.
+    pub reused: bool,
+    /// Whether any byte came back.
+    pub answered: bool,
+}
+
+/// What a response's body keeps until it is over.
+pub(super) struct Held {
+    lease: Lease,
+    /// The connection must not be used again.
+    spoiled: bool,
+}
+
+/// What makes a response unusable though the codec could read it.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+enum Unusable {
+    #[error("it switches protocols without being asked")]
+    Switching,
+    #[error("its transfer coding is not chunked")]
+    TransferCoding,
+}
+
+impl Lease {
+    /// The address of the endpoint.
+    pub fn endpoint(&self) -> &str {
+        self.connection.endpoint.key.as_str()
+    }
+
+    /// The endpoint, to name it in a [`super::Choice`].
+    pub fn endpoint_key(&self) -> EndpointKey {
+        self.connection.endpoint.key.clone()
+    }
+
+    /// Whether the connection has carried another request before.
+    pub fn reused(&self) -> bool {
+        self.connection.served > 0
+    }
+
+    /// Sends the request and waits for the head of the response, at most `timeouts.response_head`
+    /// from when all of the request was sent.
+    ///
+    /// The target has to be in origin form and `Host` set; framing is settled here: a body of
+    /// unknown length is sent chunked, and trailers only if a `Trailer` field names them.
+    pub async fn send(mut self, request: Request) -> Result<Response, Failed> {
+        let reused = self.reused();
+        let (mut parts, body) = request.into_parts();
+        frame(&mut parts, &body);
+        let upload = (!body.is_end_stream()).then(|| Rc::new(Upload::default()));
+        let to_head = parts.method == Method::HEAD;
+        let request = http::Request::from_parts(parts, Outgoing::new(body, upload.clone()));
+        let limit = self.upstream.model().timeouts.response_head;
+        let answer = self.connection.send(request);
+        let outcome = match wait(answer, upload.as_deref(), limit).await {
+            Some(Ok(response)) => return self.receive(response, upload, to_head, reused),
+            Some(Err(Broken { error, unsent })) => {
+                let name = self.upstream.name();
+                (failure(error, &self.connection.line, name), unsent)
+            }
+            None => {
+                let upstream = self.upstream.name().clone();
+                (ProxyError::ResponseTimeout { upstream }, None)
+            }
+        };
+        let (error, unsent) = outcome;
+        Err(Failed {
+            error: upload
+                .and_then(|upload| upload.take_failure())
+                .unwrap_or(error),
+            request: unsent.map(|request| Box::new(request.map(Outgoing::into_body))),
+            reused,
+            answered: self.connection.line.received.get(),
+        })
+    }
+
+    /// Makes the codec's response ours.
+    fn receive(
+        self,
+        response: http::Response<Incoming>,
+        upload: Option<Rc<Upload>>,
+        to_head: bool,
+        reused: bool,
+    ) -> Result<Response, Failed> {
+        let (mut parts, incoming) = response.into_parts();
+        // An answer before the end of the request: what is still under way belongs to nobody.
+        let early = upload.as_ref().is_some_and(|upload| !upload.is_complete());
+        let spoiled = match examine(&mut parts, to_head) {
+            Ok(spoiled) => spoiled || early,
+            Err(unusable) => {
+                return Err(Failed {
+                    error: ProxyError::UpstreamProtocol {
+                        upstream: self.upstream.name().clone(),
+                        source: unusable.into(),
+                    },
+                    request: None,
+                    reused,
+                    answered: true,
+                });
+            }
+        };
+        let pause = self.upstream.model().timeouts.response_body.get();
+        let held = Held {
+            lease: self,
+            spoiled,
+        };
+        let body = if incoming.is_end_stream() && !early {
+            held.give_back();
+            Body::Empty
+        } else {
+            Body::stream(Reply::new(incoming, held, upload, pause))
+        };
+        Ok(http::Response::from_parts(parts, body))
+    }
+}
+
+impl Held {
+    /// The exchange ended cleanly.
+    pub(super) fn give_back(self) {
+        let Lease {
+            pool, connection, ..
+        } = self.lease;
+        if !self.spoiled {
+            pool.take_back(connection);
+        }
+    }
+
+    /// The exchange broke off.
+    pub(super) fn broken(self, source: BoxError) -> ProxyError {
+        ProxyError::ResponseBroken {
+            upstream: self.lease.upstream.name().clone(),
+            source,
+        }
+    }
+}
+
+/// Waits for `answer`; nothing when it takes longer than `limit` from the end of the request.
+async fn wait<T>(
+    answer: impl Future<Output = T>,
+    upload: Option<&Upload>,
+    limit: Duration,
+) -> Option<T> {
+    let mut answer = pin!(answer);
+    let mut timer = pin!(tokio::time::sleep(limit));
+    let mut armed = upload.is_none();
+    poll_fn(|cx| {
+        if let Poll::Ready(outcome) = answer.as_mut().poll(cx) {
+            return Poll::Ready(Some(outcome));
+        }
+        if !armed {
+            if upload.is_some_and(|upload| !upload.is_over(cx)) {
+                return Poll::Pending;
+            }
+            armed = true;
+            timer.as_mut().reset(Instant::now() + limit);
+        }
+        ready!(timer.as_mut().poll(cx));
+        Poll::Ready(None)
+    })
+    .await
+}
+
+/// Settles how the request's length is told.
+fn frame(parts: &mut request::Parts, body: &Body) {
+    parts.version = Version::HTTP_11;
+    // The codec takes it that GET and HEAD have no body, unless told otherwise.
+    if !body.is_end_stream()
+        && body.size_hint().exact().is_none()
+        && !parts.headers.contains_key(CONTENT_LENGTH)
+    {
+        parts
+            .headers
+            .insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
+}
+
+/// Makes the length of the response unambiguous; says whether the connection is spoiled.
+fn examine(parts: &mut response::Parts, to_head: bool) -> Result<bool, Unusable> {
+    if parts.status == StatusCode::SWITCHING_PROTOCOLS {
+        return Err(Unusable::Switching);
+    }
+    // An older origin frames requests differently; a fresh connection starts over.
+    let mut spoiled = parts.version != Version::HTTP_11;
+    let bodiless = to_head
+        || parts.status == StatusCode::NO_CONTENT
+        || parts.status == StatusCode::NOT_MODIFIED;
+    let mut codings = parts.headers.get_all(TRANSFER_ENCODING).iter();
+    if let Some(coding) = codings.next() {
+        let chunked = coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+        if !bodiless && (!chunked || codings.next().is_some()) {
+            return Err(Unusable::TransferCoding);
+        }
+        // RFC 9112 §6.3: of two lengths the chunks win; but whoever sends two is not to be trusted
+        // with a second exchange.
+        spoiled |= parts.headers.remove(CONTENT_LENGTH).is_some();
+    }
+    if parts
+        .headers
+        .get_all(CONTENT_LENGTH)
+        .iter()
+        .nth(1)
+        .is_some()
+        && let Some(length) = parts.headers.get(CONTENT_LENGTH).cloned()
+    {
+        // The codec made sure that they are equal.
+        parts.headers.insert(CONTENT_LENGTH, length);
+    }
+    if parts.status == StatusCode::NO_CONTENT {
+        parts.headers.remove(CONTENT_LENGTH);
+    }
+    Ok(spoiled)
+}

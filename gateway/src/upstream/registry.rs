@@ -1,0 +1,168 @@
+//! The upstreams of the process, remembered by name and settings.
+//!
+//! Plans hold the upstreams; the registry only knows them, so that the next plan finds them again.
+//! What no plan holds any more stops by itself.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Weak},
+};
+
+use parking_lot::Mutex;
+use sluice_config::{
+    model::{self, Dns, HostPort},
+    names::UpstreamName,
+};
+
+use super::{
+    Upstream,
+    connect::Connector,
+    endpoints::{Source, State, Target},
+    resolve::Resolved,
+};
+use crate::{drain::Tasks, telemetry::metrics::Shard};
+
+/// The upstreams of the process. Control side; shared.
+#[derive(Debug)]
+pub struct Registry {
+    connector: Connector,
+    control: Tasks,
+    counters: Shard,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    upstreams: HashMap<UpstreamName, Weak<Upstream>>,
+    names: HashMap<String, Weak<Resolved>>,
+}
+
+impl Registry {
+    /// `control` runs the look-ups of names.
+    pub fn new(connector: Connector, control: Tasks, counters: Shard) -> Self {
+        Self {
+            connector,
+            control,
+            counters,
+            known: Mutex::new(Known::default()),
+        }
+    }
+
+    /// The upstream that `model` describes: the one at work when nothing changed; with the counts,
+    /// budget and connections of the one at work when only its endpoints changed; else a new one.
+    ///
+    /// Has to be called on a runtime, since it may start to resolve names.
+    pub fn upstream(&self, model: &Arc<model::Upstream>, dns: &Dns) -> Arc<Upstream> {
+        let mut known = self.known.lock();
+        let previous = known.upstreams.get(&model.name).and_then(Weak::upgrade);
+        if let Some(previous) = &previous
+            && previous.model == *model
+            && (previous.dns == *dns || !resolves(model))
+        {
+            return Arc::clone(previous);
+        }
+        let state = previous
+            .filter(|previous| same_settings(&previous.model, model))
+            .map_or_else(
+                || Arc::new(State::new(&model.limits)),
+                |previous| Arc::clone(&previous.state),
+            );
+        let sources = model
+            .endpoints
+            .iter()
+            .map(|endpoint| self.source(&mut known, &state, endpoint, dns))
+            .collect();
+        let upstream = Arc::new(Upstream::new(
+            Arc::clone(model),
+            dns.clone(),
+            state,
+            sources,
+        ));
+        for source in &upstream.sources {
+            if let Source::Name { resolved, .. } = source {
+                resolved.tell(&upstream);
+            }
+        }
+        // An answer may have come between the first look and the subscription.
+        upstream.refresh();
+        known
+            .upstreams
+            .insert(model.name.clone(), Arc::downgrade(&upstream));
+        upstream
+    }
+
+    /// Forgets what nobody holds.
+    pub fn sweep(&self) {
+        let mut known = self.known.lock();
+        known.upstreams.retain(|_, held| held.strong_count() > 0);
+        known.names.retain(|_, held| held.strong_count() > 0);
+    }
+
+    fn source(
+        &self,
+        known: &mut Known,
+        state: &State,
+        endpoint: &model::Endpoint,
+        dns: &Dns,
+    ) -> Source {
+        let weight = endpoint.weight;
+        let target = match (&endpoint.address.host, &self.connector) {
+            (host, Connector::Memory(_)) => Target::Memory(Box::from(host.to_string())),
+            (HostPort::Socket(address), Connector::Network) => Target::Tcp(*address),
+            (HostPort::Unix(path), Connector::Network) => Target::Unix(path.clone()),
+            (HostPort::Name { name, port }, Connector::Network) => {
+                return Source::Name {
+                    resolved: self.resolved(known, name, dns),
+                    port: *port,
+                    weight,
+                };
+            }
+        };
+        Source::Fixed {
+            endpoint: state.endpoint(target),
+            weight,
+        }
+    }
+
+    /// What resolves `name`; one for all upstreams.
+    fn resolved(&self, known: &mut Known, name: &str, dns: &Dns) -> Arc<Resolved> {
+        let previous = known.names.get(name).and_then(Weak::upgrade);
+        if let Some(previous) = &previous
+            && previous.settings() == dns
+        {
+            return Arc::clone(previous);
+        }
+        // Asked differently from now on, but not forgotten until the first new answer.
+        let addresses = previous.and_then(|previous| previous.known().clone());
+        let resolved = Resolved::start(name, dns, addresses, &self.control, &self.counters);
+        known
+            .names
+            .insert(name.to_owned(), Arc::downgrade(&resolved));
+        resolved
+    }
+}
+
+/// Whether any endpoint is a name.
+fn resolves(model: &model::Upstream) -> bool {
+    model
+        .endpoints
+        .iter()
+        .any(|endpoint| matches!(endpoint.address.host, HostPort::Name { .. }))
+}
+
+/// Whether nothing but the endpoints differs.
+fn same_settings(a: &model::Upstream, b: &model::Upstream) -> bool {
+    let model::Upstream {
+        name,
+        endpoints: _,
+        balance,
+        timeouts,
+        pool,
+        limits,
+    } = a;
+    *name == b.name
+        && *balance == b.balance
+        && *timeouts == b.timeouts
+        && *pool == b.pool
+        && *limits == b.limits
+}

@@ -1,0 +1,1 @@
+//! Exchanges with hand-written origins in memory, under a paused clock.

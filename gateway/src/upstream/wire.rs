@@ -1,0 +1,123 @@
+//! The byte stream below an upstream connection, with what the codec does not tell.
+//!
+//! When an origin stops reading but has not finished speaking (it refused a body and closed, say),
+//! its answer still counts: the wire swallows what cannot be written any more and lets the reading
+//! side find out how it ends.
+
+use std::{
+    cell::Cell,
+    io::{self, IoSlice},
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::stream::{Stalled, Stream, WriteStall};
+
+/// What is known of a wire.
+#[derive(Debug, Default)]
+pub(super) struct Line {
+    /// A byte came since the request was sent.
+    pub(super) received: Cell<bool>,
+    /// The peer accepted nothing for too long, and had said nothing.
+    pub(super) stalled: Cell<bool>,
+    /// Nothing can be written any more.
+    pub(super) deaf: Cell<bool>,
+}
+
+/// A stream to an endpoint.
+#[derive(Debug)]
+pub(super) struct Wire {
+    inner: WriteStall<Stream>,
+    line: Rc<Line>,
+}
+
+impl Wire {
+    pub(super) fn new(inner: WriteStall<Stream>, line: Rc<Line>) -> Self {
+        Self { inner, line }
+    }
+
+    /// Decides what a failure to write means; `done` is what is reported instead.
+    fn judge<T>(&self, outcome: Poll<io::Result<T>>, done: T) -> Poll<io::Result<T>> {
+        let Poll::Ready(Err(error)) = outcome else {
+            return outcome;
+        };
+        let stalled = error
+            .get_ref()
+            .is_some_and(<dyn std::error::Error + Send + Sync>::is::<Stalled>);
+        if stalled && !self.line.received.get() {
+            self.line.stalled.set(true);
+            return Poll::Ready(Err(error));
+        }
+        self.line.deaf.set(true);
+        Poll::Ready(Ok(done))
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buffer.filled().len();
+        let outcome = Pin::new(&mut this.inner).poll_read(cx, buffer);
+        if buffer.filled().len() > before {
+            this.line.received.set(true);
+        }
+        outcome
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        if this.line.deaf.get() {
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        let outcome = Pin::new(&mut this.inner).poll_write(cx, bytes);
+        this.judge(outcome, bytes.len())
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let all = || slices.iter().map(|slice| slice.len()).sum();
+        if this.line.deaf.get() {
+            return Poll::Ready(Ok(all()));
+        }
+        let outcome = Pin::new(&mut this.inner).poll_write_vectored(cx, slices);
+        this.judge(outcome, all())
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.line.deaf.get() {
+            return Poll::Ready(Ok(()));
+        }
+        let outcome = Pin::new(&mut this.inner).poll_flush(cx);
+        this.judge(outcome, ())
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.line.deaf.get() {
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut this.inner).poll_shutdown(cx)
+    }
+}
