@@ -11,11 +11,13 @@
 //!
 //! No I/O but in `read`; no tokio, hyper or rustls.
 
+mod lint;
 pub mod model;
 pub mod names;
 mod problem;
 pub mod raw;
 mod snapshot;
 
+pub use lint::lint;
 pub use problem::{Place, Problem};
 pub use snapshot::{Objects, Snapshot, Version};

@@ -1,0 +1,328 @@
+//! What no request can reach, and what is reached in an order that nobody wrote.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use super::{
+    at_rule, call,
+    group::{Budget, Group},
+    problem,
+    witness::{self, Witness},
+};
+use crate::{
+    Problem, Snapshot,
+    model::{HostPattern, Listener, Match, Route},
+    names::{ListenerName, RouteName},
+};
+
+/// A rule by its route and position.
+type RuleKey = (RouteName, usize);
+
+/// Why something is not reached.
+#[derive(Clone)]
+struct Blocker {
+    /// What takes the requests, in a sentence.
+    by: String,
+    witness: Option<Witness>,
+}
+
+/// Reached somewhere, or blocked everywhere we looked.
+#[derive(Clone)]
+enum Reach {
+    Reached,
+    Blocked(Box<Blocker>),
+}
+
+/// What was learned over every host and listener.
+#[derive(Default)]
+struct Findings {
+    /// Each host of each route, blocked by *other* routes.
+    hosts: BTreeMap<(RouteName, HostPattern), Reach>,
+    /// Each match of each rule (0 for a rule without).
+    matches: BTreeMap<(RuleKey, usize), Reach>,
+    /// The route that gives way, with those it gives way to.
+    merged: BTreeMap<RouteName, Vec<Rival>>,
+}
+
+/// A route that is asked first where both match.
+struct Rival {
+    route: RouteName,
+    host: HostPattern,
+    by_name: bool,
+    witness: Witness,
+}
+
+/// Every finding about who is reached.
+pub(super) fn check(snapshot: &Snapshot, budget: &mut Budget) -> Vec<Problem> {
+    let any = Match::default();
+    let mut findings = Findings::default();
+    let mut open: Vec<&Listener> = snapshot.listeners.values().map(|one| &**one).collect();
+    open.retain(|listener| listener.https_redirect.is_none());
+    let several = snapshot.listeners.len() > 1;
+    for listener in &open {
+        let hosts = hosts(snapshot, &listener.name);
+        // Many hosts share the same routes: what is true of these is learned once.
+        let mut learned: HashMap<Vec<RouteName>, Vec<Option<usize>>> = HashMap::new();
+        for (host, routes) in &hosts {
+            let group = Group::new(routes, &listener.name, &any);
+            let names: Vec<RouteName> = routes.iter().map(|route| route.name.clone()).collect();
+            let first = !learned.contains_key(&names);
+            let shadows = learned
+                .entry(names)
+                .or_insert_with(|| group.shadows(budget));
+            let said = several.then_some(&listener.name);
+            let sample = witness::sample_host(host, hosts.keys().copied());
+            findings.note_shadows(&group, shadows, host, &sample, said);
+            if first && routes.len() > 1 {
+                findings.note_overlaps(&group, shadows, host, &sample, (said, budget));
+            }
+        }
+    }
+    let mut problems = findings.problems(snapshot);
+    problems.extend(redirected(snapshot, &open));
+    if budget.0 == 0 {
+        problems.push(problem(
+            "lint_incomplete",
+            "routes".to_owned(),
+            "too many rules share a host to compare them all: some that no request reaches may go unnoticed".to_owned(),
+            "split the routes by host",
+        ));
+    }
+    problems
+}
+
+/// The routes of each host on a listener.
+fn hosts<'a>(
+    snapshot: &'a Snapshot,
+    listener: &ListenerName,
+) -> BTreeMap<&'a HostPattern, Vec<Arc<Route>>> {
+    let mut hosts: BTreeMap<&HostPattern, Vec<Arc<Route>>> = BTreeMap::new();
+    for route in snapshot
+        .routes
+        .values()
+        .filter(|route| route.listeners.contains(listener))
+    {
+        for host in &route.hosts {
+            let routes = hosts.entry(host).or_default();
+            // A host written twice in a route is one.
+            if routes.last().is_none_or(|last| last.name != route.name) {
+                routes.push(Arc::clone(route));
+            }
+        }
+    }
+    hosts
+}
+
+/// Routes all of whose listeners redirect every request to https.
+fn redirected(snapshot: &Snapshot, open: &[&Listener]) -> Vec<Problem> {
+    let closed = snapshot.routes.values().filter(|route| {
+        let mut listeners = route.listeners.iter();
+        !listeners.any(|name| open.iter().any(|listener| listener.name == *name))
+    });
+    let problems = closed.map(|route| {
+        problem(
+            "unreachable_host",
+            format!("routes.{}", route.name),
+            "every listener of this route redirects every request to https".to_owned(),
+            "bind the route to another listener with `listeners`, or take `https_redirect` away",
+        )
+    });
+    problems.collect()
+}
+
+impl Findings {
+    fn note_shadows(
+        &mut self,
+        group: &Group<'_>,
+        shadows: &[Option<usize>],
+        host: &HostPattern,
+        sample: &str,
+        listener: Option<&ListenerName>,
+    ) {
+        for (entry, shadow) in group.entries.iter().zip(shadows) {
+            let Some(route) = group.routes.get(entry.merged.route) else {
+                continue;
+            };
+            let matched = entry.merged.matched.unwrap_or_default();
+            let key = ((route.name.clone(), entry.merged.rule), matched);
+            let earlier = shadow.and_then(|shadow| group.entries.get(shadow));
+            let winner = earlier.and_then(|earlier| {
+                Some((group.routes.get(earlier.merged.route)?, earlier.merged))
+            });
+            let Some((winner, merged)) = winner else {
+                self.matches.insert(key, Reach::Reached);
+                self.hosts
+                    .insert((route.name.clone(), host.clone()), Reach::Reached);
+                continue;
+            };
+            let blocked = || {
+                let witness = Witness::new(&[entry.condition], sample.to_owned(), listener);
+                Reach::Blocked(Box::new(Blocker {
+                    by: call(winner, merged.rule),
+                    witness,
+                }))
+            };
+            self.matches.entry(key).or_insert_with(blocked);
+            let whole = self.hosts.entry((route.name.clone(), host.clone()));
+            if winner.name == route.name {
+                // Its own route takes it: the host is reached.
+                whole
+                    .and_modify(|reach| *reach = Reach::Reached)
+                    .or_insert(Reach::Reached);
+            } else {
+                whole.or_insert_with(blocked);
+            }
+        }
+    }
+
+    fn note_overlaps(
+        &mut self,
+        group: &Group<'_>,
+        shadows: &[Option<usize>],
+        host: &HostPattern,
+        sample: &str,
+        (listener, budget): (Option<&ListenerName>, &mut Budget),
+    ) {
+        for overlap in group.overlaps(shadows, sample, listener, budget) {
+            let entry = |position: usize| {
+                let entry = group.entries.get(position)?;
+                Some((entry, group.routes.get(entry.merged.route)?))
+            };
+            let (Some((first, winner)), Some((second, loser))) =
+                (entry(overlap.first), entry(overlap.second))
+            else {
+                continue;
+            };
+            let rank = |condition| crate::model::order::specificity(condition);
+            let rivals = self.merged.entry(loser.name.clone()).or_default();
+            if rivals.iter().all(|rival| rival.route != winner.name) {
+                rivals.push(Rival {
+                    route: winner.name.clone(),
+                    host: host.clone(),
+                    by_name: rank(first.condition) == rank(second.condition),
+                    witness: overlap.witness,
+                });
+            }
+        }
+    }
+
+    fn problems(&self, snapshot: &Snapshot) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        for route in snapshot.routes.values() {
+            let hosts = self.unreachable_hosts(route);
+            let all = hosts.len() == route.hosts.len();
+            problems.extend(hosts);
+            if !all {
+                problems.extend(self.shadowed(route));
+            }
+            problems.extend(self.merged_by_specificity(route));
+        }
+        problems
+    }
+
+    fn unreachable_hosts(&self, route: &Route) -> Vec<Problem> {
+        let hosts = route
+            .hosts
+            .iter()
+            .enumerate()
+            .filter_map(|(position, host)| {
+                let reach = self.hosts.get(&(route.name.clone(), host.clone()))?;
+                let Reach::Blocked(blocker) = reach else {
+                    return None;
+                };
+                let what = format!(
+                    "no request for host \"{host}\" reaches route {:?}: {} takes them first",
+                    route.name.as_str(),
+                    blocker.by
+                );
+                let at = format!("routes.{}.hosts[{position}]", route.name);
+                let hint = "give this route the higher `priority`, or take the host away";
+                Some(with_witness(
+                    problem("unreachable_host", at, what, hint),
+                    blocker,
+                ))
+            });
+        hosts.collect()
+    }
+
+    fn shadowed(&self, route: &Route) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        for (position, rule) in route.rules.iter().enumerate() {
+            let key = (route.name.clone(), position);
+            let reaches: Vec<_> = (0..rule.matches.len().max(1))
+                .filter_map(|matched| Some((matched, self.matches.get(&(key.clone(), matched))?)))
+                .collect();
+            let dead: Vec<_> = reaches
+                .iter()
+                .filter_map(|(matched, reach)| match reach {
+                    Reach::Blocked(blocker) => Some((*matched, blocker)),
+                    Reach::Reached => None,
+                })
+                .collect();
+            let at = at_rule(route, position);
+            let hint = "take it away, make the earlier rule narrower, or move this one before it";
+            match dead.first() {
+                None => {}
+                Some((_, blocker)) if dead.len() == reaches.len() => {
+                    let what = format!(
+                        "no request reaches this rule: {} takes them first",
+                        blocker.by
+                    );
+                    problems.push(with_witness(
+                        problem("shadowed_rule", at, what, hint),
+                        blocker,
+                    ));
+                }
+                Some(_) => problems.extend(dead.iter().map(|(matched, blocker)| {
+                    let what = format!(
+                        "no request reaches this match: {} takes them first",
+                        blocker.by
+                    );
+                    let at = format!("{at}.match[{matched}]");
+                    with_witness(problem("shadowed_match", at, what, hint), blocker)
+                })),
+            }
+        }
+        problems
+    }
+
+    fn merged_by_specificity(&self, route: &Route) -> Option<Problem> {
+        let rivals = self.merged.get(&route.name)?;
+        let first = rivals.first()?;
+        let others = rivals.len().saturating_sub(1);
+        let more = match others {
+            0 => String::new(),
+            others => format!(" (and those of {others} more routes)"),
+        };
+        let why = if first.by_name {
+            "its name is the smaller one and nothing else tells them apart"
+        } else {
+            "they are more specific"
+        };
+        let what = format!(
+            "shares host \"{}\" with route {:?}, whose rules{more} are asked first where both match, because {why}",
+            first.host,
+            first.route.as_str(),
+        );
+        let hint = "give one of the routes a `priority` to say which is meant";
+        let found = problem(
+            "merged_by_specificity",
+            format!("routes.{}", route.name),
+            what,
+            hint,
+        );
+        Some(Problem {
+            witness: Some(first.witness.to_string()),
+            ..found
+        })
+    }
+}
+
+fn with_witness(found: Problem, blocker: &Blocker) -> Problem {
+    Problem {
+        witness: blocker.witness.as_ref().map(ToString::to_string),
+        ..found
+    }
+}

@@ -1,0 +1,236 @@
+//! A request that shows a finding, in the form in which `sluice explain` takes it.
+
+use std::{fmt, net::IpAddr};
+
+use super::{expression, subsume};
+use crate::{
+    model::{HostPattern, Match, PathMatch, ValueMatch},
+    names::ListenerName,
+};
+
+/// A request, as far as conditions look at it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Witness {
+    pub(crate) method: String,
+    pub(crate) host: String,
+    pub(crate) path: String,
+    pub(crate) query: Vec<(String, String)>,
+    /// Names are lower-case.
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) cookies: Vec<(String, String)>,
+    /// None where no condition asks.
+    pub(crate) client: Option<IpAddr>,
+    /// None where there is only one.
+    pub(crate) listener: Option<ListenerName>,
+}
+
+impl Witness {
+    /// A request to `host` that each of `conditions` admits; its path is made for the first of them
+    /// that has one.
+    pub(crate) fn new(
+        conditions: &[&Match],
+        host: String,
+        listener: Option<&ListenerName>,
+    ) -> Option<Self> {
+        let paths = conditions
+            .iter()
+            .filter_map(|condition| condition.path.as_ref());
+        let methods = conditions
+            .iter()
+            .filter_map(|condition| condition.methods.first());
+        let clients = conditions
+            .iter()
+            .filter_map(|condition| condition.clients.first());
+        let mut witness = Self {
+            method: methods
+                .map(|method| method.as_str().to_owned())
+                .next()
+                .unwrap_or("GET".into()),
+            host,
+            path: paths
+                .map(sample_path)
+                .next()
+                .unwrap_or(Some("/".to_owned()))?,
+            client: clients.map(ipnet::IpNet::addr).next(),
+            listener: listener.cloned(),
+            ..Self::default()
+        };
+        for condition in conditions {
+            for header in &condition.headers {
+                fill(&mut witness.headers, header.name.as_str(), &header.value)?;
+            }
+            for (name, value) in &condition.query {
+                fill(&mut witness.query, name, value)?;
+            }
+            for (name, value) in &condition.cookies {
+                fill(&mut witness.cookies, name, value)?;
+            }
+        }
+        let admitted = conditions
+            .iter()
+            .all(|condition| witness.is_admitted_by(condition));
+        (admitted && witness.is_printable()).then_some(witness)
+    }
+
+    /// Whether `condition` admits it. The plainest way to say what a condition means.
+    pub(crate) fn is_admitted_by(&self, condition: &Match) -> bool {
+        let among = |values: &[(String, String)], name: &str, wanted: &ValueMatch| {
+            let mut same = values
+                .iter()
+                .filter(|(other, _)| other == name)
+                .map(|(_, value)| value);
+            match wanted {
+                ValueMatch::Present(present) => same.next().is_some() == *present,
+                ValueMatch::Exact(text) => same.any(|value| value == text),
+                ValueMatch::StartsWith(text) => same.any(|value| value.starts_with(text.as_str())),
+                ValueMatch::Regex(pattern) => same.any(|value| pattern.regex().is_match(value)),
+            }
+        };
+        let Match {
+            path,
+            methods,
+            headers,
+            query,
+            cookies,
+            clients,
+            listeners,
+        } = condition;
+        path.as_ref()
+            .is_none_or(|path| subsume::admits(path, &self.path))
+            && (methods.is_empty() || methods.iter().any(|method| method.as_str() == self.method))
+            && headers
+                .iter()
+                .all(|one| among(&self.headers, one.name.as_str(), &one.value))
+            && query
+                .iter()
+                .all(|(name, value)| among(&self.query, name, value))
+            && cookies
+                .iter()
+                .all(|(name, value)| among(&self.cookies, name, value))
+            && (clients.is_empty()
+                || self
+                    .client
+                    .is_some_and(|ip| clients.iter().any(|net| net.contains(&ip))))
+            && (listeners.is_empty()
+                || self
+                    .listener
+                    .as_ref()
+                    .is_none_or(|own| listeners.contains(own)))
+    }
+
+    /// Whether it can be written on a command line without escapes that hide it.
+    fn is_printable(&self) -> bool {
+        let plain = |c: char| c.is_ascii_graphic() && !"\"'<>\\^`{|}?#%".contains(c);
+        let quoted = |text: &str| {
+            text.chars()
+                .all(|c| (c == ' ' || c.is_ascii_graphic()) && c != '\'')
+        };
+        self.path.starts_with('/')
+            && self.path.chars().all(plain)
+            && self.headers.iter().all(|(_, value)| quoted(value))
+            && self
+                .cookies
+                .iter()
+                .all(|(name, value)| quoted(name) && quoted(value))
+    }
+}
+
+/// Adds a value that holds, unless one is there (then the caller tries whether it holds).
+fn fill(values: &mut Vec<(String, String)>, name: &str, wanted: &ValueMatch) -> Option<()> {
+    if values.iter().any(|(other, _)| other == name) {
+        return Some(());
+    }
+    let value = match wanted {
+        ValueMatch::Present(false) => return Some(()),
+        ValueMatch::Present(true) => "x".to_owned(),
+        ValueMatch::StartsWith(text) if text.is_empty() => "x".to_owned(),
+        ValueMatch::Exact(text) | ValueMatch::StartsWith(text) => text.clone(),
+        ValueMatch::Regex(pattern) => expression::sample(pattern)?,
+    };
+    values.push((name.to_owned(), value));
+    Some(())
+}
+
+fn sample_path(path: &PathMatch) -> Option<String> {
+    match path {
+        PathMatch::StartsWith(text) if text.is_empty() => Some("/".to_owned()),
+        PathMatch::Exact(text) | PathMatch::Prefix(text) | PathMatch::StartsWith(text) => {
+            Some(text.clone())
+        }
+        PathMatch::Regex(pattern) => {
+            expression::sample(pattern).filter(|text| text.starts_with('/'))
+        }
+    }
+}
+
+/// A host that the pattern covers and none of the `taken` ones, which would be preferred.
+pub(super) fn sample_host<'a>(
+    pattern: &HostPattern,
+    mut taken: impl Iterator<Item = &'a HostPattern> + Clone,
+) -> String {
+    let suffix = match pattern {
+        HostPattern::Exact(host) => return host.clone(),
+        HostPattern::Wildcard(suffix) => suffix.as_str(),
+        HostPattern::Any => ".example",
+    };
+    let free = |host: &String| {
+        !taken.clone().any(|other| match other {
+            HostPattern::Exact(other) => other == host,
+            HostPattern::Wildcard(other) => {
+                other.len() > suffix.len() && host.ends_with(other.as_str())
+            }
+            HostPattern::Any => false,
+        })
+    };
+    let names = ["www", "any", "other", "some"].map(|label| format!("{label}{suffix}"));
+    let found = names.into_iter().find(free);
+    // Every name we would like is taken by a more exact host: any will do, the finding stands.
+    found.unwrap_or_else(|| {
+        let position = taken.by_ref().count();
+        format!("host-{position}{suffix}")
+    })
+}
+
+impl fmt::Display for Witness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} http://{}{}", self.method, self.host, self.path)?;
+        for (position, (name, value)) in self.query.iter().enumerate() {
+            let mark = if position == 0 { '?' } else { '&' };
+            write!(f, "{mark}{}={}", Escaped(name), Escaped(value))?;
+        }
+        for (name, value) in &self.headers {
+            write!(f, " -H '{name}: {value}'")?;
+        }
+        if !self.cookies.is_empty() {
+            let pairs: Vec<String> = self
+                .cookies
+                .iter()
+                .map(|(name, value)| format!("{name}={value}"))
+                .collect();
+            write!(f, " -H 'cookie: {}'", pairs.join("; "))?;
+        }
+        if let Some(client) = self.client {
+            write!(f, " --client-ip {client}")?;
+        }
+        if let Some(listener) = &self.listener {
+            write!(f, " --listener {listener}")?;
+        }
+        Ok(())
+    }
+}
+
+/// A text inside a query.
+struct Escaped<'a>(&'a str);
+
+impl fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for byte in self.0.bytes() {
+            if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+                write!(f, "{}", char::from(byte))?;
+            } else {
+                write!(f, "%{byte:02X}")?;
+            }
+        }
+        Ok(())
+    }
+}
