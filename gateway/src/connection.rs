@@ -1,1 +1,29 @@
-//! Step 2: learns who speaks and what.
+//! Step 2: Learns who speaks and what; picks HTTP or a raw stream.
+//!
+//! Every connection speaks HTTP/1 without TLS today, so there is nothing to learn yet.
+
+use std::{rc::Rc, sync::Arc};
+
+use crate::{
+    downstream::Connection,
+    http::{exchange::Visitor, phase::Wire, serve},
+    plan::{self, Local},
+    stream::Stream,
+};
+
+/// Serves a connection until it ends.
+pub async fn serve(
+    stream: Stream,
+    connection: Arc<Connection>,
+    listener: Arc<plan::Listener>,
+    local: Rc<Local>,
+) {
+    let (wire, phase) = Wire::new(stream, listener.model.timeouts);
+    let visitor = Visitor {
+        connection,
+        listener,
+        local,
+        phase,
+    };
+    serve::serve(wire, Rc::new(visitor)).await;
+}

@@ -27,8 +27,8 @@ use tokio::{
 };
 
 use crate::{
-    plan::Connector,
     telemetry::{access_log::Writer, metrics::Metrics},
+    upstream::Connector,
 };
 
 use control::{Command, Control};

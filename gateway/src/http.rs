@@ -1,4 +1,12 @@
 //! The HTTP verbs of the data path.
 
+pub(crate) mod download;
+pub(crate) mod exchange;
+pub(crate) mod forward;
 pub mod forwarded;
+pub(crate) mod handle;
 pub mod normalize;
+pub(crate) mod phase;
+pub(crate) mod respond;
+pub(crate) mod serve;
+pub(crate) mod upload;

@@ -5,7 +5,6 @@
 //! far more connections than the others passes the fresh socket on before a byte is read.
 
 mod crew;
-mod pending;
 #[cfg(test)]
 mod tests;
 
@@ -21,6 +20,7 @@ use std::{
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::{
+    connection,
     downstream::Connection,
     drain::Tasks,
     plan::{self, Local, Seat},
@@ -248,7 +248,7 @@ impl Door {
             local,
         });
         let tasks = listener.tasks.clone();
-        let served = pending::serve(stream, connection, listener, Rc::clone(&self.local));
+        let served = connection::serve(stream, connection, listener, Rc::clone(&self.local));
         tasks.spawn_local(async move {
             served.await;
             drop(held);

@@ -32,13 +32,13 @@ use sluice_config::{
     names::{ListenerName, RouteName, UpstreamName},
 };
 
-use crate::{drain::Tasks, filter::Chain, telemetry::access_log::Writer};
+use crate::{drain::Tasks, filter::Chain, telemetry::access_log::Writer, upstream::Upstream};
 
 pub use census::{Census, Seat};
 pub use compile::Parts;
 pub use held::{Held, Reaper, reaper};
 pub use local::Local;
-pub use pending::{Connector, Pools, Registry, Table, Upstream};
+pub use pending::{Question, Table};
 pub use split::{Destination, Split};
 
 /// What runs.

@@ -22,8 +22,9 @@ use crate::{
     drain::Tasks,
     listener::{Accepting, Crew, Door, Fresh},
     load::SocketKey,
-    plan::{Connector, Local, Plan, Pools, Reaper},
+    plan::{Local, Plan, Reaper},
     telemetry::metrics::Shard,
+    upstream::{Connector, Pools},
 };
 
 /// Orders that may wait: a reload at a time, and the end.

@@ -10,8 +10,9 @@ use crate::{
     drain::Tasks,
     listener::{Crew, Fresh},
     load::{self, Bound, SocketKey, Sockets},
-    plan::{Connector, Plan, Reaper, Registry, reaper},
+    plan::{Plan, Reaper, reaper},
     telemetry::metrics::{Counter, Metrics},
+    upstream::{Connector, Registry},
     worker::{Assignment, Hand, Setup},
 };
 

@@ -14,8 +14,9 @@ use crate::{
     drain::Tasks,
     listener::Crew,
     load,
-    plan::{Plan, Registry, reaper},
+    plan::{Plan, reaper},
     telemetry::metrics::{Counter, Metrics},
+    upstream::Registry,
     worker::{Setup, Worker},
 };
 

@@ -7,11 +7,12 @@ use sluice_config::{Problem, Snapshot, model};
 use crate::{
     drain::Tasks,
     load::Bodies,
-    plan::{Parts, Plan, Registry},
+    plan::{Parts, Plan},
     telemetry::{
         access_log::{self, Writer},
         metrics::Shard,
     },
+    upstream::Registry,
 };
 
 /// Makes plans. What must outlive them is here.

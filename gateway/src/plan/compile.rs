@@ -15,10 +15,13 @@ use sluice_config::{
     names::{ListenerName, RouteName, UpstreamName},
 };
 
-use super::{
-    Action, Destination, Listener, Plan, Registry, Respond, Route, Rule, Split, Table, Upstream,
+use super::{Action, Destination, Listener, Plan, Respond, Route, Rule, Split, Table};
+use crate::{
+    drain::Tasks,
+    filter::Chain,
+    telemetry::access_log::Writer,
+    upstream::{Registry, Upstream},
 };
-use crate::{drain::Tasks, filter::Chain, telemetry::access_log::Writer};
 
 /// What a plan is made of besides the snapshot.
 #[derive(Debug)]

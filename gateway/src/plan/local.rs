@@ -6,8 +6,8 @@ use std::{
     sync::Arc,
 };
 
-use super::{Held, Plan, Pools, Reaper};
-use crate::telemetry::metrics::Shard;
+use super::{Held, Plan, Reaper};
+use crate::{telemetry::metrics::Shard, upstream::Pools};
 
 /// What one worker has at hand. Shared by its tasks, never leaves its thread.
 #[derive(Debug)]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sluice_config::names::ServiceName;
 
-use super::Upstream;
+use crate::upstream::Upstream;
 
 /// Where a request can be sent.
 #[derive(Debug, Clone)]

@@ -145,8 +145,8 @@ impl Drop for Handle {
 
 impl Shared {
     fn write(&self, worker: usize, line: &Line<'_>) {
-        let own = worker.checked_rem(self.lanes.len());
-        let Some(lane) = own.and_then(|own| self.lanes.get(own)) else {
+        let place = worker.checked_rem(self.lanes.len());
+        let Some(own) = place.and_then(|place| self.lanes.get(place)) else {
             return;
         };
         if self.waiting.fetch_add(1, Ordering::SeqCst) >= self.queue {
@@ -155,9 +155,9 @@ impl Shared {
             return;
         }
         {
-            let mut lane = lane.lock();
-            line.append_to(&mut lane.text);
-            lane.lines = lane.lines.saturating_add(1);
+            let mut own = own.lock();
+            line.append_to(&mut own.text);
+            own.lines = own.lines.saturating_add(1);
         }
         if self.asleep.swap(false, Ordering::SeqCst)
             && let Some(thread) = self.thread.get()

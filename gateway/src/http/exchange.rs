@@ -1,0 +1,301 @@
+//! One request and what became of it: the facts that later steps, templates and the access log ask for.
+//!
+//! What must stay true: every exchange ends exactly once, with its line and its counters, also when
+//! its task is dropped in the middle. Then the client is gone, or the connection says why.
+
+use std::{rc::Rc, sync::Arc};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, header, request::Parts};
+use sluice_config::{model::PathMatch, names::UpstreamName};
+use time::OffsetDateTime;
+use tokio::time::Instant;
+
+use super::{
+    normalize::Normalized,
+    phase::Phase,
+    upload::{Fault, Progress},
+};
+use crate::{
+    downstream::{Connection, Downstream},
+    error::ProxyError,
+    filter::{Chain, Facts},
+    plan::{self, Local, Route, Rule},
+    telemetry::{access_log::Line, metrics::Counter},
+};
+
+/// A client on its connection: what its requests have in common.
+#[derive(Debug)]
+pub(crate) struct Visitor {
+    pub(crate) connection: Arc<Connection>,
+    pub(crate) listener: Arc<plan::Listener>,
+    pub(crate) local: Rc<Local>,
+    pub(crate) phase: Rc<Phase>,
+}
+
+/// One request and what became of it.
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    pub(crate) visitor: Rc<Visitor>,
+    pub(crate) started: Instant,
+    pub(crate) method: Method,
+    pub(crate) accept: Option<HeaderValue>,
+    pub(crate) chosen: Option<Chosen>,
+    pub(crate) upstream: Option<UpstreamName>,
+    pub(crate) endpoint: Option<Arc<str>>,
+    pub(crate) attempts: u32,
+    pub(crate) reused: bool,
+    /// What response filters will ask of the request's headers.
+    pub(crate) kept: HeaderMap,
+    time: OffsetDateTime,
+    protocol: Version,
+    user_agent: Option<HeaderValue>,
+    /// As it came, then as it was normalised.
+    uri: Uri,
+    host: Option<Box<str>>,
+    port: Option<u16>,
+    downstream: Downstream,
+    /// None when there is no body.
+    upload: Option<Rc<Progress>>,
+    status: Option<StatusCode>,
+    verdict: Option<&'static str>,
+    bytes_out: u64,
+    ended: bool,
+}
+
+/// The rule that decides about a request.
+#[derive(Debug)]
+pub(crate) struct Chosen {
+    pub(crate) version: sluice_config::Version,
+    pub(crate) route: Arc<Route>,
+    pub(crate) rule: Arc<Rule>,
+    pub(crate) filters: Arc<Chain>,
+    /// Which of the rule's matches held; none when it has none.
+    pub(crate) matched: Option<usize>,
+}
+
+impl Exchange {
+    /// A request whose head is here.
+    pub(crate) fn begin(
+        visitor: &Rc<Visitor>,
+        parts: &Parts,
+        upload: Option<Rc<Progress>>,
+    ) -> Self {
+        let header = |name| parts.headers.get(name).cloned();
+        Self {
+            visitor: Rc::clone(visitor),
+            started: Instant::now(),
+            method: parts.method.clone(),
+            accept: header(header::ACCEPT),
+            chosen: None,
+            upstream: None,
+            endpoint: None,
+            attempts: 0,
+            reused: false,
+            kept: HeaderMap::new(),
+            time: OffsetDateTime::now_utc(),
+            protocol: parts.version,
+            user_agent: header(header::USER_AGENT),
+            uri: parts.uri.clone(),
+            host: None,
+            port: None,
+            downstream: unknown(&visitor.connection),
+            upload,
+            status: None,
+            verdict: None,
+            bytes_out: 0,
+            ended: false,
+        }
+    }
+
+    /// Who asks for what, once that is known for sure.
+    pub(crate) fn learn(&mut self, parts: &Parts, normalized: Normalized, downstream: Downstream) {
+        self.uri = parts.uri.clone();
+        self.host = normalized.host;
+        self.port = normalized.port;
+        self.downstream = downstream;
+    }
+
+    pub(crate) fn host(&self) -> Option<&str> {
+        self.host.as_deref()
+    }
+
+    pub(crate) fn port(&self) -> Option<u16> {
+        self.port
+    }
+
+    pub(crate) fn downstream(&self) -> &Downstream {
+        &self.downstream
+    }
+
+    pub(crate) fn upload(&self) -> Option<&Progress> {
+        self.upload.as_deref()
+    }
+
+    /// Why the request body broke off, if it did.
+    pub(crate) fn fault(&self) -> Option<Fault> {
+        self.upload().and_then(Progress::fault)
+    }
+
+    /// The filters of its rule, else those of its listener.
+    pub(crate) fn filters(&self) -> &Chain {
+        match &self.chosen {
+            Some(chosen) => &chosen.filters,
+            None => &self.visitor.listener.filters,
+        }
+    }
+
+    /// What templates may speak of.
+    pub(crate) fn facts<'a>(&'a self, headers: &'a HeaderMap) -> Facts<'a> {
+        let chosen = self.chosen.as_ref();
+        Facts {
+            downstream: &self.downstream,
+            method: self.method.as_str(),
+            host: self.host(),
+            port: self.port,
+            path: self.uri.path(),
+            query: self.uri.query(),
+            headers,
+            listener: self.visitor.connection.listener.as_str(),
+            route: chosen.map_or("", |chosen| chosen.route.model.name.as_str()),
+            rule: chosen.map_or("", |chosen| chosen.rule.model.name.as_str()),
+            upstream: self.upstream.as_ref().map(UpstreamName::as_str),
+            path_match: chosen.and_then(Chosen::path_match),
+        }
+    }
+
+    /// The client was told this.
+    pub(crate) fn answered(&mut self, status: StatusCode) {
+        self.status = Some(status);
+    }
+
+    /// It failed, before or after the client was told something.
+    pub(crate) fn fail(&mut self, error: &ProxyError) {
+        let verdict = error.verdict();
+        self.verdict = Some(verdict.reason);
+        self.status.get_or_insert(verdict.status);
+    }
+
+    /// A piece of the response body went out.
+    pub(crate) fn sent(&mut self, data: &Bytes) {
+        let length = u64::try_from(data.len()).unwrap_or(u64::MAX);
+        self.bytes_out = self.bytes_out.saturating_add(length);
+    }
+
+    /// The response's body has ended, well or not.
+    pub(crate) fn end(&mut self) {
+        if std::mem::replace(&mut self.ended, true) {
+            return;
+        }
+        let local = &self.visitor.local;
+        local.counters.count(Counter::Requests);
+        let plan = local.plan();
+        if plan.access_log.is_on() {
+            plan.access_log.write(local.worker, &self.line());
+        }
+        self.visitor.phase.end();
+    }
+
+    fn line(&self) -> Line<'_> {
+        let chosen = self.chosen.as_ref();
+        let user_agent = self.user_agent.as_ref();
+        Line {
+            scheme: Some(self.downstream.scheme),
+            method: Some(self.method.as_str()),
+            host: self.host(),
+            path: Some(self.uri.path()),
+            protocol: Some(if self.protocol == Version::HTTP_10 {
+                "HTTP/1.0"
+            } else {
+                "HTTP/1.1"
+            }),
+            verdict: self.verdict,
+            bytes_in: self.upload().map_or(0, Progress::bytes),
+            bytes_out: self.bytes_out,
+            duration: self.started.elapsed(),
+            route: chosen.map(|chosen| chosen.route.model.name.as_str()),
+            rule: chosen.map(|chosen| chosen.rule.model.name.as_str()),
+            upstream: self.upstream.as_ref().map(UpstreamName::as_str),
+            endpoint: self.endpoint.as_deref(),
+            attempts: self.attempts,
+            reused: self.reused,
+            request_id: Some(&*self.downstream.request_id).filter(|id| !id.is_empty()),
+            user_agent: user_agent.map(|value| String::from_utf8_lossy(value.as_bytes())),
+            version: chosen.map(|chosen| chosen.version.as_str()),
+            ..blank(self.time, &self.downstream, self.status)
+        }
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.fail(&self.visitor.phase.cause());
+            self.end();
+        }
+    }
+}
+
+impl Chosen {
+    fn path_match(&self) -> Option<&PathMatch> {
+        self.rule.model.matches.get(self.matched?)?.path.as_ref()
+    }
+}
+
+/// Notes a request whose head never became one.
+pub(crate) fn unreadable(visitor: &Visitor, error: &ProxyError) {
+    let verdict = error.verdict();
+    let local = &visitor.local;
+    local.counters.count(Counter::Requests);
+    local.counters.count(Counter::RequestsRefused);
+    let plan = local.plan();
+    if plan.access_log.is_on() {
+        let downstream = unknown(&visitor.connection);
+        let line = Line {
+            verdict: Some(verdict.reason),
+            duration: visitor.phase.lasted(),
+            ..blank(OffsetDateTime::now_utc(), &downstream, Some(verdict.status))
+        };
+        plan.access_log.write(local.worker, &line);
+    }
+}
+
+fn blank(time: OffsetDateTime, downstream: &Downstream, status: Option<StatusCode>) -> Line<'_> {
+    Line {
+        time,
+        listener: downstream.connection.listener.as_str(),
+        client: downstream.client,
+        peer: downstream.connection.peer,
+        connection: downstream.connection.id,
+        scheme: None,
+        method: None,
+        host: None,
+        path: None,
+        protocol: None,
+        status: status.map_or(0, |status| status.as_u16()),
+        verdict: None,
+        bytes_in: 0,
+        bytes_out: 0,
+        duration: std::time::Duration::ZERO,
+        route: None,
+        rule: None,
+        upstream: None,
+        endpoint: None,
+        attempts: 0,
+        reused: false,
+        request_id: None,
+        user_agent: None,
+        version: None,
+    }
+}
+
+/// The sender of a request before anybody has looked for a better one.
+fn unknown(connection: &Arc<Connection>) -> Downstream {
+    Downstream {
+        connection: Arc::clone(connection),
+        client: connection.peer.ip().to_canonical(),
+        trusted: false,
+        scheme: "http",
+        request_id: Arc::default(),
+    }
+}

@@ -1,0 +1,151 @@
+//! Step 8: Sends a request on: chooses the upstream, makes its attempts, keeps its time.
+//!
+//! What must stay true: a request is repeated only where no origin can tell, on a connection that had
+//! served before and died without a word, once; and the time of its rule bounds all of it.
+
+use std::{sync::Arc, time::Duration};
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
+use tokio::time::timeout_at;
+
+use super::{exchange::Exchange, forwarded, normalize::strip_response, upload::Progress};
+use crate::{
+    error::{ProxyError, Retry},
+    message::{Body, Request, Response},
+    plan::{Destination, Split},
+    telemetry::metrics::Counter,
+    upstream::{Choice, Failed, Upstream},
+};
+
+/// Sends a normalised request to one of `split`. Gives the response with its hop-by-hop headers off.
+pub(crate) async fn forward(
+    exchange: &mut Exchange,
+    split: &Split,
+    timeout: Option<Duration>,
+    request: Request,
+) -> Result<Response, ProxyError> {
+    let upstream = pick(exchange, split)?;
+    let request = prepare(exchange, request);
+    let deadline = timeout.and_then(|timeout| exchange.started.checked_add(timeout));
+    let attempts = attempts(exchange, &upstream, request);
+    let mut response = match deadline {
+        None => attempts.await?,
+        Some(deadline) => timeout_at(deadline, attempts)
+            .await
+            .unwrap_or(Err(ProxyError::RequestTimeout))?,
+    };
+    strip_response(response.headers_mut());
+    Ok(response)
+}
+
+/// Asks the next hop for trailers, as the client asked us.
+pub(crate) fn want_trailers(headers: &mut HeaderMap) {
+    // RFC 9110 §10.1.4: whoever sends `TE` names it in `Connection`.
+    headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
+}
+
+fn pick(exchange: &mut Exchange, split: &Split) -> Result<Arc<Upstream>, ProxyError> {
+    let random = exchange.visitor.local.random();
+    match split.pick(random) {
+        Some(Destination::Upstream(upstream)) => {
+            exchange.upstream = Some(upstream.name().clone());
+            Ok(Arc::clone(upstream))
+        }
+        Some(Destination::UnknownService(service)) => Err(ProxyError::UnknownService {
+            service: service.clone(),
+        }),
+        None => Err(ProxyError::NoTarget),
+    }
+}
+
+/// What the origin is to see.
+fn prepare(exchange: &Exchange, request: Request) -> Request {
+    let (mut parts, body) = request.into_parts();
+    let downstream = exchange.downstream();
+    forwarded::announce(&mut parts, downstream, exchange.host(), exchange.port());
+    let facts = exchange.facts(&exchange.kept);
+    exchange.filters().on_request(&facts, &mut parts);
+    Request::from_parts(parts, body)
+}
+
+/// Tries, and where that is safe tries once more.
+async fn attempts(
+    exchange: &mut Exchange,
+    upstream: &Arc<Upstream>,
+    mut request: Request,
+) -> Result<Response, ProxyError> {
+    let local = std::rc::Rc::clone(&exchange.visitor.local);
+    let mut choice = Choice::Any;
+    loop {
+        let lease = local.pools.lease(upstream, choice).await?;
+        choice = Choice::FreshOf(lease.endpoint_key());
+        exchange.attempts = exchange.attempts.saturating_add(1);
+        exchange.endpoint = Some(Arc::from(lease.endpoint()));
+        exchange.reused = lease.reused();
+        local.counters.count(Counter::UpstreamAttempts);
+        let spare = Spare::of(&request, lease.reused() && exchange.attempts == 1);
+        let failed = match lease.send(request).await {
+            Ok(response) => return Ok(response),
+            Err(failed) => failed,
+        };
+        if let Some(fault) = exchange.fault() {
+            return Err(fault.into());
+        }
+        request = again(exchange, failed, spare)?;
+        local.counters.count(Counter::UpstreamRetries);
+    }
+}
+
+/// The request for a second attempt, or the failure of the first.
+fn again(exchange: &Exchange, failed: Failed, spare: Option<Spare>) -> Result<Request, ProxyError> {
+    if !failed.reused || failed.answered || exchange.attempts > 1 {
+        return Err(failed.error);
+    }
+    let unread = !exchange.upload().is_some_and(Progress::is_touched);
+    match (failed.error.verdict().retry, failed.request, spare) {
+        // It never left us.
+        (Retry::Always | Retry::IfIdempotent, Some(request), _) if unread => Ok(*request),
+        (Retry::Always | Retry::IfIdempotent, None, Some(spare)) => Ok(spare.into_request()),
+        _ => Err(failed.error),
+    }
+}
+
+/// What it takes to say a request again that is on its way: method, target and fields, by reference.
+/// Kept only where that may be needed, and without the cost of a second header map.
+struct Spare {
+    method: Method,
+    uri: Uri,
+    fields: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Spare {
+    /// None where a repetition could be noticed, or is out of the question.
+    fn of(request: &Request, wanted: bool) -> Option<Self> {
+        // RFC 9110 §9.2.2.
+        let idempotent = request.method().is_idempotent();
+        if !wanted || !idempotent || !matches!(request.body(), Body::Empty) {
+            return None;
+        }
+        let fields = request.headers().iter();
+        Some(Self {
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            fields: fields
+                .map(|(name, value)| (name.clone(), value.clone()))
+                .collect(),
+        })
+    }
+
+    fn into_request(self) -> Request {
+        let mut request = Request::new(Body::Empty);
+        *request.method_mut() = self.method;
+        *request.uri_mut() = self.uri;
+        let headers = request.headers_mut();
+        headers.reserve(self.fields.len());
+        for (name, value) in self.fields {
+            headers.append(name, value);
+        }
+        request
+    }
+}

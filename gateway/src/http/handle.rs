@@ -1,0 +1,210 @@
+//! Step 4: Takes the plan, calls the steps, always answers, always logs.
+//!
+//! [`handle`] turns every outcome into an answer; [`answer`] is the list of steps. What must stay true:
+//! a panic loses its own request and no other, no byte of an unread body is ever read as a request,
+//! and response filters see every answer, refusals included.
+
+use std::{panic::AssertUnwindSafe, rc::Rc, sync::Arc, time::Duration};
+
+use futures_util::FutureExt as _;
+use http::{HeaderValue, Method, StatusCode, Version, header, request::Parts};
+use http_body::Body as _;
+use http_body_util::BodyExt as _;
+
+use super::{
+    download::Download,
+    exchange::{Chosen, Exchange, Visitor},
+    forward::{self, forward},
+    forwarded,
+    normalize::normalize,
+    respond,
+    upload::Progress,
+};
+use crate::{
+    error::ProxyError,
+    filter,
+    message::{Body, Request, Response},
+    plan::{Action, Local, Question},
+    telemetry::metrics::Counter,
+};
+
+/// An unread body up to this size is read and thrown away to keep the connection.
+const DRAIN: u64 = 16 << 10;
+
+/// A body that small is here, or on its way; longer than this nobody waits for it.
+const DRAIN_TIME: Duration = Duration::from_millis(500);
+
+/// Answers one request. `upload` tells about its body; none when it has none.
+pub(crate) async fn handle(
+    visitor: &Rc<Visitor>,
+    request: Request,
+    upload: Option<Rc<Progress>>,
+) -> Response {
+    let (parts, mut body) = request.into_parts();
+    let asks_first = parts.headers.contains_key(header::EXPECT);
+    let mut exchange = Exchange::begin(visitor, &parts, upload);
+    let steps = AssertUnwindSafe(answer(&mut exchange, parts, &mut body));
+    let outcome = match steps.catch_unwind().await {
+        Ok(outcome) => outcome,
+        Err(_panic) => {
+            visitor.local.counters.count(Counter::Panics);
+            Err(ProxyError::Internal)
+        }
+    };
+    let failed = outcome.is_err();
+    let response = outcome.unwrap_or_else(|error| refuse(&mut exchange, &error));
+    // A client that asks before it sends must not be told to go on by our reading the rest.
+    if !asks_first && body.size_hint().upper().is_some_and(|size| size <= DRAIN) {
+        // Whether it worked stands in the upload's progress.
+        let _in_time = tokio::time::timeout(DRAIN_TIME, drain(&mut body)).await;
+    }
+    // What is still here nobody will read, and what failed on its way neither.
+    let unread = (failed || !matches!(body, Body::Empty))
+        && exchange.upload().is_some_and(|upload| !upload.is_ended());
+    drop(body);
+    finish(exchange, response, unread)
+}
+
+/// The steps, in the order of `docs/data-path.md`. `body` is taken by whoever sends it on.
+async fn answer(
+    exchange: &mut Exchange,
+    mut parts: Parts,
+    body: &mut Body,
+) -> Result<Response, ProxyError> {
+    let visitor = Rc::clone(&exchange.visitor);
+    let (listener, local) = (&visitor.listener.model, &visitor.local);
+
+    let normalized = normalize(&mut parts, listener)?;
+    let dropped = u64::try_from(normalized.underscores_dropped).unwrap_or(u64::MAX);
+    local
+        .counters
+        .add(Counter::UnderscoreHeadersDropped, dropped);
+    let trailers = normalized.trailers;
+    let sender = forwarded::downstream(&mut parts, &visitor.connection, listener, || new_id(local));
+    exchange.learn(&parts, normalized, sender);
+
+    if let Some(redirect) = listener.https_redirect
+        && let Some(location) =
+            filter::https_redirect(redirect, exchange.downstream(), exchange.host(), &parts.uri)
+    {
+        return Ok(respond::redirect(redirect.status, location));
+    }
+
+    choose(exchange, &parts)?;
+    limit_body(exchange, body)?;
+    exchange.kept = exchange.filters().kept(&parts.headers);
+
+    let Some(rule) = exchange.chosen.as_ref().map(|it| Arc::clone(&it.rule)) else {
+        return Err(ProxyError::NoRoute);
+    };
+    match &rule.action {
+        Action::Forward(split) => {
+            if trailers {
+                forward::want_trailers(&mut parts.headers);
+            }
+            let request = Request::from_parts(parts, std::mem::take(body));
+            forward(exchange, split, rule.timeout, request).await
+        }
+        Action::Redirect(redirect) => {
+            let location = filter::redirect(redirect, &exchange.facts(&parts.headers));
+            Ok(respond::redirect(redirect.status, location))
+        }
+        Action::Respond(respond) => Ok(respond::respond(respond, exchange, &parts.headers)),
+        Action::Refused => Err(ProxyError::ConfigRefused),
+    }
+}
+
+/// Finds the rule. Of the plan the request keeps what it needs, so that a reload can free the rest.
+fn choose(exchange: &mut Exchange, parts: &Parts) -> Result<(), ProxyError> {
+    let listener = &exchange.visitor.connection.listener;
+    let plan = exchange.visitor.local.plan();
+    let question = Question {
+        host: exchange.host(),
+        path: parts.uri.path(),
+        query: parts.uri.query(),
+        method: parts.method.as_str(),
+        headers: &parts.headers,
+        client: exchange.downstream().client,
+    };
+    let found = plan.table.find(listener, &question);
+    let found = found.ok_or(ProxyError::NoRoute)?;
+    let (route, rule) = plan
+        .rule(&found.route.name, found.rule)
+        .ok_or(ProxyError::Internal)?;
+    let filters = rule.filters(listener).ok_or(ProxyError::Internal)?;
+    let chosen = Chosen {
+        version: plan.version.clone(),
+        route: Arc::clone(route),
+        rule: Arc::clone(rule),
+        filters: Arc::clone(filters),
+        matched: found.matched,
+    };
+    exchange.chosen = Some(chosen);
+    Ok(())
+}
+
+/// Refuses what is announced as too large; what is not announced is counted as it comes.
+fn limit_body(exchange: &Exchange, body: &Body) -> Result<(), ProxyError> {
+    let limit = exchange.filters().max_body();
+    if let Some(upload) = exchange.upload() {
+        upload.allow(limit, exchange.downstream().trusted);
+    }
+    match limit {
+        Some(limit) if body.size_hint().lower() > limit => Err(ProxyError::BodyTooLarge { limit }),
+        _ => Ok(()),
+    }
+}
+
+/// An answer to a failure.
+fn refuse(exchange: &mut Exchange, error: &ProxyError) -> Response {
+    let cause: &dyn std::error::Error = error;
+    tracing::debug!(request = %exchange.downstream().request_id, cause, "refused");
+    exchange.fail(error);
+    let counters = &exchange.visitor.local.counters;
+    counters.count(Counter::RequestsRefused);
+    respond::refusal(error.verdict().status, exchange.accept.as_ref())
+}
+
+async fn drain(body: &mut Body) {
+    while let Some(Ok(_)) = body.frame().await {}
+}
+
+/// The answer as it goes out, and with its body the exchange to its end.
+fn finish(mut exchange: Exchange, response: Response, unread: bool) -> Response {
+    let (mut parts, body) = response.into_parts();
+    let facts = exchange.facts(&exchange.kept);
+    exchange.filters().on_response(&facts, &mut parts.headers);
+    parts.version = Version::HTTP_11;
+    if unread || exchange.visitor.listener.is_ending() {
+        let close = HeaderValue::from_static("close");
+        parts.headers.insert(header::CONNECTION, close);
+    }
+    exchange.answered(parts.status);
+
+    let bodiless = exchange.method == Method::HEAD
+        || matches!(
+            parts.status,
+            StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
+        )
+        || body.is_end_stream();
+    let body = match body {
+        _ if bodiless => Body::Empty,
+        Body::Full(bytes) => {
+            exchange.sent(&bytes);
+            Body::Full(bytes)
+        }
+        body => {
+            let timeout = exchange.chosen.as_ref().and_then(|it| it.rule.timeout);
+            let deadline = timeout.and_then(|timeout| exchange.started.checked_add(timeout));
+            let download = Download::new(body, exchange, deadline);
+            return Response::from_parts(parts, Body::stream(download));
+        }
+    };
+    exchange.end();
+    Response::from_parts(parts, body)
+}
+
+/// A request id: 128 bits by chance, as in trace contexts.
+fn new_id(local: &Local) -> Arc<str> {
+    Arc::from(format!("{:016x}{:016x}", local.random(), local.random()))
+}

@@ -1,0 +1,167 @@
+//! Step 3: Runs the HTTP codec on a connection; one call per request.
+//!
+//! hyper is named here and nowhere else on this side. What must stay true: what the codec refuses by
+//! itself is counted and logged like every other request, and a connection that drains finishes what
+//! is under way, says so, and takes nothing new.
+
+use std::{
+    convert::Infallible,
+    error::Error as _,
+    io,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use sluice_config::model::ListenerLimits;
+
+use super::{
+    exchange::{Visitor, unreadable},
+    handle::handle,
+    phase::{At, Gone, Phase, Wire},
+    upload::{Fault, Progress, Upload},
+};
+use crate::{
+    error::{Malformed, ProxyError},
+    message::{Body, Request},
+};
+
+/// hyper wants no smaller buffer; heads are bounded exactly beside it.
+const SMALLEST_BUFFER: usize = 8 << 10;
+
+const HEAD_TIMEOUT: &[u8] =
+    b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+const BAD_REQUEST: &[u8] =
+    b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+
+/// Serves the requests of one connection until it ends.
+pub(crate) async fn serve(wire: Wire, visitor: Rc<Visitor>) {
+    let service = service_fn(|request| call(Rc::clone(&visitor), request));
+    let limits = &visitor.listener.model.limits;
+    let mut connection = codec(limits).serve_connection(TokioIo::new(wire), service);
+
+    // Polled again only when told: the signal is shared by all workers and must not be asked each
+    // time that a byte arrives.
+    let mut drained: FuturesUnordered<_> = [visitor.listener.tasks.drained()].into_iter().collect();
+    let ended = tokio::select! {
+        biased;
+        ended = &mut connection => ended,
+        Some(()) = drained.next() => {
+            Pin::new(&mut connection).graceful_shutdown();
+            (&mut connection).await
+        }
+    };
+    let wire = connection.into_parts().io.into_inner();
+    match ended {
+        Ok(()) => wire.close(b"", false).await,
+        Err(error) => {
+            let (farewell, refused) = account(&visitor, &error);
+            wire.close(farewell, refused).await;
+        }
+    }
+}
+
+fn codec(limits: &ListenerLimits) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .max_header_size(limits.head)
+        .max_headers(limits.headers)
+        .max_buf_size(limits.head.max(SMALLEST_BUFFER))
+        // Ours: see `phase`. hyper's own knows no difference between idle and slow.
+        .header_read_timeout(None);
+    builder
+}
+
+async fn call(
+    visitor: Rc<Visitor>,
+    request: http::Request<Incoming>,
+) -> Result<http::Response<Body>, Infallible> {
+    let has_body = !request.body().is_end_stream();
+    visitor.phase.begin(has_body);
+    let pause = visitor.listener.model.timeouts.request_body;
+    let progress = has_body.then(|| Progress::new(Rc::clone(&visitor.phase)));
+    let request: Request = request.map(|incoming| match &progress {
+        None => Body::Empty,
+        Some(progress) => {
+            let received = Received(incoming);
+            Body::stream(Upload::new(received, Rc::clone(progress), pause))
+        }
+    });
+    Ok(handle(&visitor, request, progress).await)
+}
+
+/// Notes why a connection broke off, unless a request did so already. Gives what is left to say to
+/// the client, and whether it was refused: then it may still be sending.
+fn account(visitor: &Visitor, error: &hyper::Error) -> (&'static [u8], bool) {
+    let phase = &visitor.phase;
+    tracing::debug!(connection = visitor.connection.id, %error, "connection broke off");
+    if matches!(phase.at(), At::Body | At::Answer) {
+        return (b"", false);
+    }
+    let Some(refusal) = refusal(phase, error) else {
+        return (b"", false);
+    };
+    unreadable(visitor, &refusal);
+    match refusal {
+        ProxyError::HeadTimeout => (HEAD_TIMEOUT, true),
+        // hyper gives up on another version without a word.
+        _ if error.is_parse_version_h2() => (BAD_REQUEST, true),
+        _ => (b"", error.is_parse()),
+    }
+}
+
+/// Why no request came out of what was sent; none when nothing was.
+fn refusal(phase: &Phase, error: &hyper::Error) -> Option<ProxyError> {
+    if error.is_parse_too_large() {
+        return Some(ProxyError::HeadTooLarge);
+    }
+    if error.is_parse() {
+        return Some(ProxyError::BadRequest(Malformed::Syntax));
+    }
+    match phase.gone() {
+        // Half a head had come with the request before.
+        Some(Gone::HeadTimeout | Gone::Idle) => Some(ProxyError::HeadTimeout),
+        None if phase.at() == At::Head => Some(ProxyError::ClientClosed),
+        Some(Gone::Stalled) | None => None,
+    }
+}
+
+/// A request body as the codec gives it.
+struct Received(Incoming);
+
+impl HttpBody for Received {
+    type Data = Bytes;
+    type Error = Fault;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+        let frame = Pin::new(&mut self.get_mut().0).poll_frame(cx);
+        frame.map_err(|error| fault(&error))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.size_hint()
+    }
+}
+
+/// The codec tells broken framing and a lost client apart by the kind of the error inside only.
+fn fault(error: &hyper::Error) -> Fault {
+    let inner = error.source().and_then(|it| it.downcast_ref::<io::Error>());
+    match inner.map(io::Error::kind) {
+        Some(io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData | io::ErrorKind::Other) => {
+            Fault::Malformed
+        }
+        _ => Fault::Closed,
+    }
+}

@@ -1,0 +1,206 @@
+//! A request body on its way: bounded, timed, counted, never held whole.
+//!
+//! What must stay true: the client is asked for the body only when somebody reads it, and whoever
+//! answers can see how far it came ([`Progress`]), wherever the body itself went.
+
+use std::{
+    cell::Cell,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use tokio::time::{Instant, Sleep};
+
+use super::{normalize::clean_trailers, phase::Phase};
+use crate::error::{Malformed, ProxyError};
+
+/// Why a request body broke off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// More than this.
+    TooLarge(u64),
+    /// It paused for too long.
+    Timeout,
+    /// The client left.
+    Closed,
+    /// Its framing is broken.
+    Malformed,
+}
+
+impl From<Fault> for ProxyError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::TooLarge(limit) => Self::BodyTooLarge { limit },
+            Fault::Timeout => Self::BodyTimeout,
+            Fault::Closed => Self::ClientClosed,
+            Fault::Malformed => Self::BadRequest(Malformed::Body),
+        }
+    }
+}
+
+/// How far a request body has come. Shared by the body, wherever it is, and its exchange.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    phase: Rc<Phase>,
+    /// `max_body`, known once the rule is.
+    limit: Cell<u64>,
+    /// Whether the peer's trailers may speak of forwarding.
+    trusted: Cell<bool>,
+    bytes: Cell<u64>,
+    touched: Cell<bool>,
+    ended: Cell<bool>,
+    fault: Cell<Option<Fault>>,
+}
+
+impl Progress {
+    pub(crate) fn new(phase: Rc<Phase>) -> Rc<Self> {
+        Rc::new(Self {
+            phase,
+            limit: Cell::new(u64::MAX),
+            trusted: Cell::new(false),
+            bytes: Cell::new(0),
+            touched: Cell::new(false),
+            ended: Cell::new(false),
+            fault: Cell::new(None),
+        })
+    }
+
+    /// What the rule and the sender allow.
+    pub(crate) fn allow(&self, limit: Option<u64>, trusted: bool) {
+        self.limit.set(limit.unwrap_or(u64::MAX));
+        self.trusted.set(trusted);
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.get()
+    }
+
+    /// Somebody asked for it: the client may have been told to go on, bytes may be gone.
+    pub(crate) fn is_touched(&self) -> bool {
+        self.touched.get()
+    }
+
+    pub(crate) fn is_ended(&self) -> bool {
+        self.ended.get()
+    }
+
+    pub(crate) fn fault(&self) -> Option<Fault> {
+        self.fault.get()
+    }
+
+    fn end(&self) {
+        self.ended.set(true);
+        self.phase.received();
+    }
+}
+
+/// A request body. `B` is what the codec gives.
+pub(crate) struct Upload<B> {
+    inner: B,
+    progress: Rc<Progress>,
+    /// The longest pause.
+    pause: Duration,
+    /// Made at the first pause, then kept.
+    timer: Option<Pin<Box<Sleep>>>,
+    pausing: bool,
+}
+
+impl<B> Upload<B> {
+    pub(crate) fn new(inner: B, progress: Rc<Progress>, pause: Duration) -> Self {
+        Self {
+            inner,
+            progress,
+            pause,
+            timer: None,
+            pausing: false,
+        }
+    }
+
+    /// Only somebody who waits for the body runs this clock, so an endpoint that stopped reading is
+    /// never blamed on the client.
+    fn paused_too_long(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let deadline = || Instant::now() + self.pause;
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline())));
+        if !self.pausing {
+            timer.as_mut().reset(deadline());
+            self.pausing = true;
+        }
+        timer.as_mut().poll(cx)
+    }
+
+    fn fail(&self, fault: Fault) -> Poll<Option<Result<Frame<Bytes>, ProxyError>>> {
+        self.progress.fault.set(Some(fault));
+        Poll::Ready(Some(Err(fault.into())))
+    }
+}
+
+impl<B: HttpBody<Data = Bytes, Error = Fault> + Unpin> HttpBody for Upload<B> {
+    type Data = Bytes;
+    type Error = ProxyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, ProxyError>>> {
+        let this = self.get_mut();
+        this.progress.touched.set(true);
+        if this.progress.fault.get().is_some() {
+            return Poll::Ready(None);
+        }
+        let Poll::Ready(next) = Pin::new(&mut this.inner).poll_frame(cx) else {
+            ready!(this.paused_too_long(cx));
+            return this.fail(Fault::Timeout);
+        };
+        this.pausing = false;
+        let mut frame = match next {
+            None => {
+                this.progress.end();
+                return Poll::Ready(None);
+            }
+            Some(Err(fault)) => return this.fail(fault),
+            Some(Ok(frame)) => frame,
+        };
+        if let Some(data) = frame.data_ref() {
+            let bytes = this.progress.bytes.get().saturating_add(length(data));
+            this.progress.bytes.set(bytes);
+            let limit = this.progress.limit.get();
+            if bytes > limit {
+                return this.fail(Fault::TooLarge(limit));
+            }
+        } else if let Some(trailers) = frame.trailers_mut() {
+            clean_trailers(trailers, this.progress.trusted.get());
+        }
+        if this.inner.is_end_stream() {
+            this.progress.end();
+        }
+        Poll::Ready(Some(Ok(frame)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+impl<B> Drop for Upload<B> {
+    fn drop(&mut self) {
+        let progress = &self.progress;
+        if !progress.ended.get() {
+            progress.phase.leave_unread();
+        }
+        progress.phase.received();
+    }
+}
+
+fn length(data: &Bytes) -> u64 {
+    u64::try_from(data.len()).unwrap_or(u64::MAX)
+}
