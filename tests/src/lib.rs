@@ -1,1 +1,19 @@
-//! placeholder
+//! What the whole-path tests share: a gateway in this process or its own, origins by hand, a client
+//! by hand, and patience with a deadline.
+//!
+//! Clients and origins speak raw bytes over TCP, never through an HTTP library: a library would
+//! refuse to send, or would mend on arrival, what these tests are about.
+
+pub mod client;
+pub mod eventually;
+pub mod http1;
+pub mod log;
+pub mod origin;
+pub mod process;
+
+pub use client::{Client, Reply};
+pub use log::AccessLog;
+pub use origin::Origin;
+
+/// How long a test waits for what must happen. Generous: a loaded machine is not a failure.
+pub const PATIENCE: std::time::Duration = std::time::Duration::from_secs(20);
