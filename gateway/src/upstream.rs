@@ -20,6 +20,7 @@ mod connect;
 mod endpoints;
 mod lease;
 mod pool;
+mod pools;
 mod registry;
 mod resolve;
 #[cfg(test)]
@@ -41,7 +42,7 @@ use endpoints::{Set, Source, State};
 pub use connect::Connector;
 pub use endpoints::EndpointKey;
 pub use lease::{Failed, Lease};
-pub use pool::{Choice, Pools};
+pub use pools::{Choice, Pools};
 pub use registry::Registry;
 
 /// A named group of endpoints at work. Shared by all workers; made by [`Registry::upstream`].

@@ -1,101 +1,55 @@
-//! The connections of one worker: lent, kept, closed.
+//! The connections of one worker to one upstream: kept while idle, handed over, closed.
 //!
 //! Never shared between threads, never borrowed across an await. The idle connection used last is
 //! used first, so that what is not needed grows old and is closed.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, RefCell, RefMut},
     collections::{HashMap, VecDeque},
-    rc::{Rc, Weak},
-    sync::{Arc, Weak as SharedWeak},
+    rc::Rc,
+    sync::{Arc, Weak},
     time::Duration,
 };
 
-use rand::{SeedableRng, rngs::SmallRng};
-use sluice_config::model::{UpstreamLimits, UpstreamPool};
+use sluice_config::model::UpstreamPool;
 use tokio::{
     sync::{Notify, oneshot},
     time::{Instant, timeout_at},
 };
 
 use super::{
-    EndpointKey, Upstream,
-    balance::{Rotor, pick, pick_avoiding},
-    connect::{Connection, Connector},
-    endpoints::{Active, Endpoint, Set, State},
-    lease::Lease,
+    Upstream,
+    balance::Rotor,
+    connect::Connection,
+    endpoints::{Set, State},
+    pools::Choice,
 };
-use crate::{
-    drain::Tasks,
-    error::ProxyError,
-    telemetry::metrics::{Counter, Shard},
-};
-
-/// Which endpoint, and whether a used connection will do.
-#[derive(Debug, Clone, Default)]
-pub enum Choice {
-    /// The one whose turn it is; an idle connection if there is one.
-    #[default]
-    Any,
-    /// A new connection to this endpoint while it is there, else to the one whose turn it is.
-    FreshOf(EndpointKey),
-    /// As `Any`, but none of these if there are others.
-    Avoid(Vec<EndpointKey>),
-}
-
-impl Choice {
-    fn takes_used(&self) -> bool {
-        !matches!(self, Self::FreshOf(_))
-    }
-
-    fn takes(&self, endpoint: &Endpoint) -> bool {
-        match self {
-            Self::Any => true,
-            Self::FreshOf(_) => false,
-            Self::Avoid(keys) => !keys.contains(&endpoint.key),
-        }
-    }
-}
-
-/// The connections of one worker to all upstreams.
-#[derive(Debug)]
-pub struct Pools(Rc<Shared>);
-
-#[derive(Debug)]
-struct Shared {
-    worker: usize,
-    workers: usize,
-    connector: Connector,
-    tasks: Tasks,
-    counters: Shard,
-    random: RefCell<SmallRng>,
-    pools: RefCell<HashMap<u64, Rc<Pool>, foldhash::fast::RandomState>>,
-    /// Rung when another worker needs a connection.
-    bell: Arc<Notify>,
-    /// Whether the task that closes old connections runs.
-    sweeping: Cell<bool>,
-}
+use crate::{drain::Tasks, error::ProxyError};
 
 /// The connections of one worker to one upstream.
 #[derive(Debug)]
 pub(super) struct Pool {
-    shared: Weak<Shared>,
     state: Arc<State>,
     settings: UpstreamPool,
+    tasks: Tasks,
     /// Idle connections this worker may keep.
     most_idle: usize,
     /// Connections this worker should have at most while others wait.
     fair: usize,
-    bell: Arc<Notify>,
     /// As last seen; a plan that is gone must not be kept alive from here.
-    upstream: RefCell<SharedWeak<Upstream>>,
+    upstream: RefCell<Weak<Upstream>>,
     /// Per endpoint, the one used last at the back.
     idle: RefCell<HashMap<u64, VecDeque<Idle>, foldhash::fast::RandomState>>,
     kept: Cell<usize>,
     /// Connections that exist or are being made.
     live: Cell<usize>,
     waiters: RefCell<VecDeque<oneshot::Sender<Grant>>>,
+    /// With the generation of the set it turns over.
     rotor: RefCell<(u64, Rotor)>,
+    /// Rung when another worker needs a connection, or the pool is gone.
+    bell: Arc<Notify>,
+    /// Whether the task that closes old connections runs.
+    sweeping: Cell<bool>,
 }
 
 #[derive(Debug)]
@@ -106,8 +60,10 @@ struct Idle {
 
 /// What a waiting request gets.
 #[derive(Debug)]
-enum Grant {
+pub(super) enum Grant {
+    /// One that became free meanwhile.
     Connection(Connection),
+    /// The right to make one.
     Permit(Permit),
 }
 
@@ -115,312 +71,65 @@ enum Grant {
 #[derive(Debug)]
 pub(super) struct Permit(Rc<Pool>);
 
-impl Pools {
-    /// The pools of worker `worker`, from 0, of `workers`. `tasks` runs the connections.
-    pub fn new(
-        worker: usize,
-        workers: usize,
-        connector: Connector,
-        tasks: Tasks,
-        counters: Shard,
-    ) -> Self {
-        Self(Rc::new(Shared {
-            worker,
-            workers: workers.max(1),
-            connector,
-            tasks,
-            counters,
-            random: RefCell::new(SmallRng::from_rng(&mut rand::rng())),
-            pools: RefCell::default(),
-            bell: Arc::new(Notify::new()),
-            sweeping: Cell::new(false),
-        }))
-    }
+/// Idle connections are looked at this often at most.
+const MOST_OFTEN: Duration = Duration::from_millis(100);
 
-    /// Closes idle connections of the upstreams that are not kept, and of endpoints that are gone.
-    pub fn retain(&self, keep: impl Fn(&Upstream) -> bool) {
-        let mut gone = Vec::new();
-        self.0.pools.borrow_mut().retain(|_, pool| {
-            let upstream = pool.upstream.borrow().upgrade();
-            let kept = upstream.is_some_and(|upstream| keep(&upstream));
-            if !kept {
-                gone.push(Rc::clone(pool));
-            }
-            kept
-        });
-        for pool in gone {
-            pool.clear();
-        }
-        for pool in self.0.snapshot() {
-            pool.forget_gone();
-        }
-    }
-
-    /// Lends a connection to an endpoint of `upstream`.
-    ///
-    /// Waits for the first answer to a name (at most `dns.timeout` and `timeouts.connect`), for the
-    /// budget and for the connection (together at most `timeouts.connect`). A request that waited
-    /// for the budget until then ends as [`ProxyError::Overflow`]. When connecting to one address
-    /// of a name fails, its others are tried.
-    pub async fn lease(
-        &self,
-        upstream: &Arc<Upstream>,
-        choice: Choice,
-    ) -> Result<Lease, ProxyError> {
-        let pool = self.0.pool(upstream);
-        let Some(endpoint) = self.0.choose(&pool, upstream, &choice) else {
-            return Box::pin(self.lease_unresolved(pool, upstream, choice)).await;
-        };
-        let active = Active::new(endpoint);
-        if choice.takes_used()
-            && let Some(connection) = pool.idle_to(active.endpoint().id)
-        {
-            return Ok(Lease {
-                pool,
-                upstream: Arc::clone(upstream),
-                connection,
-                _active: active,
-            });
-        }
-        Box::pin(self.lease_fresh(pool, upstream, active, choice)).await
-    }
-
-    /// There is no endpoint, perhaps because a name has not been answered yet.
-    async fn lease_unresolved(
-        &self,
-        pool: Rc<Pool>,
-        upstream: &Arc<Upstream>,
-        choice: Choice,
-    ) -> Result<Lease, ProxyError> {
-        let patience = upstream.dns.timeout.min(upstream.model.timeouts.connect);
-        let deadline = Instant::now() + patience;
-        let nothing = || ProxyError::NoEndpoint {
-            upstream: upstream.name().clone(),
-        };
-        loop {
-            let mut changed = std::pin::pin!(upstream.changed.notified());
-            changed.as_mut().enable();
-            if let Some(endpoint) = self.0.choose(&pool, upstream, &choice) {
-                return self
-                    .lease_fresh(pool, upstream, Active::new(endpoint), choice)
-                    .await;
-            }
-            if !upstream.set.load().unresolved {
-                return Err(nothing());
-            }
-            timeout_at(deadline, changed).await.map_err(|_| nothing())?;
-        }
-    }
-
-    /// Makes a connection, once the budget allows it.
-    async fn lease_fresh(
-        &self,
-        pool: Rc<Pool>,
-        upstream: &Arc<Upstream>,
-        active: Active,
-        choice: Choice,
-    ) -> Result<Lease, ProxyError> {
-        let deadline = Instant::now() + upstream.model.timeouts.connect;
-        let upstream = Arc::clone(upstream);
-        let permit = match pool.permit(&upstream, &choice, deadline).await? {
-            Grant::Permit(permit) => permit,
-            Grant::Connection(connection) => {
-                let active = Active::new(Arc::clone(&connection.endpoint));
-                return Ok(Lease {
-                    pool,
-                    upstream,
-                    connection,
-                    _active: active,
-                });
-            }
-        };
-        let (connection, active) = self.connect(&upstream, active, permit, deadline).await?;
-        Ok(Lease {
-            pool,
-            upstream,
-            connection,
-            _active: active,
-        })
-    }
-
-    async fn connect(
-        &self,
-        upstream: &Arc<Upstream>,
-        mut active: Active,
-        permit: Permit,
-        deadline: Instant,
-    ) -> Result<(Connection, Active), ProxyError> {
-        let mut tried = Vec::new();
-        loop {
-            let endpoint = Arc::clone(active.endpoint());
-            let attempt = timeout_at(deadline, self.0.connector.open(&endpoint.target)).await;
-            let source = match attempt {
-                Ok(Ok(stream)) => {
-                    self.0.counters.count(Counter::UpstreamConnections);
-                    let connection = Connection::new(
-                        stream,
-                        endpoint,
-                        upstream.model.timeouts.write_stall,
-                        permit,
-                        &self.0.tasks,
-                    )
-                    .await;
-                    return connection
-                        .map(|connection| (connection, active))
-                        .map_err(|source| ProxyError::Connect {
-                            upstream: upstream.name().clone(),
-                            source,
-                        });
-                }
-                Ok(Err(source)) => source,
-                Err(_) => {
-                    self.0.counters.count(Counter::UpstreamConnectFailures);
-                    return Err(ProxyError::ConnectTimeout {
-                        upstream: upstream.name().clone(),
-                    });
-                }
-            };
-            self.0.counters.count(Counter::UpstreamConnectFailures);
-            tried.push(endpoint.id);
-            match upstream.set.load().sibling(&endpoint, &tried) {
-                Some(next) => active = Active::new(Arc::clone(next)),
-                None => {
-                    return Err(ProxyError::Connect {
-                        upstream: upstream.name().clone(),
-                        source,
-                    });
-                }
-            }
-        }
-    }
-}
-
-impl Shared {
-    /// The pool of an upstream, made on first use.
-    fn pool(self: &Rc<Self>, upstream: &Arc<Upstream>) -> Rc<Pool> {
-        let mut pools = self.pools.borrow_mut();
-        if let Some(pool) = pools.get(&upstream.state.id) {
-            return Rc::clone(pool);
-        }
-        let UpstreamLimits { connections, .. } = upstream.model.limits;
+impl Pool {
+    pub(super) fn new(upstream: &Upstream, workers: usize, tasks: Tasks) -> Rc<Self> {
         let settings = upstream.model.pool;
-        let share = |total: usize| total.checked_div(self.workers).unwrap_or(0).max(1);
-        upstream.state.budget.join(&self.bell);
-        let pool = Rc::new(Pool {
-            shared: Rc::downgrade(self),
+        let share = |total: usize| total.checked_div(workers).unwrap_or(0).max(1);
+        let bell = Arc::new(Notify::new());
+        upstream.state.budget.join(&bell);
+        Rc::new(Self {
             state: Arc::clone(&upstream.state),
             settings,
+            tasks,
             most_idle: match settings.idle_connections {
                 0 => 0,
                 total => share(total),
             },
-            fair: connections.get().map_or(usize::MAX, share),
-            bell: Arc::clone(&self.bell),
-            upstream: RefCell::new(SharedWeak::new()),
+            fair: upstream
+                .model
+                .limits
+                .connections
+                .get()
+                .map_or(usize::MAX, share),
+            upstream: RefCell::new(Weak::new()),
             idle: RefCell::default(),
             kept: Cell::new(0),
             live: Cell::new(0),
             waiters: RefCell::default(),
             // No set has this generation, so the first one starts the rotor.
             rotor: RefCell::new((u64::MAX, Rotor::default())),
-        });
-        pools.insert(upstream.state.id, Rc::clone(&pool));
-        pool
+            bell,
+            sweeping: Cell::new(false),
+        })
     }
 
-    fn snapshot(&self) -> Vec<Rc<Pool>> {
-        self.pools.borrow().values().cloned().collect()
+    /// The upstream, while a plan has it.
+    pub(super) fn upstream(&self) -> Option<Arc<Upstream>> {
+        self.upstream.borrow().upgrade()
     }
 
-    fn choose(
+    /// What turns over `set`; a new set is taken over first.
+    pub(super) fn rotor(
         &self,
-        pool: &Rc<Pool>,
         upstream: &Arc<Upstream>,
-        choice: &Choice,
-    ) -> Option<Arc<Endpoint>> {
-        let set = upstream.set.load();
-        let mut rotor = pool.rotor.borrow_mut();
+        set: &Set,
+        worker: usize,
+        workers: usize,
+    ) -> RefMut<'_, Rotor> {
+        let mut rotor = self.rotor.borrow_mut();
         if rotor.0 != set.generation {
-            *rotor = (
-                set.generation,
-                Rotor::new(&set.weights, self.worker, self.workers),
-            );
-            *pool.upstream.borrow_mut() = Arc::downgrade(upstream);
-            pool.forget_all_but(&set);
+            *rotor = (set.generation, Rotor::new(&set.weights, worker, workers));
+            *self.upstream.borrow_mut() = Arc::downgrade(upstream);
+            self.forget_all_but(set);
         }
-        let mut random = self.random.borrow_mut();
-        if let Choice::FreshOf(key) = choice
-            && let Some(endpoint) = set.find(key)
-        {
-            return Some(Arc::clone(endpoint));
-        }
-        let index = if let Choice::Avoid(keys) = choice {
-            let avoid = |index| set.get(index).is_some_and(|e| keys.contains(&e.key));
-            pick_avoiding(&set.weights, &mut *random, avoid)
-        } else {
-            let balance = upstream.model.balance;
-            pick(balance, &set.weights, &mut rotor.1, &mut *random, |index| {
-                set.active(index)
-            })
-        };
-        index.and_then(|index| set.get(index)).map(Arc::clone)
+        RefMut::map(rotor, |(_, rotor)| rotor)
     }
 
-    /// Runs the task that closes old connections, until there are none.
-    fn keep_sweeping(self: &Rc<Self>) {
-        if self.sweeping.replace(true) {
-            return;
-        }
-        let shared = Rc::downgrade(self);
-        let bell = Arc::clone(&self.bell);
-        let drained = self.tasks.drained();
-        self.tasks.spawn_local(async move {
-            let mut drained = std::pin::pin!(drained);
-            loop {
-                let Some(next) = shared.upgrade().and_then(|shared| shared.sweep()) else {
-                    return;
-                };
-                tokio::select! {
-                    () = &mut drained => {
-                        if let Some(shared) = shared.upgrade() {
-                            shared.snapshot().iter().for_each(|pool| pool.clear());
-                        }
-                        return;
-                    }
-                    () = bell.notified() => {}
-                    () = tokio::time::sleep_until(next) => {}
-                }
-            }
-        });
-    }
-
-    /// Closes what is too old; says when to come again, if at all.
-    fn sweep(&self) -> Option<Instant> {
-        let now = Instant::now();
-        let next = self
-            .snapshot()
-            .iter()
-            .filter_map(|pool| pool.sweep(now))
-            .min();
-        self.sweeping.set(next.is_some());
-        // Connections that grow old one after the other are closed together.
-        next.map(|next| next.max(now + MOST_OFTEN))
-    }
-}
-
-/// Idle connections are looked at this often at most.
-const MOST_OFTEN: Duration = Duration::from_millis(100);
-
-impl Drop for Shared {
-    fn drop(&mut self) {
-        // The sweeping task finds out.
-        self.bell.notify_one();
-    }
-}
-
-impl Pool {
     /// Takes the idle connection to an endpoint that was used last.
-    fn idle_to(&self, endpoint: u64) -> Option<Connection> {
+    pub(super) fn idle_to(&self, endpoint: u64) -> Option<Connection> {
         let mut idle = self.idle.borrow_mut();
         let kept = idle.get_mut(&endpoint)?;
         while let Some(Idle { connection, .. }) = kept.pop_back() {
@@ -433,7 +142,7 @@ impl Pool {
     }
 
     /// The right to make a connection, or one that became free meanwhile.
-    async fn permit(
+    pub(super) async fn permit(
         self: &Rc<Self>,
         upstream: &Upstream,
         choice: &Choice,
@@ -484,13 +193,10 @@ impl Pool {
     /// is closed.
     pub(super) fn take_back(self: &Rc<Self>, connection: Connection) {
         let now = Instant::now();
-        let Some(shared) = self.shared.upgrade() else {
-            return;
-        };
         if !connection.is_ready()
             || self.is_too_old(&connection, now)
             || self.is_used_up(&connection)
-            || shared.tasks.is_draining()
+            || self.tasks.is_draining()
         {
             return;
         }
@@ -516,7 +222,7 @@ impl Pool {
             .or_default()
             .push_back(idle);
         self.kept.set(self.kept.get().saturating_add(1));
-        shared.keep_sweeping();
+        self.keep_sweeping();
     }
 
     /// Gives a connection to a request of this worker that waits for one, unless requests of other
@@ -559,8 +265,36 @@ impl Pool {
         limit.is_some_and(|limit| connection.served >= limit)
     }
 
+    /// Runs the task that closes old connections, until there are none.
+    fn keep_sweeping(self: &Rc<Self>) {
+        if self.sweeping.replace(true) {
+            return;
+        }
+        let pool = Rc::downgrade(self);
+        let bell = Arc::clone(&self.bell);
+        let drained = self.tasks.drained();
+        self.tasks.spawn_local(async move {
+            let mut drained = std::pin::pin!(drained);
+            loop {
+                let Some(next) = pool.upgrade().and_then(|pool| pool.sweep(Instant::now())) else {
+                    return;
+                };
+                tokio::select! {
+                    () = &mut drained => {
+                        if let Some(pool) = pool.upgrade() {
+                            pool.clear();
+                        }
+                        return;
+                    }
+                    () = bell.notified() => {}
+                    () = tokio::time::sleep_until(next) => {}
+                }
+            }
+        });
+    }
+
     /// Closes what is idle for too long or dead, and one more if somebody waits for it; says when
-    /// the next will be idle for too long.
+    /// to come again, if at all.
     fn sweep(&self, now: Instant) -> Option<Instant> {
         let limit = self.settings.idle_timeout;
         self.forget_gone();
@@ -574,13 +308,15 @@ impl Pool {
         }
         let idle = self.idle.borrow();
         let oldest = idle.values().filter_map(VecDeque::front);
-        oldest.map(|idle| idle.since + limit).min()
+        let next = oldest.map(|idle| idle.since + limit).min();
+        self.sweeping.set(next.is_some());
+        // Connections that grow old one after the other are closed together.
+        next.map(|next| next.max(now + MOST_OFTEN))
     }
 
     /// Closes connections to endpoints that are gone.
-    fn forget_gone(&self) {
-        let upstream = self.upstream.borrow().upgrade();
-        if let Some(upstream) = upstream {
+    pub(super) fn forget_gone(&self) {
+        if let Some(upstream) = self.upstream() {
             self.forget_all_but(&upstream.set.load());
         }
     }
@@ -601,7 +337,7 @@ impl Pool {
         self.kept.set(idle.values().map(VecDeque::len).sum());
     }
 
-    fn clear(&self) {
+    pub(super) fn clear(&self) {
         self.forget(|_, _| false);
     }
 }
@@ -609,6 +345,8 @@ impl Pool {
 impl Drop for Pool {
     fn drop(&mut self) {
         self.state.budget.leave(&self.bell);
+        // The sweeping task finds out.
+        self.bell.notify_one();
     }
 }
 

@@ -1,0 +1,272 @@
+//! The connections of one worker: which endpoint, which connection, and the way to a new one.
+//!
+//! Connections never leave their worker. Every wait in here is bounded by the upstream's settings.
+
+use std::{cell::RefCell, collections::HashMap, rc::Rc, sync::Arc};
+
+use rand::{SeedableRng, rngs::SmallRng};
+use tokio::time::{Instant, timeout_at};
+
+use super::{
+    EndpointKey, Upstream,
+    balance::{pick, pick_avoiding},
+    connect::{Connection, Connector},
+    endpoints::{Active, Endpoint},
+    lease::Lease,
+    pool::{Grant, Permit, Pool},
+};
+use crate::{
+    drain::Tasks,
+    error::ProxyError,
+    telemetry::metrics::{Counter, Shard},
+};
+
+/// Which endpoint, and whether a used connection will do.
+#[derive(Debug, Clone, Default)]
+pub enum Choice {
+    /// The one whose turn it is; an idle connection if there is one.
+    #[default]
+    Any,
+    /// A new connection to this endpoint while it is there, else to the one whose turn it is.
+    FreshOf(EndpointKey),
+    /// As `Any`, but none of these if there are others.
+    Avoid(Vec<EndpointKey>),
+}
+
+impl Choice {
+    pub(super) fn takes_used(&self) -> bool {
+        !matches!(self, Self::FreshOf(_))
+    }
+
+    pub(super) fn takes(&self, endpoint: &Endpoint) -> bool {
+        match self {
+            Self::Any => true,
+            Self::FreshOf(_) => false,
+            Self::Avoid(keys) => !keys.contains(&endpoint.key),
+        }
+    }
+}
+
+/// The connections of one worker to all upstreams.
+#[derive(Debug)]
+pub struct Pools {
+    worker: usize,
+    workers: usize,
+    connector: Connector,
+    tasks: Tasks,
+    counters: Shard,
+    random: RefCell<SmallRng>,
+    by_state: RefCell<HashMap<u64, Rc<Pool>, foldhash::fast::RandomState>>,
+}
+
+impl Pools {
+    /// The pools of worker `worker`, from 0, of `workers`. `tasks` runs the connections.
+    pub fn new(
+        worker: usize,
+        workers: usize,
+        connector: Connector,
+        tasks: Tasks,
+        counters: Shard,
+    ) -> Self {
+        Self {
+            worker,
+            workers: workers.max(1),
+            connector,
+            tasks,
+            counters,
+            random: RefCell::new(SmallRng::from_rng(&mut rand::rng())),
+            by_state: RefCell::default(),
+        }
+    }
+
+    /// Closes idle connections of the upstreams that are not kept, and of endpoints that are gone.
+    pub fn retain(&self, keep: impl Fn(&Upstream) -> bool) {
+        let mut gone = Vec::new();
+        self.by_state.borrow_mut().retain(|_, pool| {
+            let kept = pool.upstream().is_some_and(|upstream| keep(&upstream));
+            if !kept {
+                gone.push(Rc::clone(pool));
+            }
+            kept
+        });
+        for pool in gone {
+            pool.clear();
+        }
+        for pool in self.by_state.borrow().values() {
+            pool.forget_gone();
+        }
+    }
+
+    /// Lends a connection to an endpoint of `upstream`.
+    ///
+    /// Waits for the first answer to a name (at most `dns.timeout` and `timeouts.connect`), for the
+    /// budget and for the connection (together at most `timeouts.connect`). A request that waited
+    /// for the budget until then ends as [`ProxyError::Overflow`]. When connecting to one address
+    /// of a name fails, its others are tried.
+    pub async fn lease(
+        &self,
+        upstream: &Arc<Upstream>,
+        choice: Choice,
+    ) -> Result<Lease, ProxyError> {
+        let pool = self.pool(upstream);
+        let Some(endpoint) = self.choose(&pool, upstream, &choice) else {
+            return Box::pin(self.lease_unresolved(pool, upstream, choice)).await;
+        };
+        let active = Active::new(endpoint);
+        if choice.takes_used()
+            && let Some(connection) = pool.idle_to(active.endpoint().id)
+        {
+            return Ok(Lease {
+                pool,
+                upstream: Arc::clone(upstream),
+                connection,
+                _active: active,
+            });
+        }
+        Box::pin(self.lease_fresh(pool, upstream, active, choice)).await
+    }
+
+    /// There is no endpoint, perhaps because a name has not been answered yet.
+    async fn lease_unresolved(
+        &self,
+        pool: Rc<Pool>,
+        upstream: &Arc<Upstream>,
+        choice: Choice,
+    ) -> Result<Lease, ProxyError> {
+        let patience = upstream.dns.timeout.min(upstream.model.timeouts.connect);
+        let deadline = Instant::now() + patience;
+        let nothing = || ProxyError::NoEndpoint {
+            upstream: upstream.name().clone(),
+        };
+        loop {
+            let mut changed = std::pin::pin!(upstream.changed.notified());
+            changed.as_mut().enable();
+            if let Some(endpoint) = self.choose(&pool, upstream, &choice) {
+                return self
+                    .lease_fresh(pool, upstream, Active::new(endpoint), choice)
+                    .await;
+            }
+            if !upstream.set.load().unresolved {
+                return Err(nothing());
+            }
+            timeout_at(deadline, changed).await.map_err(|_| nothing())?;
+        }
+    }
+
+    /// Makes a connection, once the budget allows it.
+    async fn lease_fresh(
+        &self,
+        pool: Rc<Pool>,
+        upstream: &Arc<Upstream>,
+        active: Active,
+        choice: Choice,
+    ) -> Result<Lease, ProxyError> {
+        let deadline = Instant::now() + upstream.model.timeouts.connect;
+        let upstream = Arc::clone(upstream);
+        let permit = match pool.permit(&upstream, &choice, deadline).await? {
+            Grant::Permit(permit) => permit,
+            Grant::Connection(connection) => {
+                let active = Active::new(Arc::clone(&connection.endpoint));
+                return Ok(Lease {
+                    pool,
+                    upstream,
+                    connection,
+                    _active: active,
+                });
+            }
+        };
+        let (connection, active) = self.connect(&upstream, active, permit, deadline).await?;
+        Ok(Lease {
+            pool,
+            upstream,
+            connection,
+            _active: active,
+        })
+    }
+
+    async fn connect(
+        &self,
+        upstream: &Arc<Upstream>,
+        mut active: Active,
+        permit: Permit,
+        deadline: Instant,
+    ) -> Result<(Connection, Active), ProxyError> {
+        let mut tried = Vec::new();
+        loop {
+            let endpoint = Arc::clone(active.endpoint());
+            let attempt = timeout_at(deadline, self.connector.open(&endpoint.target)).await;
+            let source = match attempt {
+                Ok(Ok(stream)) => {
+                    self.counters.count(Counter::UpstreamConnections);
+                    let connection = Connection::new(
+                        stream,
+                        endpoint,
+                        upstream.model.timeouts.write_stall,
+                        permit,
+                        &self.tasks,
+                    )
+                    .await;
+                    return connection
+                        .map(|connection| (connection, active))
+                        .map_err(|source| ProxyError::Connect {
+                            upstream: upstream.name().clone(),
+                            source,
+                        });
+                }
+                Ok(Err(source)) => source,
+                Err(_) => {
+                    self.counters.count(Counter::UpstreamConnectFailures);
+                    return Err(ProxyError::ConnectTimeout {
+                        upstream: upstream.name().clone(),
+                    });
+                }
+            };
+            self.counters.count(Counter::UpstreamConnectFailures);
+            tried.push(endpoint.id);
+            match upstream.set.load().sibling(&endpoint, &tried) {
+                Some(next) => active = Active::new(Arc::clone(next)),
+                None => {
+                    return Err(ProxyError::Connect {
+                        upstream: upstream.name().clone(),
+                        source,
+                    });
+                }
+            }
+        }
+    }
+
+    /// The pool of an upstream, made on first use.
+    fn pool(&self, upstream: &Arc<Upstream>) -> Rc<Pool> {
+        let mut pools = self.by_state.borrow_mut();
+        let pool = pools
+            .entry(upstream.state.id)
+            .or_insert_with(|| Pool::new(upstream, self.workers, self.tasks.clone()));
+        Rc::clone(pool)
+    }
+
+    fn choose(
+        &self,
+        pool: &Pool,
+        upstream: &Arc<Upstream>,
+        choice: &Choice,
+    ) -> Option<Arc<Endpoint>> {
+        let set = upstream.set.load();
+        let mut rotor = pool.rotor(upstream, &set, self.worker, self.workers);
+        let mut random = self.random.borrow_mut();
+        if let Choice::FreshOf(key) = choice
+            && let Some(endpoint) = set.find(key)
+        {
+            return Some(Arc::clone(endpoint));
+        }
+        let index = if let Choice::Avoid(keys) = choice {
+            let avoid = |index| set.get(index).is_some_and(|e| keys.contains(&e.key));
+            pick_avoiding(&set.weights, &mut *random, avoid)
+        } else {
+            let balance = upstream.model.balance;
+            pick(balance, &set.weights, &mut rotor, &mut *random, |index| {
+                set.active(index)
+            })
+        };
+        index.and_then(|index| set.get(index)).map(Arc::clone)
+    }
+}
