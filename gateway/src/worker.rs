@@ -205,9 +205,8 @@ impl Worker {
         for (_, accepting) in before {
             accepting.stop().await;
         }
-        self.local.pools.retain(|upstream| {
-            let current = plan.upstreams.get(upstream.name());
-            current.is_some_and(|current| std::ptr::eq(&**current, upstream))
-        });
+        self.local
+            .pools
+            .retain(|name| plan.upstreams.get(name).cloned());
     }
 }

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use sluice_config::model::UpstreamPool;
+use sluice_config::{model::UpstreamPool, names::UpstreamName};
 use tokio::{
     sync::{Notify, oneshot},
     time::{Instant, timeout_at},
@@ -29,6 +29,7 @@ use crate::{drain::Tasks, error::ProxyError};
 /// The connections of one worker to one upstream.
 #[derive(Debug)]
 pub(super) struct Pool {
+    name: UpstreamName,
     state: Arc<State>,
     settings: UpstreamPool,
     tasks: Tasks,
@@ -50,6 +51,8 @@ pub(super) struct Pool {
     bell: Arc<Notify>,
     /// Whether the task that closes old connections runs.
     sweeping: Cell<bool>,
+    /// Whether connections that come back are closed.
+    retired: Cell<bool>,
 }
 
 #[derive(Debug)]
@@ -81,6 +84,7 @@ impl Pool {
         let bell = Arc::new(Notify::new());
         upstream.state.budget.join(&bell);
         Rc::new(Self {
+            name: upstream.name().clone(),
             state: Arc::clone(&upstream.state),
             settings,
             tasks,
@@ -103,12 +107,22 @@ impl Pool {
             rotor: RefCell::new((u64::MAX, Rotor::default())),
             bell,
             sweeping: Cell::new(false),
+            retired: Cell::new(false),
         })
     }
 
-    /// The upstream, while a plan has it.
-    pub(super) fn upstream(&self) -> Option<Arc<Upstream>> {
-        self.upstream.borrow().upgrade()
+    pub(super) fn name(&self) -> &UpstreamName {
+        &self.name
+    }
+
+    /// Goes on with `upstream`, if that is this one with other endpoints at most.
+    pub(super) fn follow(&self, upstream: &Arc<Upstream>) -> bool {
+        let same = Arc::ptr_eq(&self.state, &upstream.state);
+        if same {
+            *self.upstream.borrow_mut() = Arc::downgrade(upstream);
+            self.forget_gone();
+        }
+        same
     }
 
     /// What turns over `set`; a new set is taken over first.
@@ -196,6 +210,7 @@ impl Pool {
         if !connection.is_ready()
             || self.is_too_old(&connection, now)
             || self.is_used_up(&connection)
+            || self.retired.get()
             || self.tasks.is_draining()
         {
             return;
@@ -282,7 +297,7 @@ impl Pool {
                 tokio::select! {
                     () = &mut drained => {
                         if let Some(pool) = pool.upgrade() {
-                            pool.clear();
+                            pool.retire();
                         }
                         return;
                     }
@@ -315,8 +330,9 @@ impl Pool {
     }
 
     /// Closes connections to endpoints that are gone.
-    pub(super) fn forget_gone(&self) {
-        if let Some(upstream) = self.upstream() {
+    fn forget_gone(&self) {
+        let upstream = self.upstream.borrow().upgrade();
+        if let Some(upstream) = upstream {
             self.forget_all_but(&upstream.set.load());
         }
     }
@@ -337,7 +353,9 @@ impl Pool {
         self.kept.set(idle.values().map(VecDeque::len).sum());
     }
 
-    pub(super) fn clear(&self) {
+    /// Closes what is idle now and what comes back later.
+    pub(super) fn retire(&self) {
+        self.retired.set(true);
         self.forget(|_, _| false);
     }
 }

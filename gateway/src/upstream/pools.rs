@@ -5,6 +5,7 @@
 use std::{cell::RefCell, collections::HashMap, rc::Rc, sync::Arc};
 
 use rand::{SeedableRng, rngs::SmallRng};
+use sluice_config::names::UpstreamName;
 use tokio::time::{Instant, timeout_at};
 
 use super::{
@@ -79,21 +80,19 @@ impl Pools {
         }
     }
 
-    /// Closes idle connections of the upstreams that are not kept, and of endpoints that are gone.
-    pub fn retain(&self, keep: impl Fn(&Upstream) -> bool) {
+    /// Closes idle connections to upstreams and endpoints that are gone. `current` says what serves
+    /// under a name now.
+    pub fn retain(&self, current: impl Fn(&UpstreamName) -> Option<Arc<Upstream>>) {
         let mut gone = Vec::new();
         self.by_state.borrow_mut().retain(|_, pool| {
-            let kept = pool.upstream().is_some_and(|upstream| keep(&upstream));
+            let kept = current(pool.name()).is_some_and(|upstream| pool.follow(&upstream));
             if !kept {
                 gone.push(Rc::clone(pool));
             }
             kept
         });
         for pool in gone {
-            pool.clear();
-        }
-        for pool in self.by_state.borrow().values() {
-            pool.forget_gone();
+            pool.retire();
         }
     }
 
