@@ -1,1 +1,151 @@
-//! Finds the route and the rule of a request. Pure.
+//! Step 5: Finds the route and the rule of a request.
+//!
+//! Compiled from the snapshot alone, so that `sluice explain` decides as the running gateway does.
+//! What must stay true: [`Table::find`] gives the first rule, in the order of
+//! [`sluice_config::model::order`], all of whose conditions hold, however it gets there; and once a
+//! host is chosen there is no fall-back to a wider one. Pure.
+
+mod candidates;
+mod explain;
+mod hosts;
+mod predicate;
+mod rules;
+mod texts;
+mod truth;
+mod value;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    net::IpAddr,
+    sync::Arc,
+};
+
+use http::HeaderMap;
+use sluice_config::{
+    Snapshot,
+    model::{self, HostPattern, PathMatch},
+    names::{ListenerName, RouteName},
+};
+
+use self::{hosts::Hosts, rules::Rules};
+
+pub use self::explain::{Candidate, Chosen, Explanation, Nearest, Outcome};
+pub use self::predicate::Failure;
+
+/// Every route, ready to be asked.
+#[derive(Default)]
+pub struct Table {
+    listeners: HashMap<ListenerName, Hosts, foldhash::fast::RandomState>,
+    /// The rules of every combination of routes that shares a host somewhere.
+    compiled: HashMap<Vec<RouteName>, Arc<Rules>>,
+}
+
+/// What a route is chosen by.
+#[derive(Debug, Clone, Copy)]
+pub struct Question<'a> {
+    /// Normalised: lower case, no port, no trailing dot.
+    pub host: Option<&'a str>,
+    /// Normalised.
+    pub path: &'a str,
+    /// Without `?`.
+    pub query: Option<&'a str>,
+    /// As written.
+    pub method: &'a str,
+    /// All of them.
+    pub headers: &'a HeaderMap,
+    /// The client's address.
+    pub client: IpAddr,
+}
+
+/// The rule that a request belongs to.
+#[derive(Debug, Clone, Copy)]
+pub struct Found<'t> {
+    /// Its route.
+    pub route: &'t Arc<model::Route>,
+    /// Index into the rules of the route.
+    pub rule: usize,
+    /// Index into the matches of the rule; none for a rule that admits every request.
+    pub matched: Option<usize>,
+}
+
+impl<'t> Found<'t> {
+    /// The rule itself.
+    pub fn rule(&self) -> Option<&'t Arc<model::Rule>> {
+        self.route.rules.get(self.rule)
+    }
+
+    /// The conditions that held.
+    pub fn condition(&self) -> Option<&'t model::Match> {
+        self.rule()?.matches.get(self.matched?)
+    }
+
+    /// The condition on the path that held, for captures and the replacement of prefixes.
+    pub fn path_match(&self) -> Option<&'t PathMatch> {
+        self.condition()?.path.as_ref()
+    }
+}
+
+impl Table {
+    /// Compiles the routes of `snapshot`. Takes over from `previous` what is made of the same
+    /// routes, so that a small edit of a large configuration costs little.
+    pub fn compile(snapshot: &Snapshot, previous: Option<&Self>) -> Self {
+        let mut table = Self::default();
+        for listener in snapshot.listeners.keys() {
+            let mut by_host: BTreeMap<&HostPattern, Vec<&Arc<model::Route>>> = BTreeMap::new();
+            for route in snapshot.routes.values() {
+                if !route.listeners.contains(listener) {
+                    continue;
+                }
+                for host in &route.hosts {
+                    let routes = by_host.entry(host).or_default();
+                    // The same host may be written twice in one route.
+                    if routes.last().is_none_or(|last| last.name != route.name) {
+                        routes.push(route);
+                    }
+                }
+            }
+            let mut hosts = Hosts::default();
+            for (host, routes) in by_host {
+                hosts.insert(host, table.rules(&routes, previous));
+            }
+            table.listeners.insert(listener.clone(), hosts);
+        }
+        table
+    }
+
+    fn rules(&mut self, routes: &[&Arc<model::Route>], previous: Option<&Self>) -> Arc<Rules> {
+        let names: Vec<RouteName> = routes.iter().map(|route| route.name.clone()).collect();
+        if let Some(rules) = self.compiled.get(&names) {
+            return Arc::clone(rules);
+        }
+        let rules = previous
+            .and_then(|previous| previous.compiled.get(&names))
+            .filter(|rules| rules.is_of(routes))
+            .map_or_else(|| Arc::new(Rules::compile(routes)), Arc::clone);
+        self.compiled.insert(names, Arc::clone(&rules));
+        rules
+    }
+
+    /// The rule of a request that came in by `listener`.
+    pub fn find<'t>(
+        &'t self,
+        listener: &ListenerName,
+        question: &Question<'_>,
+    ) -> Option<Found<'t>> {
+        let hosts = self.listeners.get(listener)?;
+        hosts.find(question.host)?.find(listener, question)
+    }
+}
+
+impl fmt::Debug for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Table")
+            .field("listeners", &self.listeners.len())
+            .field("compiled", &self.compiled.len())
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests;
