@@ -16,6 +16,7 @@ pub mod model;
 pub mod names;
 mod problem;
 pub mod raw;
+pub mod schema;
 mod snapshot;
 
 pub use lint::lint;

@@ -8,7 +8,10 @@ use crate::Report;
 
 /// Each generated file and what it should hold.
 fn files() -> Vec<(&'static str, String)> {
-    Vec::new()
+    vec![
+        ("config/sluice.schema.json", sluice_config::schema::json()),
+        ("docs/config.md", sluice_config::schema::markdown()),
+    ]
 }
 
 /// Writes every file.
