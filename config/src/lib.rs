@@ -11,14 +11,28 @@
 //!
 //! No I/O but in `read`; no tokio, hyper or rustls.
 
+mod check;
+mod decode;
+mod findings;
 mod lint;
 pub mod model;
 pub mod names;
+mod parse;
 mod problem;
 pub mod raw;
+mod read;
+mod scalar;
 pub mod schema;
 mod snapshot;
+mod sources;
+mod substitute;
+mod text;
+mod tree;
+mod unit;
 
+pub use check::{Report, check};
 pub use lint::lint;
 pub use problem::{Place, Problem};
+pub use read::read;
 pub use snapshot::{Objects, Snapshot, Version};
+pub use sources::{Form, SourceFile, Sources};

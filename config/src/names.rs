@@ -108,6 +108,13 @@ names! {
     ServiceName,
 }
 
+impl ListenerName {
+    /// The name of the listener that exists where none is written.
+    pub fn implied() -> Self {
+        Self(Arc::from("default"))
+    }
+}
+
 impl RuleName {
     /// The name of an unnamed rule: `#1` for the first.
     pub fn nth(position: usize) -> Self {

@@ -4,6 +4,8 @@ use std::ops::Range;
 
 use serde::Serialize;
 
+use crate::SourceFile;
+
 /// One mistake, or one warning.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Problem {
@@ -38,4 +40,25 @@ pub struct Place {
     pub column: usize,
     /// Bytes in the file.
     pub bytes: Range<usize>,
+}
+
+impl Place {
+    /// The place of `bytes`, brought inside the text and onto character boundaries.
+    pub(crate) fn of(index: usize, file: &SourceFile, bytes: Range<usize>) -> Self {
+        let text = file.text.as_str();
+        let start = text.floor_char_boundary(bytes.start);
+        let end = text.ceil_char_boundary(bytes.end).max(start);
+        let before = text.get(..start).unwrap_or_default();
+        let line_start = before
+            .rfind('\n')
+            .map_or(0, |newline| newline.saturating_add(1));
+        let column = before.get(line_start..).unwrap_or_default().chars().count();
+        Self {
+            file: index,
+            path: file.path.display().to_string(),
+            line: before.matches('\n').count().saturating_add(1),
+            column: column.saturating_add(1),
+            bytes: start..end,
+        }
+    }
 }

@@ -173,6 +173,11 @@ pub struct Redirect {
     pub keep_query: bool,
 }
 
+impl Redirect {
+    /// Nobody caches it for ever.
+    pub const STATUS: u16 = 302;
+}
+
 /// An answer from the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Respond {

@@ -28,6 +28,11 @@ pub struct Route {
     pub filters: Filters,
 }
 
+impl Route {
+    /// Streams and downloads last as long as they last.
+    pub const TIMEOUT: Limit<Duration> = Limit::Off;
+}
+
 /// Which requests, and what happens to them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Rule {

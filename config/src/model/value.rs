@@ -48,6 +48,12 @@ impl HeaderName {
     }
 }
 
+impl fmt::Display for HeaderName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// A request method: a token, case-sensitive (RFC 9110 §9.1).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct Method(Arc<str>);
@@ -92,6 +98,10 @@ const MAX_COMPILED: usize = 1 << 20;
 impl Pattern {
     /// Compiles `text`, anchored at both ends.
     pub fn new(text: &str) -> Result<Self, PatternError> {
+        // By itself first: "a)(b" is refused, though it has a meaning between our own parentheses.
+        regex_syntax::Parser::new()
+            .parse(text)
+            .map_err(|error| regex::Error::Syntax(error.to_string()))?;
         let regex = regex::RegexBuilder::new(&format!("^(?:{text})$"))
             .size_limit(MAX_COMPILED)
             .build()?;
@@ -99,6 +109,11 @@ impl Pattern {
             text: Arc::from(text),
             regex,
         })
+    }
+
+    /// How many groups it has that can be captured.
+    pub fn groups(&self) -> usize {
+        self.regex.captures_len().saturating_sub(1)
     }
 
     /// The expression as written.

@@ -1,0 +1,124 @@
+//! `on_error = "contain"`: what stands in for an object that is refused.
+//!
+//! Its previous version where there is one. Else it fails closed: a route or rule still matches
+//! and answers 503 `config_refused`, nobody accepts on a listener, and what used a refused object is
+//! refused with it. A route whose hosts or listeners cannot be read refuses everything, since
+//! nobody knows what it would have matched.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::{Draft, Drafts};
+use crate::{
+    Objects, Snapshot,
+    model::{Action, Destination, Route, Rule},
+};
+
+/// The objects that may run; none when that cannot be said.
+pub(super) fn contain(drafts: Drafts, previous: Option<&Snapshot>) -> Option<Objects> {
+    let access_log = one(
+        drafts.access_log,
+        previous.map(|previous| &previous.access_log),
+    );
+    let dns = one(drafts.dns, previous.map(|previous| &previous.dns));
+    let mut objects = Objects {
+        listeners: keep(
+            drafts.listeners,
+            previous.map(|previous| &previous.listeners),
+        ),
+        upstreams: keep(
+            drafts.upstreams,
+            previous.map(|previous| &previous.upstreams),
+        ),
+        routes: BTreeMap::new(),
+        access_log: access_log.unwrap_or_default(),
+        dns: dns.unwrap_or_default(),
+    };
+    for (name, draft) in drafts.routes {
+        let before = previous.and_then(|previous| previous.routes.get(&name));
+        let route = match (draft, before) {
+            (
+                Draft {
+                    object: Some(route),
+                    clean: true,
+                },
+                _,
+            ) => Arc::new(route),
+            (_, Some(before)) => Arc::clone(before),
+            (
+                Draft {
+                    object: Some(route),
+                    ..
+                },
+                None,
+            ) => Arc::new(route),
+            (Draft { object: None, .. }, None) => return None,
+        };
+        if let Some(route) = bound(&route, &objects) {
+            objects.routes.insert(name, route);
+        }
+    }
+    (!objects.listeners.is_empty()).then_some(objects)
+}
+
+/// It when it is clean, else its previous version.
+fn one<T>(draft: Draft<T>, previous: Option<&Arc<T>>) -> Option<Arc<T>> {
+    match draft {
+        Draft {
+            object: Some(object),
+            clean: true,
+        } => Some(Arc::new(object)),
+        _ => previous.map(Arc::clone),
+    }
+}
+
+/// The clean ones, and previous versions of the others.
+fn keep<K: Ord, T>(
+    drafts: BTreeMap<K, Draft<T>>,
+    previous: Option<&BTreeMap<K, Arc<T>>>,
+) -> BTreeMap<K, Arc<T>> {
+    let kept = drafts.into_iter().filter_map(|(name, draft)| {
+        let object = one(draft, previous.and_then(|previous| previous.get(&name)))?;
+        Some((name, object))
+    });
+    kept.collect()
+}
+
+/// The route without what it referred to and is not there any more; none when nothing can reach it.
+fn bound(route: &Arc<Route>, objects: &Objects) -> Option<Arc<Route>> {
+    let there = |name| objects.listeners.contains_key(name);
+    let lacks = |rule: &Arc<Rule>| match &rule.action {
+        Action::Forward(targets) => targets.iter().any(|target| match &target.destination {
+            Destination::Upstream(name) => !objects.upstreams.contains_key(name),
+            Destination::Service { .. } | Destination::Address(_) => false,
+        }),
+        Action::Redirect(_) | Action::Respond(_) | Action::Refused => false,
+    };
+    if route.listeners.iter().all(there) && !route.rules.iter().any(lacks) {
+        return Some(Arc::clone(route));
+    }
+    let listeners: Vec<_> = route
+        .listeners
+        .iter()
+        .filter(|name| there(name))
+        .cloned()
+        .collect();
+    if listeners.is_empty() {
+        return None;
+    }
+    let rules = route.rules.iter().map(|rule| {
+        if lacks(rule) {
+            Arc::new(Rule {
+                action: Action::Refused,
+                ..(**rule).clone()
+            })
+        } else {
+            Arc::clone(rule)
+        }
+    });
+    let rules = rules.collect();
+    Some(Arc::new(Route {
+        listeners,
+        rules,
+        ..(**route).clone()
+    }))
+}

@@ -1,0 +1,222 @@
+//! `[listeners.NAME]`
+
+use ipnet::IpNet;
+
+use super::{Draft, decode, filter, references::Known};
+use crate::{
+    findings::{Finding, Findings},
+    model::{
+        Escapes, HttpsRedirect, Limit, Listener, ListenerLimits, ListenerTimeouts, Normalize,
+        Underscores,
+    },
+    names::ListenerName,
+    raw::{self, OneOrMany, Switch},
+    scalar::{Scalars, TIMEOUT},
+    text,
+    tree::{At, Node},
+};
+
+/// Protocols of later versions, so that nobody looks for a typing error.
+const LATER: [&str; 5] = ["https", "tcp", "tls", "udp", "h2c"];
+
+pub(super) fn check(
+    name: ListenerName,
+    node: &Node,
+    at: &At<'_>,
+    known: &Known,
+    findings: &mut Findings<'_>,
+) -> Draft<Listener> {
+    let raw: raw::Listener = decode(node, at, findings);
+    let address = address(raw.address.as_deref(), at, findings);
+    protocol(raw.protocol.as_deref(), &at.key("protocol"), findings);
+    let filters = filter::check(&raw.filters(), at, filter::Level::Wide, known, findings);
+    let https_redirect = https_redirect(raw.https_redirect.as_ref(), at, findings);
+    let trusted_proxies = networks(
+        raw.trusted_proxies.as_ref(),
+        &at.key("trusted_proxies"),
+        findings,
+    );
+    let limits = limits(&raw.limits.unwrap_or_default(), &at.key("limits"), findings);
+    let timeouts = timeouts(
+        &raw.timeouts.unwrap_or_default(),
+        &at.key("timeouts"),
+        findings,
+    );
+    let mut scalars = Scalars { at: *at, findings };
+    let trusted_hops = match raw.trusted_hops {
+        None => Limit::Off,
+        Some(hops) => Limit::At(scalars.number("trusted_hops", Some(hops), 1..=32, 1)),
+    };
+    let clean = findings.is_clean(at) && filters.is_some();
+    let object = address.map(|address| Listener {
+        https_redirect,
+        trusted_proxies,
+        trusted_hops,
+        normalize: normalize(raw.normalize.unwrap_or_default()),
+        limits,
+        timeouts,
+        filters: filters.unwrap_or_default(),
+        ..Listener::new(name, address)
+    });
+    Draft { object, clean }
+}
+
+fn address(
+    raw: Option<&str>,
+    at: &At<'_>,
+    findings: &mut Findings<'_>,
+) -> Option<std::net::SocketAddr> {
+    let Some(text) = raw else {
+        let finding = Finding::new("missing_key", format!("{at} lacks its address"));
+        findings.missing(
+            at,
+            "address",
+            finding.hint("write address = \"0.0.0.0:80\""),
+        );
+        return None;
+    };
+    let address = text::listener_address(text);
+    address
+        .map_err(|finding| findings.value(&at.key("address"), finding))
+        .ok()
+}
+
+fn protocol(raw: Option<&str>, at: &At<'_>, findings: &mut Findings<'_>) {
+    match raw {
+        None | Some("http") => {}
+        Some(word) if LATER.contains(&word) => {
+            let what = format!("the protocol {word:?} is not in this version yet");
+            findings.value(
+                at,
+                Finding::new("unsupported", what).hint("only \"http\" works now"),
+            );
+        }
+        Some(word) => {
+            let what = format!("there is no protocol {word:?}, only \"http\"");
+            findings.value(at, Finding::new("unknown_value", what));
+        }
+    }
+}
+
+fn https_redirect(
+    raw: Option<&Switch<raw::HttpsRedirect>>,
+    at: &At<'_>,
+    findings: &mut Findings<'_>,
+) -> Option<HttpsRedirect> {
+    let default = HttpsRedirect::default();
+    match raw {
+        None | Some(Switch::Bool(false)) => None,
+        Some(Switch::Bool(true)) => Some(default),
+        Some(Switch::Table(raw)) => {
+            let at = at.key("https_redirect");
+            let mut status = default.status;
+            match raw.status {
+                None => {}
+                Some(number @ (301 | 302 | 307 | 308)) => {
+                    status = u16::try_from(number).unwrap_or(status);
+                }
+                Some(number) => {
+                    let what = format!("the status is {number}, not 301, 302, 307 or 308");
+                    findings.value(&at.key("status"), Finding::new("out_of_range", what));
+                }
+            }
+            let port = Scalars { at, findings }.number("port", raw.port, 1..=65535, default.port);
+            Some(HttpsRedirect { status, port })
+        }
+    }
+}
+
+/// Networks and addresses of clients or proxies.
+pub(super) fn networks(
+    raw: Option<&OneOrMany<String>>,
+    at: &At<'_>,
+    findings: &mut Findings<'_>,
+) -> Vec<IpNet> {
+    let mut networks = Vec::new();
+    let Some(list) = raw else {
+        return networks;
+    };
+    for (index, network) in list.as_slice().iter().enumerate() {
+        match text::network(network) {
+            Ok(network) => networks.push(network),
+            Err(finding) => findings.value(&at.element(index, list.is_list()), finding),
+        }
+    }
+    networks
+}
+
+fn normalize(raw: raw::Normalize) -> Normalize {
+    let default = Normalize::default();
+    let escapes = |raw: Option<raw::Escapes>, default| match raw {
+        None => default,
+        Some(raw::Escapes::Refuse) => Escapes::Refuse,
+        Some(raw::Escapes::Keep) => Escapes::Keep,
+    };
+    Normalize {
+        merge_slashes: raw.merge_slashes.unwrap_or(default.merge_slashes),
+        escaped_slash: escapes(raw.escaped_slash, default.escaped_slash),
+        escaped_backslash: escapes(raw.escaped_backslash, default.escaped_backslash),
+        escaped_nul: escapes(raw.escaped_nul, default.escaped_nul),
+        backslash: escapes(raw.backslash, default.backslash),
+        underscores: match raw.underscores {
+            None => default.underscores,
+            Some(raw::Underscores::Drop) => Underscores::Drop,
+            Some(raw::Underscores::Keep) => Underscores::Keep,
+            Some(raw::Underscores::Refuse) => Underscores::Refuse,
+        },
+    }
+}
+
+fn limits(raw: &raw::ListenerLimits, at: &At<'_>, findings: &mut Findings<'_>) -> ListenerLimits {
+    const CONNECTIONS: std::ops::RangeInclusive<usize> = 1..=10_000_000;
+
+    let default = ListenerLimits::default();
+    let mut scalars = Scalars { at: *at, findings };
+    ListenerLimits {
+        connections: scalars.count(
+            "connections",
+            raw.connections.as_ref(),
+            CONNECTIONS,
+            default.connections,
+        ),
+        connections_per_client: scalars.count(
+            "connections_per_client",
+            raw.connections_per_client.as_ref(),
+            CONNECTIONS,
+            default.connections_per_client,
+        ),
+        head: scalars.size("head", raw.head.as_ref(), 1 << 10..=1 << 20, default.head),
+        uri: scalars.size("uri", raw.uri.as_ref(), 256..=512 << 10, default.uri),
+        headers: scalars.number("headers", raw.headers, 8..=1000, default.headers),
+    }
+}
+
+fn timeouts(
+    raw: &raw::ListenerTimeouts,
+    at: &At<'_>,
+    findings: &mut Findings<'_>,
+) -> ListenerTimeouts {
+    let default = ListenerTimeouts::default();
+    let mut scalars = Scalars { at: *at, findings };
+    ListenerTimeouts {
+        request_head: scalars.time(
+            "request_head",
+            raw.request_head.as_ref(),
+            TIMEOUT,
+            default.request_head,
+        ),
+        idle: scalars.time("idle", raw.idle.as_ref(), TIMEOUT, default.idle),
+        request_body: scalars.time(
+            "request_body",
+            raw.request_body.as_ref(),
+            TIMEOUT,
+            default.request_body,
+        ),
+        write_stall: scalars.time(
+            "write_stall",
+            raw.write_stall.as_ref(),
+            TIMEOUT,
+            default.write_stall,
+        ),
+    }
+}

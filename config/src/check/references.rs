@@ -1,0 +1,124 @@
+//! Which names there are, and what objects of one kind may not share.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::{Ipv6Addr, SocketAddr},
+};
+
+use super::{Draft, Drafts, entries, filter::Set, nearest};
+use crate::{
+    findings::{Finding, Findings},
+    model::Listener,
+    names::ListenerName,
+    tree::{At, Node},
+};
+
+/// Every name that may be referred to; a refused object still has its name.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    /// In the order written.
+    pub(super) listeners: Vec<String>,
+    /// In the order written.
+    pub(super) upstreams: Vec<String>,
+    /// None: the set is refused.
+    pub(super) sets: BTreeMap<String, Option<Set>>,
+}
+
+impl Known {
+    /// The names of a configuration; filter sets are added when they have been checked.
+    pub(super) fn of(root: &Node) -> Self {
+        let names = |kind| {
+            entries(root, kind)
+                .iter()
+                .map(|(name, _)| name.clone())
+                .collect()
+        };
+        Self {
+            listeners: names("listeners"),
+            upstreams: names("upstreams"),
+            sets: BTreeMap::new(),
+        }
+    }
+
+    /// The listener of that name, which must exist.
+    pub(super) fn listener(
+        &self,
+        name: &str,
+        at: &At<'_>,
+        findings: &mut Findings<'_>,
+    ) -> Option<ListenerName> {
+        if self.listeners.iter().any(|known| known == name) {
+            return ListenerName::new(name).ok();
+        }
+        let known = self.listeners.iter().map(String::as_str);
+        findings.value(at, unknown("unknown_listener", "listener", name, known));
+        None
+    }
+}
+
+/// There is nothing of that name.
+pub(super) fn unknown<'k>(
+    code: &'static str,
+    kind: &str,
+    name: &str,
+    known: impl IntoIterator<Item = &'k str>,
+) -> Finding {
+    let mut known: Vec<&str> = known.into_iter().collect();
+    known.sort_unstable();
+    let hint = nearest(known.iter().copied(), name).or_else(|| match known.as_slice() {
+        [] => Some(format!("there is no {kind} at all")),
+        [..] if known.len() <= 8 => Some(format!("there is: {}", known.join(", "))),
+        _ => None,
+    });
+    Finding::new(code, format!("there is no {kind} named {name:?}")).maybe(hint)
+}
+
+/// Without any listener there is one.
+pub(super) fn imply_listener(drafts: &mut Drafts, known: &mut Known) {
+    if !known.listeners.is_empty() {
+        return;
+    }
+    let name = ListenerName::implied();
+    known.listeners.push(name.to_string());
+    let mut listener = Listener::new(
+        name.clone(),
+        SocketAddr::from((Ipv6Addr::UNSPECIFIED, 8080)),
+    );
+    listener.implied = true;
+    drafts.listeners.insert(
+        name,
+        Draft {
+            object: Some(listener),
+            clean: true,
+        },
+    );
+}
+
+/// Two listeners cannot accept on the same address.
+pub(super) fn check_addresses(drafts: &Drafts, findings: &mut Findings<'_>) {
+    let mut taken: HashMap<SocketAddr, &ListenerName> = HashMap::new();
+    for listener in drafts
+        .listeners
+        .values()
+        .filter_map(|draft| draft.object.as_ref())
+    {
+        // Port 0 is another one each time.
+        if listener.address.port() == 0 {
+            continue;
+        }
+        match taken.get(&listener.address) {
+            None => {
+                taken.insert(listener.address, &listener.name);
+            }
+            Some(first) => {
+                let what = format!(
+                    "{} is also the address of listener {first}",
+                    listener.address
+                );
+                let at = At::Root.key("listeners");
+                let at = at.key(listener.name.as_str());
+                findings.value(&at.key("address"), Finding::new("duplicate_address", what));
+            }
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! `[routes.NAME]` and its rules
+
+use std::{collections::HashMap, sync::Arc};
+
+use super::{
+    Draft,
+    action::{self, WORDS},
+    decode,
+    filter::{self, Level},
+    matching::{self, Scope},
+    references::Known,
+};
+use crate::{
+    findings::{Finding, Findings},
+    model::{Action, Filters, HostPattern, Route, Rule},
+    names::{ListenerName, RouteName, RuleName},
+    raw::{self, OneOrMany},
+    scalar::Scalars,
+    text,
+    tree::{At, Node},
+};
+
+/// Builds as much of the route as can be read. A refused rule still matches and is
+/// [`Action::Refused`]; one whose matches cannot be read matches everything.
+pub(super) fn check(
+    name: RouteName,
+    node: &Node,
+    at: &At<'_>,
+    known: &Known,
+    findings: &mut Findings<'_>,
+) -> Draft<Route> {
+    let raw: raw::Route = decode(node, at, findings);
+    let hosts = hosts(raw.hosts.as_ref(), &at.key("hosts"), findings);
+    let listeners = listeners(
+        raw.listeners.as_ref(),
+        &at.key("listeners"),
+        known,
+        findings,
+    );
+    let filters = filter::check(&raw.filters(), at, Level::Wide, known, findings);
+    let mut scalars = Scalars { at: *at, findings };
+    let priority = scalars.number("priority", raw.priority, -1_000_000..=1_000_000, 0);
+    let timeout = raw
+        .timeout
+        .as_ref()
+        .map(|raw| scalars.time_or_off("timeout", Some(raw), Route::TIMEOUT));
+    let scope = Scope {
+        known,
+        listeners: listeners.as_deref(),
+    };
+    let (mut rules, mut clean) = rules(&raw.rules, &at.key("rules"), scope, findings);
+    if raw.actions().is_any() {
+        rules.push(catch_all(&raw, at, known, findings));
+    } else if raw.rules.is_empty()
+        && ["rules", "to", "redirect", "respond"]
+            .iter()
+            .all(|word| findings.is_clean(&at.key(word)))
+    {
+        let finding = Finding::new("missing_key", format!("{at} says nothing about what to do"));
+        findings.key(
+            at,
+            finding.hint("write to = \"ADDRESS:PORT\", redirect, respond, or rules"),
+        );
+    }
+    clean = clean && filters.is_some() && findings.is_clean(at);
+    let own_settings = [
+        "use",
+        "request_headers",
+        "response_headers",
+        "rewrite",
+        "max_body",
+        "timeout",
+        "priority",
+    ];
+    let settled = filters.is_some()
+        && own_settings
+            .iter()
+            .all(|word| findings.is_clean(&at.key(word)));
+    if !settled {
+        // What holds for every rule is refused, so every rule is.
+        rules = vec![Arc::new(refused(RuleName::catch_all()))];
+    }
+    let object = match (hosts, listeners) {
+        (Some(hosts), Some(listeners)) => Some(Route {
+            name,
+            listeners,
+            hosts,
+            priority,
+            rules,
+            timeout,
+            filters: filters.unwrap_or_default(),
+        }),
+        _ => None,
+    };
+    Draft { object, clean }
+}
+
+/// A rule that answers 503.
+pub(super) fn refused(name: RuleName) -> Rule {
+    Rule {
+        name,
+        matches: Vec::new(),
+        action: Action::Refused,
+        timeout: None,
+        filters: Filters::default(),
+    }
+}
+
+/// None: one of them cannot be read.
+fn hosts(
+    raw: Option<&OneOrMany<String>>,
+    at: &At<'_>,
+    findings: &mut Findings<'_>,
+) -> Option<Vec<HostPattern>> {
+    let Some(list) = raw else {
+        return findings.is_clean(at).then(|| vec![HostPattern::Any]);
+    };
+    if list.as_slice().is_empty() {
+        let finding = Finding::new("empty_list", "a route without hosts answers nothing");
+        findings.value(at, finding.hint("leave `hosts` out for every host"));
+    }
+    let mut hosts = Vec::new();
+    for (index, host) in list.as_slice().iter().enumerate() {
+        let at = at.element(index, list.is_list());
+        match text::host_pattern(host) {
+            Ok(host) if hosts.contains(&host) => {
+                let what = format!("the host {host} is written twice");
+                findings.value(&at, Finding::new("duplicate_host", what));
+            }
+            Ok(host) => hosts.push(host),
+            Err(finding) => findings.value(&at, finding),
+        }
+    }
+    findings.is_clean(at).then_some(hosts)
+}
+
+/// None: one of them cannot be read.
+fn listeners(
+    raw: Option<&OneOrMany<String>>,
+    at: &At<'_>,
+    known: &Known,
+    findings: &mut Findings<'_>,
+) -> Option<Vec<ListenerName>> {
+    let Some(list) = raw else {
+        let all = known
+            .listeners
+            .iter()
+            .filter_map(|name| ListenerName::new(name).ok())
+            .collect();
+        return findings.is_clean(at).then_some(all);
+    };
+    if list.as_slice().is_empty() {
+        let finding = Finding::new("empty_list", "a route without listeners answers nothing");
+        findings.value(at, finding.hint("leave `listeners` out for all of them"));
+    }
+    let mut listeners = Vec::new();
+    for (index, name) in list.as_slice().iter().enumerate() {
+        let at = at.element(index, list.is_list());
+        if let Some(name) = known.listener(name, &at, findings)
+            && !listeners.contains(&name)
+        {
+            listeners.push(name);
+        }
+    }
+    findings.is_clean(at).then_some(listeners)
+}
+
+fn rules(
+    raw: &[raw::Rule],
+    at: &At<'_>,
+    scope: Scope<'_>,
+    findings: &mut Findings<'_>,
+) -> (Vec<Arc<Rule>>, bool) {
+    let mut names: HashMap<RuleName, usize> = HashMap::new();
+    let mut rules = Vec::new();
+    let mut clean = true;
+    for (index, raw) in raw.iter().enumerate() {
+        let at = at.index(index);
+        let name = rule_name(raw.name.as_deref(), index, &at.key("name"), findings);
+        if let Some(first) = names.insert(name.clone(), index) {
+            let what = format!("rules[{first}] of this route is also named {name}");
+            findings.value(&at.key("name"), Finding::new("duplicate_rule", what));
+        }
+        let (rule, intact) = rule(raw, name, &at, scope, findings);
+        clean &= intact;
+        rules.push(Arc::new(rule));
+    }
+    (rules, clean)
+}
+
+fn rule_name(
+    raw: Option<&str>,
+    index: usize,
+    at: &At<'_>,
+    findings: &mut Findings<'_>,
+) -> RuleName {
+    let Some(text) = raw else {
+        return RuleName::nth(index);
+    };
+    RuleName::new(text).unwrap_or_else(|error| {
+        findings.value(at, Finding::new("bad_name", error.to_string()));
+        RuleName::nth(index)
+    })
+}
+
+/// The rule, and whether it is intact.
+fn rule(
+    raw: &raw::Rule,
+    name: RuleName,
+    at: &At<'_>,
+    scope: Scope<'_>,
+    findings: &mut Findings<'_>,
+) -> (Rule, bool) {
+    let match_at = at.key("match");
+    let matches = matching::check(raw.matches.as_ref(), &match_at, scope, findings);
+    let readable = findings.is_clean(&match_at);
+    let offer = matching::offer(&matches);
+    // What matches offer is not known when one of them cannot be read.
+    let level = if readable {
+        Level::Rule(offer)
+    } else {
+        Level::Set
+    };
+    let written = raw.actions();
+    let action = action::check(written, at, level, scope.known, findings);
+    if !written.is_any() && WORDS.iter().all(|word| findings.is_clean(&at.key(word))) {
+        let finding = Finding::new(
+            "missing_key",
+            format!("{at} needs one of to, redirect, respond"),
+        );
+        findings.key(
+            at,
+            finding.hint("write to = \"ADDRESS:PORT\" or to = \"UPSTREAM\""),
+        );
+    }
+    let filters = filter::check(&raw.filters(), at, level, scope.known, findings);
+    let mut scalars = Scalars { at: *at, findings };
+    let timeout = raw
+        .timeout
+        .as_ref()
+        .map(|raw| scalars.time_or_off("timeout", Some(raw), Route::TIMEOUT));
+    let rule = match (action, filters, findings.is_clean(at)) {
+        (Some(action), Some(filters), true) => {
+            return (
+                Rule {
+                    name,
+                    matches,
+                    action,
+                    timeout,
+                    filters,
+                },
+                true,
+            );
+        }
+        _ if readable => Rule {
+            matches,
+            ..refused(name)
+        },
+        _ => refused(name),
+    };
+    (rule, false)
+}
+
+fn catch_all(
+    raw: &raw::Route,
+    at: &At<'_>,
+    known: &Known,
+    findings: &mut Findings<'_>,
+) -> Arc<Rule> {
+    let level = Level::Rule(filter::Offer::default());
+    let action = action::check(raw.actions(), at, level, known, findings);
+    let clean = WORDS.iter().all(|word| findings.is_clean(&at.key(word)));
+    let refused = refused(RuleName::catch_all());
+    Arc::new(match action {
+        Some(action) if clean => Rule { action, ..refused },
+        _ => refused,
+    })
+}

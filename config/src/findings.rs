@@ -1,0 +1,212 @@
+//! Collects problems while the check goes on, and gives each its place.
+
+use std::collections::HashSet;
+
+use crate::{
+    Place, Problem, SourceFile,
+    substitute::Unset,
+    tree::{Aim, At, Node, Segment, Spot},
+};
+
+/// The problems found so far.
+#[derive(Debug)]
+pub(crate) struct Findings<'d> {
+    root: &'d Node,
+    files: &'d [SourceFile],
+    problems: Vec<Problem>,
+    /// Paths at or below which something is wrong.
+    touched: HashSet<String>,
+    /// Paths whose value was refused before the check of its meaning, which must not report again.
+    poisoned: HashSet<String>,
+    /// Something is wrong that no object can be refused for.
+    fatal: bool,
+}
+
+/// What to say about a problem.
+#[derive(Debug, Clone)]
+pub(crate) struct Finding {
+    /// The kind.
+    pub(crate) code: &'static str,
+    /// What is wrong.
+    pub(crate) what: String,
+    /// What instead.
+    pub(crate) hint: Option<String>,
+}
+
+impl Finding {
+    /// Without a hint.
+    pub(crate) fn new(code: &'static str, what: impl Into<String>) -> Self {
+        Self {
+            code,
+            what: what.into(),
+            hint: None,
+        }
+    }
+
+    /// With a hint.
+    pub(crate) fn hint(self, hint: impl Into<String>) -> Self {
+        Self {
+            hint: Some(hint.into()),
+            ..self
+        }
+    }
+
+    /// With a hint, when there is one.
+    pub(crate) fn maybe(self, hint: Option<String>) -> Self {
+        Self { hint, ..self }
+    }
+}
+
+impl<'d> Findings<'d> {
+    /// Nothing found yet in `root`.
+    pub(crate) fn new(root: &'d Node, files: &'d [SourceFile]) -> Self {
+        Self {
+            root,
+            files,
+            problems: Vec::new(),
+            touched: HashSet::new(),
+            poisoned: HashSet::new(),
+            fatal: false,
+        }
+    }
+
+    /// Reports the value at `at`.
+    pub(crate) fn value(&mut self, at: &At<'_>, finding: Finding) {
+        self.report(&at.segments(), Aim::Value, None, finding);
+    }
+
+    /// Reports the value at `at`, and underlines only `part` of it where that is found.
+    pub(crate) fn part(&mut self, at: &At<'_>, part: &str, finding: Finding) {
+        self.report(&at.segments(), Aim::Value, Some(part), finding);
+    }
+
+    /// Reports the key at `at`.
+    pub(crate) fn key(&mut self, at: &At<'_>, finding: Finding) {
+        self.report(&at.segments(), Aim::Key, None, finding);
+    }
+
+    /// Reports that `at` lacks `key`, unless something is already wrong with that key.
+    pub(crate) fn missing(&mut self, at: &At<'_>, key: &str, finding: Finding) {
+        if self.is_clean(&at.key(key)) {
+            self.report(&at.segments(), Aim::Key, None, finding);
+        }
+    }
+
+    /// Reports what no object can be refused for.
+    pub(crate) fn fatal(&mut self, at: &At<'_>, finding: Finding) {
+        self.fatal = true;
+        self.key(at, finding);
+    }
+
+    /// Reports parts of texts, which nobody else shall report again.
+    pub(crate) fn texts(&mut self, unset: &[Unset]) {
+        for unset in unset {
+            self.report(
+                &unset.path,
+                Aim::Value,
+                Some(&unset.part),
+                unset.finding.clone(),
+            );
+        }
+        self.poisoned
+            .extend(unset.iter().map(|unset| Segment::text(&unset.path)));
+    }
+
+    /// Something is wrong that no object can be refused for.
+    pub(crate) fn set_fatal(&mut self) {
+        self.fatal = true;
+    }
+
+    /// From now on nobody else reports the value at `at`.
+    pub(crate) fn poison(&mut self, at: &At<'_>) {
+        let path = at.segments();
+        self.touch(&path);
+        self.poisoned.insert(Segment::text(&path));
+    }
+
+    /// From now on nobody reports that `at` is missing.
+    pub(crate) fn excuse(&mut self, at: &At<'_>) {
+        self.touch(&at.segments());
+    }
+
+    /// Whether nothing is wrong at or below `at`.
+    pub(crate) fn is_clean(&self, at: &At<'_>) -> bool {
+        !self.touched.contains(&at.to_string())
+    }
+
+    /// Whether something is wrong that no object can be refused for.
+    pub(crate) fn is_fatal(&self) -> bool {
+        self.fatal
+    }
+
+    /// Everything found.
+    pub(crate) fn into_problems(self) -> Vec<Problem> {
+        self.problems
+    }
+
+    fn report(&mut self, path: &[Segment], aim: Aim, part: Option<&str>, finding: Finding) {
+        let at = Segment::text(path);
+        if self.poisoned.contains(&at) {
+            return;
+        }
+        self.touch(path);
+        let place = place_of(self.root, self.files, path, aim, part);
+        self.problems.push(Problem {
+            code: finding.code,
+            at,
+            what: finding.what,
+            hint: finding.hint,
+            witness: None,
+            place,
+        });
+    }
+
+    fn touch(&mut self, path: &[Segment]) {
+        for depth in 1..=path.len() {
+            if let Some(above) = path.get(..depth) {
+                self.touched.insert(Segment::text(above));
+            }
+        }
+    }
+}
+
+/// The place of what stands at `path`, or of the nearest thing above it that has one.
+pub(crate) fn place_of(
+    root: &Node,
+    files: &[SourceFile],
+    path: &[Segment],
+    aim: Aim,
+    part: Option<&str>,
+) -> Option<Place> {
+    let mut depth = path.len();
+    let (spot, exact) = loop {
+        let (node, left) = root.nearest(path.get(..depth)?);
+        if let Some(spot) = &node.spot {
+            break (spot, left == 0 && depth == path.len());
+        }
+        depth = depth.checked_sub(1)?;
+    };
+    let file = files.get(spot.file)?;
+    let bytes = match aim {
+        Aim::Value if exact => narrowed(spot, &file.text, part),
+        Aim::Value | Aim::Key => spot.key.clone().unwrap_or_else(|| spot.value.clone()),
+    };
+    Some(Place::of(spot.file, file, bytes))
+}
+
+/// The range of `part` inside the value; the whole value, but only its key when it is a table that
+/// goes over several lines.
+fn narrowed(spot: &Spot, text: &str, part: Option<&str>) -> std::ops::Range<usize> {
+    let written = text.get(spot.value.clone()).unwrap_or_default();
+    if let Some(offset) = part
+        .filter(|p| !p.is_empty())
+        .and_then(|part| written.find(part))
+    {
+        let start = spot.value.start.saturating_add(offset);
+        return start..start.saturating_add(part.map_or(0, str::len));
+    }
+    match &spot.key {
+        Some(key) if written.contains('\n') || key.start > spot.value.start => key.clone(),
+        _ => spot.value.clone(),
+    }
+}

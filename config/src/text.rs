@@ -1,0 +1,12 @@
+//! Texts with a grammar of their own: addresses, hosts, paths, templates. Pure; each gives the
+//! checked value, or says what is wrong with the text.
+
+mod address;
+mod host;
+mod path;
+mod template;
+
+pub(crate) use address::{endpoint, listener_address, nameserver, network};
+pub(crate) use host::{pattern as host_pattern, url_host};
+pub(crate) use path::{exact_path, path_prefix, path_regex, path_start, path_template, regex};
+pub(crate) use template::{header_value, template};
