@@ -10,7 +10,6 @@ mod census;
 mod compile;
 mod held;
 mod local;
-mod pending;
 mod split;
 #[cfg(test)]
 mod tests;
@@ -34,11 +33,11 @@ use sluice_config::{
 
 use crate::{drain::Tasks, filter::Chain, telemetry::access_log::Writer, upstream::Upstream};
 
+pub use crate::route::{Question, Table};
 pub use census::{Census, Seat};
 pub use compile::Parts;
 pub use held::{Held, Reaper, reaper};
 pub use local::Local;
-pub use pending::{Question, Table};
 pub use split::{Destination, Split};
 
 /// What runs.
