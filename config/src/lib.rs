@@ -13,6 +13,7 @@
 
 mod check;
 mod decode;
+mod diff;
 mod findings;
 mod lint;
 pub mod model;
@@ -31,6 +32,7 @@ mod tree;
 mod unit;
 
 pub use check::{Report, check};
+pub use diff::{Changes, Diff, diff};
 pub use lint::lint;
 pub use problem::{Place, Problem};
 pub use read::read;
