@@ -1,1 +1,8 @@
-//! Where snapshots come from.
+//! Where snapshots come from. Every source fills the same channel, which the engine reads.
+
+pub mod file;
+mod last_good;
+pub mod pending;
+mod watch;
+
+pub use last_good::LastGood;

@@ -1,16 +1,212 @@
-//! `sluice run`.
+//! `sluice run`: the gateway in the foreground.
+
+mod signals;
+
+use std::{
+    io::{self, IsTerminal, Write},
+    num::NonZeroUsize,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use sluice_config::{Problem, Snapshot, model::Process};
+use sluice_gateway::source::pending::Style;
+use sluice_gateway::{
+    drain::Tasks,
+    engine::{ApplyError, Engine, Options},
+    source::{
+        LastGood,
+        file::{self, Files, First, Start, Status, Tell},
+    },
+};
+use tokio::sync::{mpsc, watch};
 
 use crate::{Exit, args::ConfigPaths};
+use signals::{Signal, Signals};
 
 /// Arguments of `run`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
     config: ConfigPaths,
+    /// Worker threads [default: `process.workers`, else one per core].
+    #[arg(long, value_name = "NUMBER", env = "SLUICE_WORKERS")]
+    workers: Option<NonZeroUsize>,
+    /// Where the last good configuration is kept [default: `process.state_directory`].
+    #[arg(long, value_name = "PATH", env = "SLUICE_STATE_DIRECTORY")]
+    state_directory: Option<PathBuf>,
 }
 
-/// Runs the gateway.
+/// What to run.
+#[derive(Debug)]
+pub(crate) struct Running {
+    /// Files and directories of the configuration.
+    pub(crate) paths: Vec<PathBuf>,
+    /// Instead of `process.workers`.
+    pub(crate) workers: Option<NonZeroUsize>,
+    /// Instead of `process.state_directory`.
+    pub(crate) state_directory: Option<PathBuf>,
+}
+
+/// Runs the gateway until a signal ends it.
 pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
     crate::log::start();
-    anyhow::bail!("cannot read {} paths yet", args.config.resolve().len())
+    let running = Running {
+        paths: args.config.resolve(),
+        workers: args.workers,
+        state_directory: args.state_directory,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let exit = runtime.block_on(running.run());
+    // A file that is being read on a stuck disk must not hold the process up.
+    runtime.shutdown_background();
+    exit
+}
+
+/// A gateway that serves.
+struct Started {
+    engine: Engine,
+    snapshots: watch::Sender<Arc<Snapshot>>,
+    start: Start,
+}
+
+impl Running {
+    /// Runs the gateway until a signal ends it.
+    pub(crate) async fn run(self) -> anyhow::Result<Exit> {
+        let mut signals = Signals::new()?;
+        let first = First::read(&self.paths, env);
+        let last_good = self.last_good(&first);
+        let Some(started) = self.start(&first, &last_good)? else {
+            return Ok(Exit::Refused);
+        };
+        let Started {
+            engine,
+            snapshots,
+            start,
+        } = started;
+        let tell = Tell {
+            counters: engine.metrics().control(),
+            status: watch::Sender::new(Status::default()),
+        };
+        announce(&engine);
+        if start.kept_since.is_none() {
+            tell.applied(&start.snapshot.version);
+            file::save(&last_good, &start.sources);
+        }
+        let grace = start.process.drain_timeout;
+        let files = Files::new(self.paths, env, last_good, &first, &start);
+        let (reload, reloads) = mpsc::channel(1);
+        let control = Tasks::new();
+        control.spawn(files.follow(snapshots, engine.applied(), reloads, tell));
+
+        let grace = loop {
+            match signals.next().await {
+                // Full: a reload is about to begin anyway.
+                Signal::Reload => reload.try_send(()).unwrap_or_default(),
+                Signal::Drain => break grace,
+                Signal::End => break Duration::ZERO,
+            }
+        };
+        control.abort();
+        Ok(drain(engine, grace, signals).await)
+    }
+
+    fn last_good(&self, first: &First) -> LastGood {
+        let directory = self
+            .state_directory
+            .clone()
+            .or_else(|| first.report.process.state_directory.clone())
+            .unwrap_or_else(|| LastGood::default_directory(&env));
+        LastGood::new(directory, &self.paths)
+    }
+
+    /// Starts with the files, else with the configuration that was kept. None when neither may run.
+    fn start(&self, first: &First, last_good: &LastGood) -> anyhow::Result<Option<Started>> {
+        let mut problems = first.report.problems.clone();
+        file::warn(&first.report.warnings, &first.sources);
+        if let Some(start) = first.start() {
+            match self.engine(start)? {
+                Ok(started) => return Ok(Some(started)),
+                Err(refused) => problems = refused,
+            }
+        }
+        diagnose(&problems, first)?;
+        let Some(start) = file::kept(last_good, env) else {
+            return Ok(None);
+        };
+        let age = start.kept_since.and_then(|since| since.elapsed().ok());
+        tracing::error!(
+            age_seconds = age.unwrap_or_default().as_secs(),
+            version = %start.snapshot.version,
+            path = %last_good.path().display(),
+            "configuration refused: running the last good one instead"
+        );
+        Ok(match self.engine(start)? {
+            Ok(started) => Some(started),
+            Err(problems) => {
+                diagnose(&problems, first)?;
+                None
+            }
+        })
+    }
+
+    fn engine(&self, start: Start) -> anyhow::Result<Result<Started, Vec<Problem>>> {
+        let options = Options::new(self.workers(&start.process));
+        let (snapshots, receiver) = watch::channel(Arc::clone(&start.snapshot));
+        match Engine::start(options, receiver) {
+            Ok(engine) => Ok(Ok(Started {
+                engine,
+                snapshots,
+                start,
+            })),
+            Err(ApplyError::Refused(problems)) => Ok(Err(problems)),
+            Err(error @ (ApplyError::Thread(_) | ApplyError::Ended)) => Err(error.into()),
+        }
+    }
+
+    fn workers(&self, process: &Process) -> NonZeroUsize {
+        self.workers
+            .or(process.workers)
+            .or_else(|| std::thread::available_parallelism().ok())
+            .unwrap_or(NonZeroUsize::MIN)
+    }
+}
+
+/// Prints what is wrong.
+fn diagnose(problems: &[Problem], first: &First) -> io::Result<()> {
+    let style = if io::stderr().is_terminal() {
+        Style::Color
+    } else {
+        Style::Plain
+    };
+    let text = sluice_gateway::source::pending::render(problems, &first.sources, style);
+    writeln!(io::stderr().lock(), "{}", text.trim_end())
+}
+
+fn announce(engine: &Engine) {
+    for (name, address) in &engine.applied().borrow().addresses {
+        tracing::info!(listener = %name, %address, "listening");
+    }
+}
+
+/// Ends the engine; a further signal ends it at once.
+async fn drain(engine: Engine, grace: Duration, mut signals: Signals) -> Exit {
+    tracing::info!(grace_seconds = grace.as_secs(), "draining");
+    tokio::select! {
+        in_time = engine.drain(grace) => {
+            tracing::info!(in_time, "stopped");
+            Exit::Fine
+        }
+        () = signals.force() => {
+            tracing::warn!("stopped by a second signal");
+            Exit::Failure
+        }
+    }
+}
+
+fn env(name: &str) -> Option<String> {
+    std::env::var(name).ok()
 }

@@ -1,0 +1,326 @@
+//! Snapshots from files: read at start, read again when they change or somebody asks.
+//!
+//! A configuration that is refused, by the check or by the engine, changes nothing: the last good one
+//! keeps running and the refusal is in the log, the counters and the [`Status`]. The last good one
+//! is also kept on disk ([`LastGood`]).
+
+use std::{
+    os::unix::fs::MetadataExt,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use sluice_config::{Problem, Report, Snapshot, Sources, Version, model::Process};
+use tokio::{
+    sync::{mpsc, watch},
+    task::spawn_blocking,
+    time::sleep,
+};
+
+use super::{LastGood, pending::Style, watch::Watcher};
+use crate::{
+    engine::Applied,
+    telemetry::metrics::{Counter, Shard},
+};
+
+/// Between two reads that must agree before the content counts, so that a file that is being
+/// written is not taken for a finished one.
+const SETTLE: Duration = Duration::from_millis(100);
+
+/// Reads after which content counts although it still changes.
+const READS: usize = 50;
+
+/// Reads a variable of the environment.
+pub type Env = fn(&str) -> Option<String>;
+
+/// A configuration in files.
+#[derive(Debug)]
+pub struct Files {
+    paths: Vec<PathBuf>,
+    env: Env,
+    last_good: LastGood,
+    /// `[process]` as the process started with it.
+    process: Process,
+    /// What runs.
+    running: Arc<Snapshot>,
+    /// The content that was read last, by its hash.
+    seen: String,
+    /// Files that were replaced outside of their mount; said once.
+    replaced: Vec<PathBuf>,
+}
+
+/// How it stands with the files.
+#[derive(Debug, Clone, Default)]
+pub struct Status {
+    /// The version that runs.
+    pub running: Option<Version>,
+    /// Why the files do not say what runs: the rendered problems.
+    pub refused: Option<Arc<str>>,
+}
+
+/// A way to start.
+#[derive(Debug)]
+pub struct Start {
+    /// What to run.
+    pub snapshot: Arc<Snapshot>,
+    /// What holds for the life of the process.
+    pub process: Process,
+    /// What it was read from.
+    pub sources: Sources,
+    /// When it took effect before, if it is the kept one.
+    pub kept_since: Option<SystemTime>,
+}
+
+/// The files as they are at start.
+#[derive(Debug)]
+pub struct First {
+    /// What was read.
+    pub sources: Sources,
+    /// What the check says to it.
+    pub report: Report,
+}
+
+impl First {
+    /// Reads and checks `paths`.
+    pub fn read(paths: &[PathBuf], env: Env) -> Self {
+        let sources = sluice_config::read(paths, &env);
+        let report = sluice_config::check(&sources, None);
+        Self { sources, report }
+    }
+
+    /// The way to start with it, when the check lets it run.
+    pub fn start(&self) -> Option<Start> {
+        let snapshot = self.report.snapshot.clone()?;
+        contained(&self.report.problems, &self.sources);
+        Some(Start {
+            snapshot,
+            process: self.report.process.clone(),
+            sources: self.sources.clone(),
+            kept_since: None,
+        })
+    }
+}
+
+impl Files {
+    /// The files of a gateway that found them as `first` and runs `start`.
+    pub fn new(
+        paths: Vec<PathBuf>,
+        env: Env,
+        last_good: LastGood,
+        first: &First,
+        start: &Start,
+    ) -> Self {
+        Self {
+            paths,
+            env,
+            last_good,
+            process: start.process.clone(),
+            running: Arc::clone(&start.snapshot),
+            seen: first.sources.hash(),
+            replaced: Vec::new(),
+        }
+    }
+
+    /// Follows the files until `reload` is closed: publishes what is good, says what is not.
+    pub async fn follow(
+        mut self,
+        publish: watch::Sender<Arc<Snapshot>>,
+        applied: watch::Receiver<Applied>,
+        mut reload: mpsc::Receiver<()>,
+        tell: Tell,
+    ) {
+        let mut watcher = Watcher::new();
+        watcher.follow(&self.read().await.watch);
+        loop {
+            let asked = tokio::select! {
+                asked = reload.recv() => match asked {
+                    Some(()) => true,
+                    None => return,
+                },
+                () = watcher.changed() => false,
+            };
+            let Some(sources) = self.settled(asked).await else {
+                continue;
+            };
+            watcher.follow(&sources.watch);
+            self.seen = sources.hash();
+            let applied = applied.clone();
+            self.reload(sources, &publish, applied, &tell).await;
+        }
+    }
+
+    async fn read(&self) -> Sources {
+        let (paths, env) = (self.paths.clone(), self.env);
+        let read = spawn_blocking(move || sluice_config::read(&paths, &env));
+        read.await.unwrap_or_default()
+    }
+
+    /// What the files say when it stays the same for a moment. None when that is nothing new,
+    /// unless `asked`.
+    async fn settled(&mut self, asked: bool) -> Option<Sources> {
+        let mut sources = self.read().await;
+        self.look_for_replaced(&sources);
+        if sources.hash() == self.seen {
+            return asked.then_some(sources);
+        }
+        for _ in 0..READS {
+            sleep(SETTLE).await;
+            let again = self.read().await;
+            let settled = again.hash() == sources.hash();
+            sources = again;
+            if settled {
+                break;
+            }
+        }
+        (asked || sources.hash() != self.seen).then_some(sources)
+    }
+
+    /// A file without a name is one whose name was given to another outside of a mount of this
+    /// single file: its new content cannot be seen from here.
+    fn look_for_replaced(&mut self, sources: &Sources) {
+        for file in &sources.files {
+            let gone = std::fs::metadata(&file.path).is_ok_and(|file| file.nlink() == 0);
+            if gone && !self.replaced.contains(&file.path) {
+                tracing::warn!(
+                    path = %file.path.display(),
+                    "the file was replaced outside of its mount and cannot be read anew; mount its directory instead"
+                );
+                self.replaced.push(file.path.clone());
+            }
+        }
+    }
+
+    /// Takes `sources` through the check and the engine.
+    async fn reload(
+        &mut self,
+        sources: Sources,
+        publish: &watch::Sender<Arc<Snapshot>>,
+        mut applied: watch::Receiver<Applied>,
+        tell: &Tell,
+    ) {
+        let running = Arc::clone(&self.running);
+        let checking = spawn_blocking(move || {
+            let report = sluice_config::check(&sources, Some(&running));
+            (sources, report)
+        });
+        let Ok((sources, report)) = checking.await else {
+            tracing::error!("the check has panicked");
+            return;
+        };
+        warn(&report.warnings, &sources);
+        let Some(snapshot) = report.snapshot else {
+            tell.counters.count(Counter::ReloadsRefused);
+            tell.refused(&report.problems, &sources);
+            return;
+        };
+        contained(&report.problems, &sources);
+        if report.process != self.process {
+            tracing::warn!("[process] has changed: it takes effect at the next start");
+        }
+        let before = applied.borrow_and_update().handled;
+        publish.send_replace(Arc::clone(&snapshot));
+        let refused = match applied.wait_for(|applied| applied.handled != before).await {
+            Ok(outcome) => outcome.refused.clone(),
+            Err(_) => return,
+        };
+        if let Some(refused) = refused {
+            tell.refused(&refused.problems, &sources);
+            return;
+        }
+        tell.applied(&snapshot.version);
+        self.running = snapshot;
+        self.keep(sources).await;
+    }
+
+    /// Keeps what runs for a start without files.
+    async fn keep(&self, sources: Sources) {
+        let last_good = self.last_good.clone();
+        let kept = spawn_blocking(move || save(&last_good, &sources));
+        if kept.await.is_err() {
+            tracing::error!("keeping the configuration has panicked");
+        }
+    }
+}
+
+/// Keeps `sources`; a failure is logged, since the gateway runs as well without.
+pub fn save(last_good: &LastGood, sources: &Sources) {
+    if let Err(error) = last_good.save(sources) {
+        let path = last_good.path();
+        tracing::warn!(%error, path = %path.display(), "the configuration cannot be kept for a later start");
+    }
+}
+
+/// The kept configuration, when it is there and good.
+pub fn kept(last_good: &LastGood, env: Env) -> Option<Start> {
+    let path = last_good.path();
+    let (sources, since) = match last_good.load(&env) {
+        Ok(kept) => kept?,
+        Err(error) => {
+            tracing::error!(%error, path = %path.display(), "the kept configuration cannot be read");
+            return None;
+        }
+    };
+    let report = sluice_config::check(&sources, None);
+    if let Some(snapshot) = report.snapshot {
+        return Some(Start {
+            snapshot,
+            process: report.process,
+            sources,
+            kept_since: Some(since),
+        });
+    }
+    let text = super::pending::render(&report.problems, &sources, Style::Plain);
+    tracing::error!(path = %path.display(), "the kept configuration is refused\n{text}");
+    None
+}
+
+/// Logs what was refused and contained while the rest runs.
+fn contained(problems: &[Problem], sources: &Sources) {
+    if !problems.is_empty() {
+        let text = super::pending::render(problems, sources, Style::Plain);
+        tracing::error!(
+            problems = problems.len(),
+            "parts of the configuration are refused and contained\n{text}"
+        );
+    }
+}
+
+/// Logs the warnings of a check.
+pub fn warn(warnings: &[Problem], sources: &Sources) {
+    if !warnings.is_empty() {
+        let text = super::pending::render(warnings, sources, Style::Plain);
+        tracing::warn!("the configuration has {} warnings\n{text}", warnings.len());
+    }
+}
+
+/// Where the outcome of reloads is told.
+#[derive(Debug)]
+pub struct Tell {
+    /// Counts refusals by the check; the engine counts its own.
+    pub counters: Shard,
+    /// What everybody may look at.
+    pub status: watch::Sender<Status>,
+}
+
+impl Tell {
+    /// Says that a version runs.
+    pub fn applied(&self, version: &Version) {
+        tracing::info!(%version, "configuration applied");
+        self.status.send_replace(Status {
+            running: Some(version.clone()),
+            refused: None,
+        });
+    }
+
+    /// Says that the files are refused and what runs stays.
+    pub fn refused(&self, problems: &[Problem], sources: &Sources) {
+        let text = super::pending::render(problems, sources, Style::Plain);
+        tracing::error!(
+            problems = problems.len(),
+            "configuration refused, the last good one keeps running\n{text}"
+        );
+        self.status
+            .send_modify(|status| status.refused = Some(text.into()));
+    }
+}
