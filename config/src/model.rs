@@ -5,6 +5,7 @@
 
 mod access_log;
 mod action;
+mod canonical;
 mod dns;
 mod filter;
 mod listener;

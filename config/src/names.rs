@@ -121,6 +121,11 @@ impl RuleName {
         Self(Arc::from(format!("#{}", position.saturating_add(1))))
     }
 
+    /// Whether it is one of [`Self::nth`], which is not written.
+    pub fn is_by_position(&self) -> bool {
+        self.0.starts_with('#')
+    }
+
     /// The name of the catch-all that `to`, `redirect` or `respond` on a route makes: `*`.
     pub fn catch_all() -> Self {
         Self(Arc::from("*"))

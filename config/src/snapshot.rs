@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use crate::{
     model::{AccessLog, Dns, Listener, Route, Upstream},
     names::{ListenerName, RouteName, UpstreamName},
+    substitute,
 };
 
 /// The first 12 hexadecimal digits of the SHA-256 of the canonical form.
@@ -31,8 +32,10 @@ impl fmt::Display for Version {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Snapshot {
     /// Identifies the content in logs and dumps.
+    #[serde(skip)]
     pub version: Version,
     /// By name; never empty (see [`Listener::implied`]).
+    #[serde(skip_serializing_if = "only_implied")]
     pub listeners: BTreeMap<ListenerName, Arc<Listener>>,
     /// By name.
     pub routes: BTreeMap<RouteName, Arc<Route>>,
@@ -48,6 +51,7 @@ pub struct Snapshot {
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Objects {
     /// By name.
+    #[serde(skip_serializing_if = "only_implied")]
     pub listeners: BTreeMap<ListenerName, Arc<Listener>>,
     /// By name.
     pub routes: BTreeMap<RouteName, Arc<Route>>,
@@ -59,7 +63,25 @@ pub struct Objects {
     pub dns: Arc<Dns>,
 }
 
+/// Whether nobody wrote a listener: then the canonical form has none either.
+fn only_implied(listeners: &BTreeMap<ListenerName, Arc<Listener>>) -> bool {
+    listeners.values().all(|listener| listener.implied)
+}
+
 impl Snapshot {
+    /// The canonical form as JSON: objects of the same language, which check to an equal snapshot.
+    pub fn to_json(&self) -> String {
+        // As in `seal`, this cannot fail.
+        serde_json::to_string_pretty(self).unwrap_or_default()
+    }
+
+    /// The canonical form as a file that an operator could have written.
+    pub fn to_toml(&self) -> String {
+        let mut tree = serde_json::to_value(self).unwrap_or_default();
+        escape(&mut tree);
+        toml::to_string_pretty(&tree).unwrap_or_default()
+    }
+
     /// Seals `objects`. The caller has checked their references.
     pub fn seal(objects: Objects) -> Self {
         let mut hash = Sha256::new();
@@ -87,5 +109,15 @@ impl Snapshot {
             access_log,
             dns,
         }
+    }
+}
+
+/// What is literal here must not be substituted when it is read as a file.
+fn escape(tree: &mut serde_json::Value) {
+    match tree {
+        serde_json::Value::String(text) => *text = substitute::escape(text),
+        serde_json::Value::Array(items) => items.iter_mut().for_each(escape),
+        serde_json::Value::Object(entries) => entries.values_mut().for_each(escape),
+        _ => {}
     }
 }

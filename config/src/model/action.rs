@@ -6,17 +6,15 @@ use std::{
     path::PathBuf,
 };
 
-use serde::{Serialize, Serializer};
+use serde::{Serialize, Serializer, ser::SerializeMap};
 
-use super::{HeaderName, Pattern, Template};
+use super::{HeaderName, Pattern, Template, canonical};
 use crate::names::{ServiceName, UpstreamName};
 
 /// What happens to a request that a rule chose.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// Send it to one of these, by weight; never empty.
-    #[serde(rename = "to")]
     Forward(Vec<Target>),
     /// Answer with a redirect.
     Redirect(Redirect),
@@ -24,6 +22,18 @@ pub enum Action {
     Respond(Respond),
     /// The rule was refused by `check` and contained: answer 503 `config_refused`.
     Refused,
+}
+
+/// The key of a rule or route that says it.
+impl Serialize for Action {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Forward(targets) => serializer.collect_map([("to", targets)]),
+            Self::Redirect(redirect) => serializer.collect_map([("redirect", redirect)]),
+            Self::Respond(respond) => serializer.collect_map([("respond", respond)]),
+            Self::Refused => serializer.collect_map([("refused", true)]),
+        }
+    }
 }
 
 /// A weighted target.
@@ -37,8 +47,7 @@ pub struct Target {
 }
 
 /// Where a request can be sent.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Destination {
     /// An upstream of this configuration.
     Upstream(UpstreamName),
@@ -51,6 +60,22 @@ pub enum Destination {
     },
     /// An address, with every default of an upstream.
     Address(Address),
+}
+
+/// The keys of a target that say it.
+impl Serialize for Destination {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Upstream(name) => serializer.collect_map([("upstream", name)]),
+            Self::Address(address) => serializer.collect_map([("address", address)]),
+            Self::Service { name, port } => {
+                let mut map = serializer.serialize_map(Some(2))?;
+                map.serialize_entry("service", name)?;
+                map.serialize_entry("port", port)?;
+                map.end()
+            }
+        }
+    }
 }
 
 /// Where one endpoint is, and how it is spoken to.
@@ -140,12 +165,14 @@ impl Serialize for Host {
 #[serde(rename_all = "snake_case")]
 pub enum PathChange {
     /// The whole path; `{1}` is a capture of the rule's path regex.
+    #[serde(rename = "path")]
     Replace(Template),
     /// Instead of the prefix that the rule matched; the rest is kept.
     Prefix(String),
     /// Where the expression matches the whole path, the text with its captures; else no change.
     Regex {
         /// Matches the whole path.
+        #[serde(rename = "match")]
         pattern: Pattern,
         /// The new path.
         to: Template,
@@ -167,7 +194,7 @@ pub struct Redirect {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
     /// The new path.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(flatten)]
     pub path: Option<PathChange>,
     /// Whether the query is kept.
     pub keep_query: bool,
@@ -184,10 +211,13 @@ pub struct Respond {
     /// 200 to 599.
     pub status: u16,
     /// In order.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        skip_serializing_if = "Vec::is_empty",
+        serialize_with = "canonical::lines"
+    )]
     pub headers: Vec<(HeaderName, Template)>,
     /// The body; none is empty.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(flatten)]
     pub body: Option<RespondBody>,
 }
 
@@ -196,6 +226,7 @@ pub struct Respond {
 #[serde(rename_all = "snake_case")]
 pub enum RespondBody {
     /// Written in the configuration.
+    #[serde(rename = "body")]
     Text(String),
     /// Read by the load step, at most [`Respond::MAX_FILE`] bytes.
     File(PathBuf),

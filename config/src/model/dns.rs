@@ -4,16 +4,21 @@ use std::{net::SocketAddr, time::Duration};
 
 use serde::Serialize;
 
+use super::canonical;
+
 /// How the gateway resolves names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Dns {
     /// Servers to ask; empty means those of the system (`/etc/resolv.conf`, with `/etc/hosts`).
     pub servers: Vec<SocketAddr>,
     /// The shortest time between two look-ups of a name, whatever its TTL says.
+    #[serde(serialize_with = "canonical::time")]
     pub min_refresh: Duration,
     /// The longest time between two look-ups of a name.
+    #[serde(serialize_with = "canonical::time")]
     pub max_refresh: Duration,
     /// How long one look-up may take.
+    #[serde(serialize_with = "canonical::time")]
     pub timeout: Duration,
 }
 

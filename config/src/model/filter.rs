@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 
-use super::{HeaderName, Limit, PathChange, Template};
+use super::{HeaderName, Limit, PathChange, Template, canonical};
 
 /// One level's filters, `use` already resolved. `None`: this level says nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
@@ -18,7 +18,10 @@ pub struct Filters {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rewrite: Option<Rewrite>,
     /// The largest request body, in bytes.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "canonical::maybe_size_or_off"
+    )]
     pub max_body: Option<Limit<u64>>,
 }
 
@@ -31,10 +34,19 @@ impl Filters {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct HeaderEdits {
     /// Taken away.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub remove: Vec<HeaderName>,
     /// Replaces every value of that name.
+    #[serde(
+        skip_serializing_if = "Vec::is_empty",
+        serialize_with = "canonical::table"
+    )]
     pub set: Vec<(HeaderName, Template)>,
     /// Appended to what is there.
+    #[serde(
+        skip_serializing_if = "Vec::is_empty",
+        serialize_with = "canonical::lines"
+    )]
     pub add: Vec<(HeaderName, Template)>,
 }
 
@@ -42,7 +54,7 @@ pub struct HeaderEdits {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Rewrite {
     /// The new path; none keeps it.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(flatten)]
     pub path: Option<PathChange>,
     /// The new `Host`; none keeps the client's.
     #[serde(skip_serializing_if = "Option::is_none")]

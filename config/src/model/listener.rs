@@ -5,18 +5,20 @@ use std::{net::SocketAddr, time::Duration};
 use ipnet::IpNet;
 use serde::Serialize;
 
-use super::{Filters, Limit};
+use super::{Filters, Limit, canonical};
 use crate::names::ListenerName;
 
 /// An address and protocol we accept on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Listener {
     /// Its name.
+    #[serde(skip)]
     pub name: ListenerName,
     /// Where it accepts.
     pub address: SocketAddr,
     /// Nobody wrote it: it exists because no listener was configured. Only then may the load step
     /// fall back from `[::]` to `0.0.0.0` where the machine has no IPv6.
+    #[serde(skip)]
     pub implied: bool,
     /// What is spoken there.
     pub protocol: Protocol,
@@ -27,6 +29,7 @@ pub struct Listener {
     pub trusted_proxies: Vec<IpNet>,
     /// How many proxies at most stand between the client and us; the address is taken at most this
     /// many entries from the right end of the forwarding header.
+    #[serde(skip_serializing_if = "Limit::is_off")]
     pub trusted_hops: Limit<usize>,
     /// How requests are brought into one form before anybody trusts them.
     pub normalize: Normalize,
@@ -35,6 +38,7 @@ pub struct Listener {
     /// Bounds on how long peers may take.
     pub timeouts: ListenerTimeouts,
     /// Filters for every request that comes in here.
+    #[serde(flatten)]
     pub filters: Filters,
 }
 
@@ -143,8 +147,10 @@ pub struct ListenerLimits {
     /// Connections at a time from one client address.
     pub connections_per_client: Limit<usize>,
     /// Bytes of a request head (431).
+    #[serde(serialize_with = "canonical::size")]
     pub head: usize,
     /// Bytes of a request target (414).
+    #[serde(serialize_with = "canonical::size")]
     pub uri: usize,
     /// Header fields of a request (431).
     pub headers: usize,
@@ -179,12 +185,16 @@ impl Default for ListenerLimits {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct ListenerTimeouts {
     /// From the first byte of a request head to its last, however steadily it trickles.
+    #[serde(serialize_with = "canonical::time")]
     pub request_head: Duration,
     /// A connection without a request; also before its first byte.
+    #[serde(serialize_with = "canonical::time")]
     pub idle: Duration,
     /// The longest pause between two pieces of a request body (408).
+    #[serde(serialize_with = "canonical::time")]
     pub request_body: Duration,
     /// How long a client may accept no byte of a response.
+    #[serde(serialize_with = "canonical::time")]
     pub write_stall: Duration,
 }
 

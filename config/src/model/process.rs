@@ -4,15 +4,20 @@ use std::{num::NonZeroUsize, path::PathBuf, time::Duration};
 
 use serde::Serialize;
 
+use super::canonical;
+
 /// What holds for the life of the process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Process {
     /// Worker threads; none means one per core.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub workers: Option<NonZeroUsize>,
     /// Where the last good configuration is kept; none means `/var/lib/sluice`, else the user's
     /// state directory.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub state_directory: Option<PathBuf>,
     /// How long in-flight requests may finish after SIGTERM.
+    #[serde(serialize_with = "canonical::time")]
     pub drain_timeout: Duration,
 }
 

@@ -5,11 +5,11 @@ use std::{sync::Arc, time::Duration};
 use ipnet::IpNet;
 use serde::{Serialize, Serializer};
 
-use super::{Action, Filters, HeaderName, Limit, Method, Pattern};
+use super::{Action, Filters, HeaderName, Limit, Method, Pattern, canonical};
 use crate::names::{ListenerName, RouteName, RuleName};
 
 /// Hosts and ordered rules.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
     /// Its name.
     pub name: RouteName,
@@ -22,10 +22,49 @@ pub struct Route {
     /// In order; the catch-all from `to`, `redirect` or `respond` on the route stands last.
     pub rules: Vec<Arc<Rule>>,
     /// How long a request may take as a whole, for rules that do not say.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Limit<Duration>>,
     /// Filters for every rule that does not say otherwise.
     pub filters: Filters,
+}
+
+/// The canonical form: the catch-all rule stands on the route itself.
+impl Serialize for Route {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Form<'r> {
+            listeners: &'r [ListenerName],
+            hosts: &'r [HostPattern],
+            priority: i32,
+            #[serde(
+                skip_serializing_if = "Option::is_none",
+                serialize_with = "canonical::maybe_time_or_off"
+            )]
+            timeout: Option<Limit<Duration>>,
+            #[serde(flatten)]
+            catch_all: Option<&'r Action>,
+            #[serde(flatten)]
+            filters: &'r Filters,
+            #[serde(skip_serializing_if = "<[_]>::is_empty")]
+            rules: &'r [Arc<Rule>],
+        }
+
+        let (catch_all, rules) = match self.rules.split_last() {
+            Some((last, rules)) if last.name == RuleName::catch_all() => {
+                (Some(&last.action), rules)
+            }
+            _ => (None, self.rules.as_slice()),
+        };
+        let form = Form {
+            listeners: &self.listeners,
+            hosts: &self.hosts,
+            priority: self.priority,
+            timeout: self.timeout,
+            catch_all,
+            filters: &self.filters,
+            rules,
+        };
+        form.serialize(serializer)
+    }
 }
 
 impl Route {
@@ -37,15 +76,22 @@ impl Route {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Rule {
     /// Unique in its route.
+    #[serde(skip_serializing_if = "RuleName::is_by_position")]
     pub name: RuleName,
     /// Any of these; empty means every request.
+    #[serde(rename = "match", skip_serializing_if = "Vec::is_empty")]
     pub matches: Vec<Match>,
     /// What happens.
+    #[serde(flatten)]
     pub action: Action,
     /// How long a request may take as a whole.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "canonical::maybe_time_or_off"
+    )]
     pub timeout: Option<Limit<Duration>>,
     /// Filters of this rule.
+    #[serde(flatten)]
     pub filters: Filters,
 }
 
@@ -83,23 +129,33 @@ pub struct Match {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<PathMatch>,
     /// Any of these; empty means every method.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(rename = "method", skip_serializing_if = "Vec::is_empty")]
     pub methods: Vec<Method>,
     /// Each must hold. Every single value and the joined value are tried.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty", serialize_with = "by_name")]
     pub headers: Vec<HeaderMatch>,
     /// Parameters of the query, percent-decoded; each must hold. Names are case-sensitive.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        skip_serializing_if = "Vec::is_empty",
+        serialize_with = "canonical::table"
+    )]
     pub query: Vec<(String, ValueMatch)>,
     /// Cookies; each must hold. Names are case-sensitive.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        skip_serializing_if = "Vec::is_empty",
+        serialize_with = "canonical::table"
+    )]
     pub cookies: Vec<(String, ValueMatch)>,
     /// The client's address is in any of these; empty means every address.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(rename = "client", skip_serializing_if = "Vec::is_empty")]
     pub clients: Vec<IpNet>,
     /// Any of these; empty means every listener of the route.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(rename = "listener", skip_serializing_if = "Vec::is_empty")]
     pub listeners: Vec<ListenerName>,
+}
+
+fn by_name<S: Serializer>(headers: &[HeaderMatch], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(headers.iter().map(|header| (&header.name, &header.value)))
 }
 
 /// A condition on the path.
@@ -118,12 +174,11 @@ pub enum PathMatch {
 }
 
 /// A condition on a header.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeaderMatch {
     /// Its name.
     pub name: HeaderName,
     /// What must hold.
-    #[serde(flatten)]
     pub value: ValueMatch,
 }
 

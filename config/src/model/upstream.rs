@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{Address, Limit};
+use super::{Address, Limit, canonical};
 use crate::names::UpstreamName;
 
 /// A named group of endpoints.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Upstream {
     /// Its name.
+    #[serde(skip)]
     pub name: UpstreamName,
     /// In the order written; may be empty (then requests answer 503 `no_endpoint`).
     pub endpoints: Vec<Endpoint>,
@@ -79,12 +80,16 @@ pub enum Balance {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct UpstreamTimeouts {
     /// Until the connection stands.
+    #[serde(serialize_with = "canonical::time")]
     pub connect: Duration,
     /// From the request's last byte, or the response's absence, to the head of the response (504).
+    #[serde(serialize_with = "canonical::time")]
     pub response_head: Duration,
     /// The longest pause between two pieces of a response body.
+    #[serde(serialize_with = "canonical::time_or_off")]
     pub response_body: Limit<Duration>,
     /// How long an endpoint may accept no byte of a request.
+    #[serde(serialize_with = "canonical::time")]
     pub write_stall: Duration,
 }
 
@@ -114,10 +119,12 @@ impl Default for UpstreamTimeouts {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct UpstreamPool {
     /// How long an unused connection is kept.
+    #[serde(serialize_with = "canonical::time")]
     pub idle_timeout: Duration,
     /// Idle connections kept at a time, over all workers.
     pub idle_connections: usize,
     /// A connection older than this takes no further request.
+    #[serde(serialize_with = "canonical::time_or_off")]
     pub max_age: Limit<Duration>,
     /// A connection takes at most this many requests.
     pub requests_per_connection: Limit<u64>,

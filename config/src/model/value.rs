@@ -13,6 +13,13 @@ pub enum Limit<T> {
     At(T),
 }
 
+impl<T> Limit<T> {
+    /// Whether there is no bound.
+    pub const fn is_off(&self) -> bool {
+        matches!(self, Self::Off)
+    }
+}
+
 impl<T: Copy> Limit<T> {
     /// The bound, if there is one.
     pub fn get(self) -> Option<T> {
