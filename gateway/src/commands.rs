@@ -20,6 +20,6 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
         Command::Fmt(args) => fmt::run(&args),
         Command::Schema => schema::run(),
         Command::Version => version::run(),
-        Command::Completions(args) => completions::run(args),
+        Command::Completions(args) => completions::run(&args),
     }
 }

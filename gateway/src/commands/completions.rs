@@ -15,7 +15,7 @@ pub(crate) struct Args {
 }
 
 /// Prints the script.
-pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
+pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
     let mut script = Vec::new();
     let mut words = crate::args::Args::command();
     clap_complete::generate(args.shell, &mut words, "sluice", &mut script);

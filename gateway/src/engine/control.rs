@@ -39,7 +39,7 @@ pub(super) struct Control {
     metrics: Metrics,
     reaper: Reaper,
     /// What runs here besides this loop.
-    control: Tasks,
+    tasks: Tasks,
     /// What runs on workers besides client connections.
     background: Tasks,
     publish: watch::Sender<Applied>,
@@ -49,12 +49,12 @@ impl Control {
     /// On the control runtime.
     pub(super) fn new(options: Options, metrics: Metrics, publish: watch::Sender<Applied>) -> Self {
         let (crew, inboxes) = Crew::new(options.workers.get());
-        let control = Tasks::new();
+        let tasks = Tasks::new();
         let (reaper, reaping) = reaper();
-        control.spawn(reaping);
+        tasks.spawn(reaping);
         let connector = options.connector;
         let counters = metrics.control();
-        let registry = Registry::new(connector.clone(), control.clone(), counters.clone());
+        let registry = Registry::new(connector.clone(), tasks.clone(), counters.clone());
         Self {
             planner: Planner {
                 registry,
@@ -72,7 +72,7 @@ impl Control {
             connector,
             metrics,
             reaper,
-            control,
+            tasks,
             background: Tasks::new(),
             publish,
         }
@@ -162,7 +162,7 @@ impl Control {
 
     /// Everything that can fail: files, sockets, the access log. Changes nothing that runs.
     async fn prepare(
-        &mut self,
+        &self,
         snapshot: &Arc<Snapshot>,
     ) -> Result<(Arc<Plan>, BTreeMap<SocketKey, Bound>), Vec<Problem>> {
         let named = Arc::clone(snapshot);
@@ -246,7 +246,7 @@ impl Control {
         if let Some(plan) = &self.planner.current {
             plan.access_log.flush();
         }
-        self.control.abort();
+        self.tasks.abort();
         in_time
     }
 }

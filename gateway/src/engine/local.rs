@@ -51,7 +51,7 @@ impl Engine {
             log: None,
             current: None,
         };
-        let plan = prepare(&mut planner, snapshot)?;
+        let plan = prepare(&planner, snapshot)?;
         let (crew, _) = Crew::new(1);
         let worker = Worker::new(Setup {
             number: 0,
@@ -74,7 +74,7 @@ impl Engine {
     }
 }
 
-fn prepare(planner: &mut Planner, snapshot: &Snapshot) -> Result<Arc<Plan>, ApplyError> {
+fn prepare(planner: &Planner, snapshot: &Snapshot) -> Result<Arc<Plan>, ApplyError> {
     let bodies = load::files(snapshot).map_err(ApplyError::Refused)?;
     planner
         .compile(snapshot, bodies)
@@ -101,7 +101,7 @@ impl LocalEngine {
 
     /// Applies another snapshot.
     pub async fn apply(&mut self, snapshot: &Snapshot) -> Result<(), ApplyError> {
-        let result = prepare(&mut self.planner, snapshot);
+        let result = prepare(&self.planner, snapshot);
         let counters = self.metrics.control();
         match result {
             Ok(plan) => {

@@ -34,7 +34,7 @@ pub(super) struct Planner {
 impl Planner {
     /// A plan for `snapshot`, which does not run yet.
     pub(super) fn compile(
-        &mut self,
+        &self,
         snapshot: &Snapshot,
         bodies: Bodies,
     ) -> Result<Arc<Plan>, Vec<Problem>> {
