@@ -51,7 +51,7 @@ pub struct Failed {
     pub request: Option<Box<Request>>,
     /// Whether the connection had carried another request before, and may have died since.
     pub reused: bool,
-    /// Whether any byte came back.
+    /// Whether any byte came back after it was sent.
     pub answered: bool,
 }
 
@@ -113,13 +113,15 @@ impl Lease {
             }
         };
         let (error, unsent) = outcome;
+        // What came before the request was sent is no answer to it.
+        let answered = unsent.is_none() && self.connection.line.received.get();
         Err(Failed {
             error: upload
                 .and_then(|upload| upload.take_failure())
                 .unwrap_or(error),
             request: unsent.map(|request| Box::new(request.map(Outgoing::into_body))),
             reused,
-            answered: self.connection.line.received.get(),
+            answered,
         })
     }
 
