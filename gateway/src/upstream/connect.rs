@@ -5,6 +5,7 @@
 
 use std::{io, rc::Rc, sync::Arc};
 
+use futures_util::TryFutureExt as _;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use sluice_config::names::UpstreamName;
@@ -133,13 +134,12 @@ impl Connection {
     ) -> impl Future<Output = Result<http::Response<Incoming>, Broken>> + use<> {
         self.served = self.served.saturating_add(1);
         self.line.received.set(false);
-        let answer = self.sender.try_send_request(request);
-        async move {
-            answer.await.map_err(|mut failed| Broken {
+        self.sender
+            .try_send_request(request)
+            .map_err(|mut failed| Broken {
                 unsent: failed.take_message(),
                 error: failed.into_error(),
             })
-        }
     }
 }
 

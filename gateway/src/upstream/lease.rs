@@ -5,7 +5,7 @@
 
 use std::{
     future::poll_fn,
-    pin::pin,
+    pin::{Pin, pin},
     rc::Rc,
     sync::Arc,
     task::{Poll, ready},
@@ -92,7 +92,11 @@ impl Lease {
     ///
     /// The target has to be in origin form and `Host` set; framing is settled here: a body of
     /// unknown length is sent chunked, and trailers only if a `Trailer` field names them.
-    pub async fn send(mut self, request: Request) -> Result<Response, Failed> {
+    pub fn send(
+        mut self,
+        request: Request,
+    ) -> impl Future<Output = Result<Response, Failed>> + use<> {
+        // Everything that needs no waiting happens here, so that the future stays small.
         let reused = self.reused();
         let (mut parts, body) = request.into_parts();
         frame(&mut parts, &body);
@@ -100,29 +104,37 @@ impl Lease {
         let to_head = parts.method == Method::HEAD;
         let request = http::Request::from_parts(parts, Outgoing::new(body, upload.clone()));
         let limit = self.upstream.model().timeouts.response_head;
-        let answer = self.connection.send(request);
-        let outcome = match wait(answer, upload.as_deref(), limit).await {
-            Some(Ok(response)) => return self.receive(response, upload, to_head, reused),
-            Some(Err(Broken { error, unsent })) => {
-                let name = self.upstream.name();
-                (failure(error, &self.connection.line, name), unsent)
+        // The codec's future has room for a request, which here nobody needs twice.
+        let mut answer = Box::pin(self.connection.send(request));
+        async move {
+            match wait(&mut answer, upload.as_deref(), limit).await {
+                Some(Ok(response)) => self.receive(response, upload, to_head, reused),
+                Some(Err(broken)) => Err(self.fail(Some(broken), upload, reused)),
+                None => Err(self.fail(None, upload, reused)),
             }
+        }
+    }
+
+    /// There was no response: the connection broke, or it took too long.
+    fn fail(self, broken: Option<Broken>, upload: Option<Rc<Upload>>, reused: bool) -> Failed {
+        let line = &self.connection.line;
+        let upstream = self.upstream.name();
+        let (error, unsent) = match broken {
+            Some(Broken { error, unsent }) => (failure(error, line, upstream), unsent),
             None => {
-                let upstream = self.upstream.name().clone();
+                let upstream = upstream.clone();
                 (ProxyError::ResponseTimeout { upstream }, None)
             }
         };
-        let (error, unsent) = outcome;
-        // What came before the request was sent is no answer to it.
-        let answered = unsent.is_none() && self.connection.line.received.get();
-        Err(Failed {
+        Failed {
             error: upload
                 .and_then(|upload| upload.take_failure())
                 .unwrap_or(error),
+            // What came before the request was sent is no answer to it.
+            answered: unsent.is_none() && line.received.get(),
             request: unsent.map(|request| Box::new(request.map(Outgoing::into_body))),
             reused,
-            answered,
-        })
+        }
     }
 
     /// Makes the codec's response ours.
@@ -187,15 +199,14 @@ impl Held {
 
 /// Waits for `answer`; nothing when it takes longer than `limit` from the end of the request.
 async fn wait<T>(
-    answer: impl Future<Output = T>,
+    answer: &mut (impl Future<Output = T> + Unpin),
     upload: Option<&Upload>,
     limit: Duration,
 ) -> Option<T> {
-    let mut answer = pin!(answer);
     let mut timer = pin!(tokio::time::sleep(limit));
     let mut armed = upload.is_none();
     poll_fn(|cx| {
-        if let Poll::Ready(outcome) = answer.as_mut().poll(cx) {
+        if let Poll::Ready(outcome) = Pin::new(&mut *answer).poll(cx) {
             return Poll::Ready(Some(outcome));
         }
         if !armed {
