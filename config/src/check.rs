@@ -119,12 +119,22 @@ pub fn check(sources: &Sources, previous: Option<&Snapshot>) -> Report {
 /// What is allowed but hardly meant, each with its place.
 fn warnings(snapshot: &Snapshot, document: &Document, sources: &Sources) -> Vec<Problem> {
     let mut warnings = lint(snapshot);
-    for warning in &mut warnings {
-        let path = document.root.path_of(&warning.at);
-        warning.place = place_of(&document.root, &sources.files, &path, Aim::Value, None);
-    }
+    place(&mut warnings, document, sources);
     sort(&mut warnings);
     warnings
+}
+
+/// Gives `problems` that were found after the check, while files were loaded or sockets bound, their
+/// places in `sources`.
+pub fn locate(problems: &mut [Problem], sources: &Sources) {
+    place(problems, &parse::parse(sources), sources);
+}
+
+fn place(problems: &mut [Problem], document: &Document, sources: &Sources) {
+    for problem in problems {
+        let path = document.root.path_of(&problem.at);
+        problem.place = place_of(&document.root, &sources.files, &path, Aim::Value, None);
+    }
 }
 
 impl Drafts {

@@ -33,7 +33,7 @@ mod text;
 mod tree;
 mod unit;
 
-pub use check::{Report, check};
+pub use check::{Report, check, locate};
 pub use diff::{Changes, Diff, diff};
 pub use format::format;
 pub use lint::lint;
