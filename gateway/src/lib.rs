@@ -3,7 +3,7 @@
 //! A file imports only from rows below its own (`cargo xtask layers`):
 //!
 //! ```text
-//! engine · worker · source
+//! engine · worker · source · explain
 //! load · listener
 //! connection
 //! http/*                     the verbs
@@ -22,6 +22,7 @@ pub mod downstream;
 pub mod drain;
 pub mod engine;
 pub mod error;
+pub mod explain;
 pub mod filter;
 pub mod http;
 pub mod listener;

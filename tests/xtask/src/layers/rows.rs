@@ -13,7 +13,7 @@ use crate::source::{Source, paths, tokens};
 /// From top to bottom, as drawn in `gateway/src/lib.rs`.
 const ROWS: [&[&str]; 13] = [
     &["main", "args", "commands", "log"],
-    &["engine", "worker", "source", "admin"],
+    &["engine", "worker", "source", "explain", "admin"],
     &["load", "listener"],
     &["connection"],
     &["http", "l4"],

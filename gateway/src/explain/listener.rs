@@ -1,0 +1,76 @@
+//! Where a request comes in, when nobody says.
+
+use sluice_config::{Snapshot, model::Listener};
+
+use super::{Asked, Unexplained, request};
+use crate::{
+    http::normalize::normalize,
+    route::{Question, Table},
+};
+
+/// The listener that was named; else, among those whose port the URL has (or all, where none has
+/// it), the first by name on which a rule matches, or the first at all.
+pub(super) fn choose<'s>(
+    snapshot: &'s Snapshot,
+    table: &Table,
+    asked: &Asked,
+    notes: &mut Vec<String>,
+) -> Result<&'s Listener, Unexplained> {
+    let all = || snapshot.listeners.values().map(AsRef::as_ref);
+    let known = || {
+        let names: Vec<&str> = all().map(|listener| listener.name.as_str()).collect();
+        names.join(", ")
+    };
+    if let Some(name) = &asked.listener {
+        let found = snapshot.listeners.get(name).map(AsRef::as_ref);
+        return found.ok_or_else(|| Unexplained::NoListener {
+            name: name.clone(),
+            known: known(),
+        });
+    }
+    let port = asked.url.port_u16().or(match asked.url.scheme_str() {
+        Some("http") => Some(80),
+        Some("https") => Some(443),
+        _ => None,
+    });
+    let by_port: Vec<&Listener> = all()
+        .filter(|listener| Some(listener.address.port()) == port)
+        .collect();
+    let candidates = if by_port.is_empty() {
+        all().collect()
+    } else {
+        by_port
+    };
+    let chosen = candidates
+        .iter()
+        .find(|listener| answers(listener, table, asked))
+        .or_else(|| candidates.first())
+        .copied();
+    // A snapshot has a listener always: one is implied where none is written.
+    let chosen = chosen.ok_or(Unexplained::NoListeners)?;
+    if candidates.len() > 1 {
+        notes.push(format!(
+            "the listener was chosen among {}; name one with --listener",
+            candidates.len()
+        ));
+    }
+    Ok(chosen)
+}
+
+fn answers(listener: &Listener, table: &Table, asked: &Asked) -> bool {
+    let Ok(mut parts) = request(asked) else {
+        return false;
+    };
+    let Ok(normalized) = normalize(&mut parts, listener) else {
+        return false;
+    };
+    let question = Question {
+        host: normalized.host.as_deref(),
+        path: parts.uri.path(),
+        query: parts.uri.query(),
+        method: parts.method.as_str(),
+        headers: &parts.headers,
+        client: asked.client.unwrap_or([127, 0, 0, 1].into()),
+    };
+    table.find(&listener.name, &question).is_some()
+}
