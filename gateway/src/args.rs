@@ -26,6 +26,8 @@ pub(crate) enum Command {
     Run(commands::run::Args),
     /// Check a configuration: exit 0 when it is fine, 3 when it is refused.
     Check(commands::check::Args),
+    /// Say what would become of a request: exit 4 when no rule matches it.
+    Explain(commands::explain::Args),
     /// Bring configuration files into their canonical layout.
     Fmt(commands::fmt::Args),
     /// Print the JSON Schema of the configuration.

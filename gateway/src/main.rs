@@ -23,6 +23,8 @@ pub(crate) enum Exit {
     Fine = 0,
     /// Something failed.
     Failure = 1,
+    /// The command line makes no sense.
+    Usage = 2,
     /// The configuration was refused.
     Refused = 3,
     /// No route matches.
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
     ExitCode::from(match exit {
         Exit::Fine => 0,
         Exit::Failure => 1,
+        Exit::Usage => 2,
         Exit::Refused => 3,
         Exit::NoMatch => 4,
     })

@@ -1,0 +1,160 @@
+//! `sluice explain`: what would become of one request, from the files alone.
+
+use std::{
+    io::{self, IsTerminal, Write},
+    net::IpAddr,
+};
+
+use http::{HeaderName, HeaderValue, Method, Uri};
+use sluice_config::{check, names::ListenerName, read};
+use sluice_gateway::{
+    explain::{Asked, explain},
+    source::pending::{Style, render},
+};
+
+use crate::{Exit, args::ConfigPaths};
+
+/// Arguments of `explain`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The method, case-sensitive.
+    method: Method,
+    /// A whole URL, as a client would be given it: `https://shop.example.com/cart`.
+    url: Uri,
+    /// A header of the request; may be repeated.
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", value_parser = header)]
+    headers: Vec<(HeaderName, HeaderValue)>,
+    /// The address of the connected peer [default: 127.0.0.1].
+    #[arg(long, value_name = "ADDRESS")]
+    client_ip: Option<IpAddr>,
+    /// The listener it comes in by [default: found by the URL].
+    #[arg(long, value_name = "NAME", value_parser = ListenerName::new)]
+    listener: Option<ListenerName>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    config: ConfigPaths,
+}
+
+/// Explains to standard output.
+pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
+    run_to(args, &mut io::stdout().lock())
+}
+
+fn run_to(args: Args, out: &mut dyn Write) -> anyhow::Result<Exit> {
+    let sources = read(&args.config.resolve(), &|name| std::env::var(name).ok());
+    let report = check(&sources, None);
+    // Contained mistakes show in what they did to the request; without a snapshot there is nothing
+    // to explain.
+    if !report.problems.is_empty() {
+        let color = io::stderr().is_terminal();
+        let style = if color { Style::Color } else { Style::Plain };
+        let text = render(&report.problems, &sources, style);
+        io::stderr().lock().write_all(text.as_bytes())?;
+    }
+    let Some(snapshot) = report.snapshot else {
+        return Ok(Exit::Refused);
+    };
+    let asked = Asked {
+        method: args.method,
+        url: args.url,
+        headers: args.headers,
+        client: args.client_ip,
+        listener: args.listener,
+    };
+    let explained = match explain(&snapshot, &asked) {
+        Ok(explained) => explained,
+        Err(unexplained) => {
+            writeln!(io::stderr().lock(), "sluice: {unexplained}")?;
+            return Ok(Exit::Usage);
+        }
+    };
+    if args.json {
+        serde_json::to_writer_pretty(&mut *out, &explained)?;
+        writeln!(out)?;
+    } else {
+        write!(out, "{explained}")?;
+    }
+    Ok(if explained.matches() {
+        Exit::Fine
+    } else {
+        Exit::NoMatch
+    })
+}
+
+/// Why a header is refused.
+#[derive(Debug, thiserror::Error)]
+enum HeaderError {
+    #[error("write NAME: VALUE")]
+    NoColon,
+    #[error("the name cannot stand in a request")]
+    Name(#[from] http::header::InvalidHeaderName),
+    #[error("the value cannot stand in a request")]
+    Value(#[from] http::header::InvalidHeaderValue),
+}
+
+fn header(text: &str) -> Result<(HeaderName, HeaderValue), HeaderError> {
+    let (name, value) = text.split_once(':').ok_or(HeaderError::NoColon)?;
+    Ok((name.trim().parse()?, value.trim().parse()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::args;
+
+    const CONFIG: &str = r#"
+[routes.app]
+hosts = ["app.example"]
+[[routes.app.rules]]
+match = { path = "/here", headers = { x-a = "1" } }
+to = "10.0.0.5:8080"
+"#;
+
+    /// Runs the whole command line; gives the exit and what was printed.
+    fn sluice(config: &str, rest: &[&str]) -> (Exit, String) {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("sluice.toml");
+        std::fs::write(&file, config).expect("written");
+        let mut line = vec!["sluice", "explain", "--config"];
+        line.push(file.to_str().expect("text"));
+        line.extend(rest);
+        let args::Command::Explain(args) = args::Args::parse_from(line).command else {
+            panic!("another command");
+        };
+        let mut out = Vec::new();
+        let exit = run_to(args, &mut out).expect("explained");
+        (exit, String::from_utf8(out).expect("text"))
+    }
+
+    #[test]
+    fn tells_by_exit_code_whether_a_rule_matches() {
+        let here = ["GET", "http://app.example/here", "-H", "X-A: 1"];
+        let (exit, text) = sluice(CONFIG, &here);
+        assert_eq!(exit, Exit::Fine, "{text}");
+        assert!(text.contains("10.0.0.5:8080"), "{text}");
+
+        let (exit, text) = sluice(CONFIG, &["GET", "http://app.example/there"]);
+        assert_eq!(exit, Exit::NoMatch, "{text}");
+        assert!(text.contains("nearest   app #1"), "{text}");
+
+        let (exit, text) = sluice("[routes.app]\nto = 5\n", &here);
+        assert_eq!((exit, &*text), (Exit::Refused, ""));
+
+        let (exit, _) = sluice(CONFIG, &["GET", "/", "--listener", "none"]);
+        assert_eq!(exit, Exit::Usage);
+    }
+
+    #[test]
+    fn prints_the_same_as_json() {
+        let line = ["GET", "http://app.example/here", "-H", "x-a: 1", "--json"];
+        let (_, text) = sluice(CONFIG, &line);
+        let value: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        assert_eq!(value["route"]["chosen"]["route"], "app");
+        assert_eq!(value["answer"]["action"], "forward");
+        assert_eq!(value["route"]["candidates"][0]["outcome"], "chosen");
+    }
+}
