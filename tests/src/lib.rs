@@ -6,6 +6,7 @@
 
 pub mod client;
 pub mod eventually;
+pub mod fuzz;
 pub mod http1;
 pub mod log;
 pub mod origin;

@@ -1,0 +1,43 @@
+//! Fuzz targets: plain functions over bytes that panic when something is wrong.
+//!
+//! Two drivers: [`drive::drive`] on stable (seeds and seeded mutations, in `make test`), and
+//! cargo-fuzz in `tests/fuzz` where a nightly toolchain exists. A new target is a function in one of
+//! the files below, a line in [`TARGETS`], and a wrapper in `tests/fuzz/fuzz_targets`.
+
+pub mod config;
+pub mod drive;
+mod mutate;
+
+/// Something to throw bytes at.
+#[derive(Debug, Clone, Copy)]
+pub struct Target {
+    /// As on the command line.
+    pub name: &'static str,
+    /// Panics when the input shows a mistake.
+    pub run: fn(&[u8]),
+    /// Inputs to begin with.
+    pub seeds: &'static [&'static [u8]],
+    /// Words that mutations insert, since chance would hardly spell them.
+    pub words: &'static [&'static str],
+}
+
+/// Every target.
+pub const TARGETS: &[Target] = &[
+    Target {
+        name: "config_parse",
+        run: config::parse,
+        seeds: config::FILES,
+        words: config::WORDS,
+    },
+    Target {
+        name: "config_substitute",
+        run: config::substitute,
+        seeds: config::TEXTS,
+        words: config::MARKS,
+    },
+];
+
+/// The target of that name.
+pub fn target(name: &str) -> Option<&'static Target> {
+    TARGETS.iter().find(|target| target.name == name)
+}
