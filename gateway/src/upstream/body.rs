@@ -11,9 +11,10 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
-use super::{connect::Incoming, lease::Held};
+use super::lease::Held;
 use crate::{
     error::{BoxError, ProxyError},
     message::Body,
