@@ -124,14 +124,17 @@ fn warnings(snapshot: &Snapshot, document: &Document, sources: &Sources) -> Vec<
     warnings
 }
 
-/// Gives `problems` that were found after the check, while files were loaded or sockets bound, their
-/// places in `sources`.
+/// Gives problems without a place, which were found after the check while files were loaded or
+/// sockets bound, their places in `sources`.
 pub fn locate(problems: &mut [Problem], sources: &Sources) {
     place(problems, &parse::parse(sources), sources);
 }
 
 fn place(problems: &mut [Problem], document: &Document, sources: &Sources) {
-    for problem in problems {
+    for problem in problems
+        .iter_mut()
+        .filter(|problem| problem.place.is_none())
+    {
         let path = document.root.path_of(&problem.at);
         problem.place = place_of(&document.root, &sources.files, &path, Aim::Value, None);
     }

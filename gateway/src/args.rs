@@ -63,3 +63,8 @@ impl ConfigPaths {
         vec![found.to_owned()]
     }
 }
+
+/// A variable of the environment, for `${NAME}` in configuration files.
+pub(crate) fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}

@@ -2,7 +2,6 @@
 
 pub mod file;
 mod last_good;
-pub mod pending;
 mod watch;
 
 pub use last_good::LastGood;

@@ -6,13 +6,13 @@ use std::{
 };
 
 use http::{HeaderName, HeaderValue, Method, Uri};
-use sluice_config::{check, names::ListenerName, read};
-use sluice_gateway::{
-    explain::{Asked, explain},
-    source::pending::{Style, render},
-};
+use sluice_config::{Style, check, names::ListenerName, read, render};
+use sluice_gateway::explain::{Asked, explain};
 
-use crate::{Exit, args::ConfigPaths};
+use crate::{
+    Exit,
+    args::{ConfigPaths, environment},
+};
 
 /// Arguments of `explain`.
 #[derive(Debug, clap::Args)]
@@ -43,7 +43,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
 }
 
 fn run_to(args: Args, out: &mut dyn Write) -> anyhow::Result<Exit> {
-    let sources = read(&args.config.resolve(), &|name| std::env::var(name).ok());
+    let sources = read(&args.config.resolve(), &environment);
     let report = check(&sources, None);
     // Contained mistakes show in what they did to the request; without a snapshot there is nothing
     // to explain.

@@ -10,8 +10,7 @@ use std::{
     time::Duration,
 };
 
-use sluice_config::{Problem, Snapshot, model::Process};
-use sluice_gateway::source::pending::Style;
+use sluice_config::{Problem, Snapshot, Style, model::Process};
 use sluice_gateway::{
     drain::Tasks,
     engine::{ApplyError, Engine, Options},
@@ -22,7 +21,10 @@ use sluice_gateway::{
 };
 use tokio::sync::{mpsc, watch};
 
-use crate::{Exit, args::ConfigPaths};
+use crate::{
+    Exit,
+    args::{ConfigPaths, environment},
+};
 use signals::{Signal, Signals};
 
 /// Arguments of `run`.
@@ -71,13 +73,15 @@ struct Started {
     engine: Engine,
     snapshots: watch::Sender<Arc<Snapshot>>,
     start: Start,
+    /// Why the files do not say what runs: the rendered problems.
+    refused: Option<Arc<str>>,
 }
 
 impl Running {
     /// Runs the gateway until a signal ends it.
     pub(crate) async fn run(self) -> anyhow::Result<Exit> {
         let mut signals = Signals::new()?;
-        let first = First::read(&self.paths, env);
+        let first = First::read(&self.paths, environment);
         let last_good = self.last_good(&first);
         let Some(started) = self.start(&first, &last_good)? else {
             return Ok(Exit::Refused);
@@ -86,18 +90,19 @@ impl Running {
             engine,
             snapshots,
             start,
+            refused,
         } = started;
         let tell = Tell {
             counters: engine.metrics().control(),
             status: watch::Sender::new(Status::default()),
         };
         announce(&engine);
+        tell.started(&start.snapshot.version, refused);
         if start.kept_since.is_none() {
-            tell.applied(&start.snapshot.version);
             file::save(&last_good, &start.sources);
         }
         let grace = start.process.drain_timeout;
-        let files = Files::new(self.paths, env, last_good, &first, &start);
+        let files = Files::new(self.paths, environment, last_good, &first, &start);
         let (reload, reloads) = mpsc::channel(1);
         let control = Tasks::new();
         control.spawn(files.follow(snapshots, engine.applied(), reloads, tell));
@@ -119,38 +124,33 @@ impl Running {
             .state_directory
             .clone()
             .or_else(|| first.report.process.state_directory.clone())
-            .unwrap_or_else(|| LastGood::default_directory(&env));
+            .unwrap_or_else(|| LastGood::default_directory(&environment));
         LastGood::new(directory, &self.paths)
     }
 
     /// Starts with the files, else with the configuration that was kept. None when neither may run.
     fn start(&self, first: &First, last_good: &LastGood) -> anyhow::Result<Option<Started>> {
-        let mut problems = first.report.problems.clone();
         file::warn(&first.report.warnings, &first.sources);
+        let mut problems = first.report.problems.clone();
         if let Some(start) = first.start() {
             match self.engine(start)? {
                 Ok(started) => return Ok(Some(started)),
                 Err(refused) => problems = refused,
             }
         }
-        diagnose(&problems, first)?;
-        let Some(start) = file::kept(last_good, env) else {
-            return Ok(None);
-        };
-        let age = start.kept_since.and_then(|since| since.elapsed().ok());
-        tracing::error!(
-            age_seconds = age.unwrap_or_default().as_secs(),
-            version = %start.snapshot.version,
-            path = %last_good.path().display(),
-            "configuration refused: running the last good one instead"
-        );
-        Ok(match self.engine(start)? {
-            Ok(started) => Some(started),
-            Err(problems) => {
-                diagnose(&problems, first)?;
-                None
+        sluice_config::locate(&mut problems, &first.sources);
+        if let Some(start) = file::kept(last_good, environment) {
+            let refused = tell_kept(&start, &problems, first, last_good);
+            match self.engine(start)? {
+                Ok(mut started) => {
+                    started.refused = Some(refused);
+                    return Ok(Some(started));
+                }
+                Err(refused) => problems.extend(refused),
             }
-        })
+        }
+        diagnose(&problems, first)?;
+        Ok(None)
     }
 
     fn engine(&self, start: Start) -> anyhow::Result<Result<Started, Vec<Problem>>> {
@@ -161,6 +161,7 @@ impl Running {
                 engine,
                 snapshots,
                 start,
+                refused: None,
             })),
             Err(ApplyError::Refused(problems)) => Ok(Err(problems)),
             Err(error @ (ApplyError::Thread(_) | ApplyError::Ended)) => Err(error.into()),
@@ -175,6 +176,20 @@ impl Running {
     }
 }
 
+/// Says loudly that what runs is not what the files say, and gives why.
+fn tell_kept(start: &Start, problems: &[Problem], first: &First, last_good: &LastGood) -> Arc<str> {
+    let age = start.kept_since.and_then(|since| since.elapsed().ok());
+    let text = sluice_config::render(problems, &first.sources, Style::Plain);
+    tracing::error!(
+        age_seconds = age.unwrap_or_default().as_secs(),
+        version = %start.snapshot.version,
+        path = %last_good.path().display(),
+        problems = problems.len(),
+        "configuration refused, starting with the last good one instead\n{text}"
+    );
+    text.into()
+}
+
 /// Prints what is wrong.
 fn diagnose(problems: &[Problem], first: &First) -> io::Result<()> {
     let style = if io::stderr().is_terminal() {
@@ -182,7 +197,7 @@ fn diagnose(problems: &[Problem], first: &First) -> io::Result<()> {
     } else {
         Style::Plain
     };
-    let text = sluice_gateway::source::pending::render(problems, &first.sources, style);
+    let text = sluice_config::render(problems, &first.sources, style);
     writeln!(io::stderr().lock(), "{}", text.trim_end())
 }
 
@@ -205,8 +220,4 @@ async fn drain(engine: Engine, grace: Duration, mut signals: Signals) -> Exit {
             Exit::Failure
         }
     }
-}
-
-fn env(name: &str) -> Option<String> {
-    std::env::var(name).ok()
 }

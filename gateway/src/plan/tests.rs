@@ -140,10 +140,7 @@ async fn a_file_with_another_content_makes_its_rule_anew() {
     let directory = tempfile::tempdir().expect("a directory");
     let page = directory.path().join("page");
     let config = |page: &Path| {
-        format!(
-            "[routes.a]\nrespond = {{ file = {:?} }}\n[routes.b]\nto = \"10.0.0.1:80\"\n",
-            page
-        )
+        format!("[routes.a]\nrespond = {{ file = {page:?} }}\n[routes.b]\nto = \"10.0.0.1:80\"\n")
     };
     std::fs::write(&page, "one").expect("written");
     let bench = Bench::new();

@@ -11,14 +11,14 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use sluice_config::{Problem, Report, Snapshot, Sources, Version, model::Process};
+use sluice_config::{Problem, Report, Snapshot, Sources, Style, Version, model::Process};
 use tokio::{
     sync::{mpsc, watch},
     task::spawn_blocking,
     time::sleep,
 };
 
-use super::{LastGood, pending::Style, watch::Watcher};
+use super::{LastGood, watch::Watcher};
 use crate::{
     engine::Applied,
     telemetry::metrics::{Counter, Shard},
@@ -270,7 +270,7 @@ pub fn kept(last_good: &LastGood, env: Env) -> Option<Start> {
             kept_since: Some(since),
         });
     }
-    let text = super::pending::render(&report.problems, &sources, Style::Plain);
+    let text = sluice_config::render(&report.problems, &sources, Style::Plain);
     tracing::error!(path = %path.display(), "the kept configuration is refused\n{text}");
     None
 }
@@ -278,7 +278,7 @@ pub fn kept(last_good: &LastGood, env: Env) -> Option<Start> {
 /// Logs what was refused and contained while the rest runs.
 fn contained(problems: &[Problem], sources: &Sources) {
     if !problems.is_empty() {
-        let text = super::pending::render(problems, sources, Style::Plain);
+        let text = sluice_config::render(problems, sources, Style::Plain);
         tracing::error!(
             problems = problems.len(),
             "parts of the configuration are refused and contained\n{text}"
@@ -289,7 +289,7 @@ fn contained(problems: &[Problem], sources: &Sources) {
 /// Logs the warnings of a check.
 pub fn warn(warnings: &[Problem], sources: &Sources) {
     if !warnings.is_empty() {
-        let text = super::pending::render(warnings, sources, Style::Plain);
+        let text = sluice_config::render_warnings(warnings, sources, Style::Plain);
         tracing::warn!("the configuration has {} warnings\n{text}", warnings.len());
     }
 }
@@ -304,6 +304,18 @@ pub struct Tell {
 }
 
 impl Tell {
+    /// Says that a version runs from the start, and why it is not that of the files.
+    pub fn started(&self, version: &Version, refused: Option<Arc<str>>) {
+        if refused.is_some() {
+            self.counters.count(Counter::ReloadsRefused);
+        }
+        tracing::info!(%version, "started");
+        self.status.send_replace(Status {
+            running: Some(version.clone()),
+            refused,
+        });
+    }
+
     /// Says that a version runs.
     pub fn applied(&self, version: &Version) {
         tracing::info!(%version, "configuration applied");
@@ -315,7 +327,11 @@ impl Tell {
 
     /// Says that the files are refused and what runs stays.
     pub fn refused(&self, problems: &[Problem], sources: &Sources) {
-        let text = super::pending::render(problems, sources, Style::Plain);
+        let mut problems = problems.to_vec();
+        if problems.iter().any(|problem| problem.place.is_none()) {
+            sluice_config::locate(&mut problems, sources);
+        }
+        let text = sluice_config::render(&problems, sources, Style::Plain);
         tracing::error!(
             problems = problems.len(),
             "configuration refused, the last good one keeps running\n{text}"
