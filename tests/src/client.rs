@@ -53,6 +53,8 @@ pub enum NoReply {
     Reset,
     /// What came is no HTTP.
     Broken(String),
+    /// Nothing came, and the connection stayed open.
+    Silence,
 }
 
 impl Client {
@@ -127,9 +129,8 @@ impl Client {
     pub async fn try_reply(&mut self, method: &str) -> Result<Reply, NoReply> {
         let mut interim = Vec::new();
         loop {
-            let (status, message) = timeout(PATIENCE, self.one(method))
-                .await
-                .expect("the gateway answers in time")?;
+            let one = timeout(PATIENCE, self.one(method)).await;
+            let (status, message) = one.unwrap_or(Err(NoReply::Silence))?;
             if status >= 200 || status == 101 {
                 return Ok(Reply {
                     status,

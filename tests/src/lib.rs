@@ -7,12 +7,14 @@
 pub mod client;
 pub mod eventually;
 pub mod fuzz;
+pub mod gateway;
 pub mod http1;
 pub mod log;
 pub mod origin;
 pub mod process;
 
 pub use client::{Client, Reply};
+pub use gateway::{Gateway, gateway};
 pub use log::AccessLog;
 pub use origin::Origin;
 

@@ -28,7 +28,15 @@ pub struct Origin {
     address: SocketAddr,
     seen: Seen,
     written: Arc<AtomicU64>,
+    open: Arc<Open>,
     tasks: Tasks,
+}
+
+/// How many connections are open, and how many were at once.
+#[derive(Debug, Default)]
+struct Open {
+    now: AtomicU64,
+    most: AtomicU64,
 }
 
 /// What arrived, per connection in the order of acceptance.
@@ -54,6 +62,8 @@ impl Origin {
         let address = listener.local_addr().expect("an address");
         let seen = Seen::default();
         let written = Arc::new(AtomicU64::new(0));
+        let open = Arc::new(Open::default());
+        let gauge = Arc::clone(&open);
         let tasks = Tasks::new();
         let (record, count, own) = (Arc::clone(&seen), Arc::clone(&written), tasks.clone());
         tasks.spawn(async move {
@@ -64,12 +74,15 @@ impl Origin {
                     seen.push(Vec::new());
                     seen.len() - 1
                 };
+                let now = gauge.now.fetch_add(1, Ordering::Relaxed) + 1;
+                gauge.most.fetch_max(now, Ordering::Relaxed);
                 own.spawn(behave(Peer {
                     stream,
                     number,
                     pending: Vec::new(),
                     seen: Arc::clone(&record),
                     written: Arc::clone(&count),
+                    open: Arc::clone(&gauge),
                 }));
             }
         });
@@ -77,6 +90,7 @@ impl Origin {
             address,
             seen,
             written,
+            open,
             tasks,
         }
     }
@@ -125,6 +139,11 @@ impl Origin {
         self.seen.lock().len()
     }
 
+    /// How many connections were open at the same time.
+    pub fn most_at_once(&self) -> u64 {
+        self.open.most.load(Ordering::Relaxed)
+    }
+
     /// Every complete request it saw, connection by connection.
     pub fn requests(&self) -> Vec<Message> {
         self.saw()
@@ -167,6 +186,13 @@ pub struct Peer {
     pending: Vec<u8>,
     seen: Seen,
     written: Arc<AtomicU64>,
+    open: Arc<Open>,
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        self.open.now.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Peer {

@@ -1,0 +1,151 @@
+//! The real engine in this process, on real sockets, configured by the same TOML as the program.
+
+use std::{net::SocketAddr, num::NonZeroUsize, path::Path, sync::Arc, time::Duration};
+
+use sluice_config::{Snapshot, Sources};
+use sluice_gateway::{
+    engine::{Engine, Options},
+    telemetry::metrics::Counter,
+};
+use tempfile::TempDir;
+use tokio::sync::watch;
+
+use crate::{
+    AccessLog, Client, Reply,
+    eventually::{eventually, within},
+};
+
+/// A running gateway.
+#[derive(Debug)]
+pub struct Gateway {
+    engine: Option<Engine>,
+    snapshots: watch::Sender<Arc<Snapshot>>,
+    folder: TempDir,
+}
+
+/// Starts a gateway with this configuration. A text without a listener gets `web` on a port of its
+/// own, one without an access log gets one in a file.
+pub async fn gateway(config: &str) -> Gateway {
+    Gateway::start(config, 2).await
+}
+
+impl Gateway {
+    /// Starts a gateway with this many workers.
+    pub async fn start(config: &str, workers: usize) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (snapshots, receiver) = watch::channel(snapshot(config, folder.path()));
+        let options = Options::new(NonZeroUsize::new(workers).expect("at least one worker"));
+        // Starting binds sockets and starts threads; it must not hold up the origins of the test.
+        let engine = tokio::task::spawn_blocking(move || Engine::start(options, receiver));
+        let engine = engine.await.expect("no panic").expect("the engine starts");
+        Self {
+            engine: Some(engine),
+            snapshots,
+            folder,
+        }
+    }
+
+    fn engine(&self) -> &Engine {
+        self.engine.as_ref().expect("it was not stopped")
+    }
+
+    /// Where a listener accepts.
+    pub fn address_of(&self, listener: &str) -> Option<SocketAddr> {
+        self.engine().address(listener)
+    }
+
+    /// Where the listener `web` accepts.
+    pub fn address(&self) -> SocketAddr {
+        self.address_of("web").expect("there is a listener web")
+    }
+
+    /// A connection to the listener `web`.
+    pub async fn connect(&self) -> Client {
+        Client::connect(self.address()).await
+    }
+
+    /// One request over a connection of its own.
+    pub async fn get(&self, host: &str, path: &str) -> Reply {
+        self.connect().await.get(host, path).await
+    }
+
+    /// Sends bytes over a connection of their own and gives the answer.
+    pub async fn ask(&self, bytes: impl AsRef<[u8]>) -> Reply {
+        let mut client = self.connect().await;
+        client.send(bytes).await;
+        client.reply().await
+    }
+
+    /// Its access log.
+    pub fn log(&self) -> AccessLog {
+        AccessLog::at(&self.folder.path().join("access.jsonl"))
+    }
+
+    /// The sum of a counter over all workers.
+    pub fn count(&self, counter: Counter) -> u64 {
+        self.engine().metrics().sum(counter)
+    }
+
+    /// Waits until a counter has reached a value.
+    pub async fn counts(&self, counter: Counter, value: u64) {
+        eventually(&format!("{} = {value}", counter.name()), || {
+            (self.count(counter) >= value).then_some(())
+        })
+        .await;
+    }
+
+    /// Gives it another configuration and waits until that runs.
+    pub async fn reload(&self, config: &str) {
+        if let Err(problems) = self.try_reload(config).await {
+            panic!("the configuration was refused: {problems}");
+        }
+    }
+
+    /// Gives it another configuration and waits for what becomes of it: its problems, when it cannot
+    /// take effect.
+    pub async fn try_reload(&self, config: &str) -> Result<(), String> {
+        let snapshot = snapshot(config, self.folder.path());
+        let mut applied = self.engine().applied();
+        let version = snapshot.version.clone();
+        self.snapshots.send_replace(snapshot);
+        let handled = applied.wait_for(|applied| {
+            applied.version.as_ref() == Some(&version)
+                || applied
+                    .refused
+                    .as_ref()
+                    .is_some_and(|refused| refused.version == version)
+        });
+        let handled = within("the configuration is handled", handled).await;
+        match &handled.expect("the engine lives").refused {
+            Some(refused) if refused.version == version => Err(format!("{:?}", refused.problems)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Drains it; gives whether everything in flight finished by itself.
+    pub async fn drain(&mut self, grace: Duration) -> bool {
+        let engine = self.engine.take().expect("it was not stopped");
+        engine.drain(grace).await
+    }
+}
+
+/// Checks a configuration; a problem fails the test with its diagnosis.
+pub fn snapshot(config: &str, folder: &Path) -> Arc<Snapshot> {
+    let mut text = String::new();
+    if !config.contains("[listeners.") {
+        text.push_str("[listeners.web]\naddress = \"127.0.0.1:0\"\n");
+    }
+    if !config.contains("[access_log]") {
+        let path = folder.join("access.jsonl");
+        text.push_str(&format!(
+            "[access_log]\noutput = {{ file = {:?} }}\n",
+            path.display().to_string()
+        ));
+    }
+    text.push_str(config);
+    let sources = Sources::from_text("test.toml", &text);
+    let report = sluice_config::check(&sources, None);
+    report
+        .snapshot
+        .unwrap_or_else(|| panic!("the configuration was refused: {:#?}", report.problems))
+}
