@@ -132,14 +132,19 @@ impl Files {
     ) {
         let mut watcher = Watcher::new();
         watcher.follow(&self.read().await.watch);
+        // What changed between the first read and the watch was told to nobody.
+        let mut unwatched = true;
         loop {
             let asked = tokio::select! {
+                biased;
                 asked = reload.recv() => match asked {
                     Some(()) => true,
                     None => return,
                 },
+                () = std::future::ready(()), if unwatched => false,
                 () = watcher.changed() => false,
             };
+            unwatched = false;
             let Some(sources) = self.settled(asked).await else {
                 continue;
             };
