@@ -9,9 +9,11 @@ pub mod eventually;
 pub mod fuzz;
 pub mod gateway;
 pub mod http1;
+pub mod load;
 pub mod log;
 pub mod origin;
 pub mod process;
+pub mod reach;
 
 pub use client::{Client, Reply};
 pub use gateway::{Gateway, gateway};
