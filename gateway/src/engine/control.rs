@@ -87,6 +87,7 @@ impl Control {
     ) {
         let first = Arc::clone(&snapshots.borrow_and_update());
         let result = self.apply(&first).await;
+        drop(first);
         let refused = result.is_err();
         if started.send(result).is_err() || refused {
             self.end(Duration::ZERO).await;
