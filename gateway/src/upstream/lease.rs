@@ -121,10 +121,12 @@ impl Lease {
         let upstream = self.upstream.name();
         let (error, unsent) = match broken {
             Some(Broken { error, unsent }) => (failure(error, line, upstream), unsent),
-            None => {
-                let upstream = upstream.clone();
-                (ProxyError::ResponseTimeout { upstream }, None)
-            }
+            None => (
+                ProxyError::ResponseTimeout {
+                    upstream: upstream.clone(),
+                },
+                None,
+            ),
         };
         Failed {
             error: upload

@@ -1,5 +1,10 @@
 //! Exchanges with hand-written origins in memory, under a paused clock.
 
+#![expect(
+    clippy::large_futures,
+    reason = "a test holds both sides of an exchange"
+)]
+
 mod budget;
 mod exchange;
 mod keeping;
@@ -204,11 +209,15 @@ fn request(method: &str, body: Body) -> Request {
 
 /// A body that is fed by hand.
 fn fed() -> (mpsc::Sender<Result<Frame<Bytes>, ProxyError>>, Body) {
-    let (feed, mut fed) = mpsc::channel(1);
-    let frames = futures_util::stream::poll_fn(move |cx| fed.poll_recv(cx));
+    let (feed, mut eaten) = mpsc::channel(1);
+    let frames = futures_util::stream::poll_fn(move |cx| eaten.poll_recv(cx));
     (feed, Body::stream(StreamBody::new(frames)))
 }
 
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "it is fed to a body that may fail"
+)]
 fn piece(bytes: &'static str) -> Result<Frame<Bytes>, ProxyError> {
     Ok(Frame::data(Bytes::from_static(bytes.as_bytes())))
 }
