@@ -193,7 +193,15 @@ impl Pools {
         let mut tried = Vec::new();
         loop {
             let endpoint = Arc::clone(active.endpoint());
-            let attempt = timeout_at(deadline, self.connector.open(&endpoint.target)).await;
+            tried.push(endpoint.id);
+            let next = upstream.set.load().sibling(&endpoint, &tried).cloned();
+            // An address that says nothing must not use up the time of the others.
+            let now = Instant::now();
+            let until = match next {
+                Some(_) => now + deadline.duration_since(now) / 2,
+                None => deadline,
+            };
+            let attempt = timeout_at(until, self.connector.open(&endpoint.target)).await;
             let source = match attempt {
                 Ok(Ok(stream)) => {
                     self.counters.count(Counter::UpstreamConnections);
@@ -212,25 +220,16 @@ impl Pools {
                             source,
                         });
                 }
-                Ok(Err(source)) => source,
-                Err(_) => {
-                    self.counters.count(Counter::UpstreamConnectFailures);
-                    return Err(ProxyError::ConnectTimeout {
-                        upstream: upstream.name().clone(),
-                    });
-                }
+                Ok(Err(source)) => Some(source),
+                Err(_) => None,
             };
             self.counters.count(Counter::UpstreamConnectFailures);
-            tried.push(endpoint.id);
-            match upstream.set.load().sibling(&endpoint, &tried) {
-                Some(next) => active = Active::new(Arc::clone(next)),
-                None => {
-                    return Err(ProxyError::Connect {
-                        upstream: upstream.name().clone(),
-                        source,
-                    });
-                }
-            }
+            let upstream = upstream.name().clone();
+            active = match (next, source) {
+                (Some(next), _) => Active::new(next),
+                (None, Some(source)) => return Err(ProxyError::Connect { upstream, source }),
+                (None, None) => return Err(ProxyError::ConnectTimeout { upstream }),
+            };
         }
     }
 
