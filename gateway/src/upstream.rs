@@ -14,7 +14,6 @@
 //! reused; what an upstream may cost (connections, waiting requests, time, memory) is bounded.
 
 mod balance;
-mod body;
 mod budget;
 mod connect;
 mod endpoints;
@@ -22,9 +21,11 @@ mod lease;
 mod pool;
 mod pools;
 mod registry;
+mod reply;
 mod resolve;
 #[cfg(test)]
 mod tests;
+mod upload;
 mod wire;
 
 use std::sync::Arc;
@@ -40,9 +41,9 @@ use tokio::sync::Notify;
 use endpoints::{Set, Source, State};
 
 pub use connect::Connector;
-pub use endpoints::EndpointKey;
+pub use endpoints::{Choice, EndpointKey};
 pub use lease::{Failed, Lease};
-pub use pools::{Choice, Pools};
+pub use pools::Pools;
 pub use registry::Registry;
 
 /// A named group of endpoints at work. Shared by all workers; made by [`Registry::upstream`].

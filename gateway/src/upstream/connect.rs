@@ -16,9 +16,8 @@ use tokio::{
 };
 
 use super::{
-    body::Outgoing,
     endpoints::{Endpoint, Target},
-    pool::Permit,
+    upload::Outgoing,
     wire::{Line, Wire},
 };
 use crate::{
@@ -83,12 +82,12 @@ pub(super) struct Broken {
 }
 
 impl Connection {
-    /// Speaks HTTP over `stream`. The permit is given back once the socket is closed.
+    /// Speaks HTTP over `stream`. `permit` is dropped once the socket is closed.
     pub(super) async fn new(
         stream: Stream,
         endpoint: Arc<Endpoint>,
         write_stall: Duration,
-        permit: Permit,
+        permit: impl Sized + 'static,
         tasks: &Tasks,
     ) -> io::Result<Self> {
         let line = Rc::new(Line::default());

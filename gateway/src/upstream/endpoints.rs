@@ -25,7 +25,7 @@ pub(super) enum Target {
     Memory(Box<str>),
 }
 
-/// Names an endpoint in logs and in a [`super::Choice`]: its address. Cheap to clone.
+/// Names an endpoint in logs and in a [`Choice`]: its address. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct EndpointKey(Arc<str>);
 
@@ -39,6 +39,32 @@ impl EndpointKey {
 impl fmt::Display for EndpointKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+/// Which endpoint, and whether a used connection will do.
+#[derive(Debug, Clone, Default)]
+pub enum Choice {
+    /// The one whose turn it is; an idle connection if there is one.
+    #[default]
+    Any,
+    /// A new connection to this endpoint while it is there, else to the one whose turn it is.
+    FreshOf(EndpointKey),
+    /// As `Any`, but none of these if there are others.
+    Avoid(Vec<EndpointKey>),
+}
+
+impl Choice {
+    pub(super) fn takes_used(&self) -> bool {
+        !matches!(self, Self::FreshOf(_))
+    }
+
+    pub(super) fn takes(&self, endpoint: &Endpoint) -> bool {
+        match self {
+            Self::Any => true,
+            Self::FreshOf(_) => false,
+            Self::Avoid(keys) => !keys.contains(&endpoint.key),
+        }
     }
 }
 

@@ -1,7 +1,4 @@
-//! A connection lent for one exchange.
-//!
-//! The response's body owns the lease to its end: only an exchange that ended cleanly on both sides
-//! returns its connection, everything else closes it.
+//! A connection lent for one exchange: sends the request, waits for the head of the response.
 
 use std::{
     future::poll_fn,
@@ -13,22 +10,23 @@ use std::{
 };
 
 use http::{
-    HeaderValue, Method, StatusCode, Version,
+    HeaderValue, Method, Version,
     header::{CONTENT_LENGTH, TRANSFER_ENCODING},
-    request, response,
+    request,
 };
 use http_body::Body as _;
 use tokio::time::Instant;
 
 use super::{
     EndpointKey, Upstream,
-    body::{Outgoing, Reply, Upload},
     connect::{Broken, Connection, Incoming, failure},
     endpoints::Active,
     pool::Pool,
+    reply::{Held, Reply, examine},
+    upload::{Outgoing, Upload},
 };
 use crate::{
-    error::{BoxError, ProxyError},
+    error::ProxyError,
     message::{Body, Request, Response},
 };
 
@@ -39,7 +37,7 @@ pub struct Lease {
     pub(super) upstream: Arc<Upstream>,
     pub(super) connection: Connection,
     /// Counted until the response's body is over.
-    pub(super) _active: Active,
+    pub(super) active: Active,
 }
 
 /// A request that got no response.
@@ -55,31 +53,15 @@ pub struct Failed {
     pub answered: bool,
 }
 
-/// What a response's body keeps until it is over.
-pub(super) struct Held {
-    lease: Lease,
-    /// The connection must not be used again.
-    spoiled: bool,
-}
-
-/// What makes a response unusable though the codec could read it.
-#[derive(Debug, Clone, Copy, thiserror::Error)]
-enum Unusable {
-    #[error("it switches protocols without being asked")]
-    Switching,
-    #[error("its transfer coding is not chunked")]
-    TransferCoding,
-}
-
 impl Lease {
     /// The address of the endpoint.
     pub fn endpoint(&self) -> &str {
-        self.connection.endpoint.key.as_str()
+        self.active.endpoint().key.as_str()
     }
 
     /// The endpoint, to name it in a [`super::Choice`].
     pub fn endpoint_key(&self) -> EndpointKey {
-        self.connection.endpoint.key.clone()
+        self.active.endpoint().key.clone()
     }
 
     /// Whether the connection has carried another request before.
@@ -165,8 +147,17 @@ impl Lease {
             }
         };
         let pause = self.upstream.model().timeouts.response_body.get();
+        let Self {
+            pool,
+            upstream,
+            connection,
+            active,
+        } = self;
         let held = Held {
-            lease: self,
+            pool,
+            upstream,
+            connection,
+            active,
             spoiled,
         };
         let body = if incoming.is_end_stream() && !early {
@@ -176,26 +167,6 @@ impl Lease {
             Body::stream(Reply::new(incoming, held, upload, pause))
         };
         Ok(http::Response::from_parts(parts, body))
-    }
-}
-
-impl Held {
-    /// The exchange ended cleanly.
-    pub(super) fn give_back(self) {
-        let Lease {
-            pool, connection, ..
-        } = self.lease;
-        if !self.spoiled {
-            pool.take_back(connection);
-        }
-    }
-
-    /// The exchange broke off.
-    pub(super) fn broken(self, source: BoxError) -> ProxyError {
-        ProxyError::ResponseBroken {
-            upstream: self.lease.upstream.name().clone(),
-            source,
-        }
     }
 }
 
@@ -236,41 +207,4 @@ fn frame(parts: &mut request::Parts, body: &Body) {
             .headers
             .insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
-}
-
-/// Makes the length of the response unambiguous; says whether the connection is spoiled.
-fn examine(parts: &mut response::Parts, to_head: bool) -> Result<bool, Unusable> {
-    if parts.status == StatusCode::SWITCHING_PROTOCOLS {
-        return Err(Unusable::Switching);
-    }
-    // An older origin frames requests differently; a fresh connection starts over.
-    let mut spoiled = parts.version != Version::HTTP_11;
-    let bodiless = to_head
-        || parts.status == StatusCode::NO_CONTENT
-        || parts.status == StatusCode::NOT_MODIFIED;
-    let mut codings = parts.headers.get_all(TRANSFER_ENCODING).iter();
-    if let Some(coding) = codings.next() {
-        let chunked = coding.as_bytes().eq_ignore_ascii_case(b"chunked");
-        if !bodiless && (!chunked || codings.next().is_some()) {
-            return Err(Unusable::TransferCoding);
-        }
-        // RFC 9112 §6.3: of two lengths the chunks win; but whoever sends two is not to be trusted
-        // with a second exchange.
-        spoiled |= parts.headers.remove(CONTENT_LENGTH).is_some();
-    }
-    if parts
-        .headers
-        .get_all(CONTENT_LENGTH)
-        .iter()
-        .nth(1)
-        .is_some()
-        && let Some(length) = parts.headers.get(CONTENT_LENGTH).cloned()
-    {
-        // The codec made sure that they are equal.
-        parts.headers.insert(CONTENT_LENGTH, length);
-    }
-    if parts.status == StatusCode::NO_CONTENT {
-        parts.headers.remove(CONTENT_LENGTH);
-    }
-    Ok(spoiled)
 }

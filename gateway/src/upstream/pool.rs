@@ -21,8 +21,7 @@ use super::{
     Upstream,
     balance::Rotor,
     connect::Connection,
-    endpoints::{Set, State},
-    pools::Choice,
+    endpoints::{Choice, Set, State},
 };
 use crate::{drain::Tasks, error::ProxyError};
 

@@ -9,10 +9,10 @@ use sluice_config::names::UpstreamName;
 use tokio::time::{Instant, timeout_at};
 
 use super::{
-    EndpointKey, Upstream,
+    Upstream,
     balance::{pick, pick_avoiding},
     connect::{Connection, Connector},
-    endpoints::{Active, Endpoint},
+    endpoints::{Active, Choice, Endpoint},
     lease::Lease,
     pool::{Grant, Permit, Pool},
 };
@@ -21,32 +21,6 @@ use crate::{
     error::ProxyError,
     telemetry::metrics::{Counter, Shard},
 };
-
-/// Which endpoint, and whether a used connection will do.
-#[derive(Debug, Clone, Default)]
-pub enum Choice {
-    /// The one whose turn it is; an idle connection if there is one.
-    #[default]
-    Any,
-    /// A new connection to this endpoint while it is there, else to the one whose turn it is.
-    FreshOf(EndpointKey),
-    /// As `Any`, but none of these if there are others.
-    Avoid(Vec<EndpointKey>),
-}
-
-impl Choice {
-    pub(super) fn takes_used(&self) -> bool {
-        !matches!(self, Self::FreshOf(_))
-    }
-
-    pub(super) fn takes(&self, endpoint: &Endpoint) -> bool {
-        match self {
-            Self::Any => true,
-            Self::FreshOf(_) => false,
-            Self::Avoid(keys) => !keys.contains(&endpoint.key),
-        }
-    }
-}
 
 /// The connections of one worker to all upstreams.
 #[derive(Debug)]
@@ -119,7 +93,7 @@ impl Pools {
                 pool,
                 upstream: Arc::clone(upstream),
                 connection,
-                _active: active,
+                active,
             });
         }
         Box::pin(self.lease_fresh(pool, upstream, active, choice)).await
@@ -170,7 +144,7 @@ impl Pools {
                     pool,
                     upstream,
                     connection,
-                    _active: active,
+                    active,
                 });
             }
         };
@@ -179,7 +153,7 @@ impl Pools {
             pool,
             upstream,
             connection,
-            _active: active,
+            active,
         })
     }
 

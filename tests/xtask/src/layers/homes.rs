@@ -13,7 +13,6 @@ struct Home {
 const HYPER: &[&str] = &[
     "gateway/src/http/serve",
     "gateway/src/http/upgrade",
-    "gateway/src/upstream/body",
     "gateway/src/upstream/connect",
     "gateway/src/upstream/pool",
     "gateway/src/admin",

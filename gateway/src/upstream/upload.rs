@@ -1,4 +1,4 @@
-//! The two bodies of an exchange, each of which tells the other side how it goes.
+//! The body of a request on its way to the endpoint, and word of how it is doing.
 
 use std::{
     cell::RefCell,
@@ -6,19 +6,12 @@ use std::{
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, Waker, ready},
-    time::Duration,
 };
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use hyper::body::Incoming;
-use tokio::time::{Instant, Sleep};
 
-use super::lease::Held;
-use crate::{
-    error::{BoxError, ProxyError},
-    message::Body,
-};
+use crate::{error::ProxyError, message::Body};
 
 /// How the body of a request is doing. Shared by the body and whoever waits for the response.
 #[derive(Debug, Default)]
@@ -156,119 +149,5 @@ impl HttpBody for Outgoing {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
-    }
-}
-
-/// The body of a response. Returns its connection when it ended well, else closes it.
-pub(super) struct Reply {
-    incoming: Incoming,
-    /// Gone once the body is over.
-    held: Option<Held>,
-    upload: Option<Rc<Upload>>,
-    /// The longest pause between two pieces.
-    pause: Option<Duration>,
-    timer: Option<Pin<Box<Sleep>>>,
-    /// Whether `timer` counts; it stays allocated between pauses.
-    armed: bool,
-}
-
-/// A pause in a response that was longer than `timeouts.response_body`.
-#[derive(Debug, thiserror::Error)]
-#[error("nothing came for {0:?}")]
-struct Paused(Duration);
-
-impl Reply {
-    pub(super) fn new(
-        incoming: Incoming,
-        held: Held,
-        upload: Option<Rc<Upload>>,
-        pause: Option<Duration>,
-    ) -> Self {
-        Self {
-            incoming,
-            held: Some(held),
-            upload,
-            pause,
-            timer: None,
-            armed: false,
-        }
-    }
-
-    fn finish(&mut self) {
-        if let Some(held) = self.held.take() {
-            held.give_back();
-        }
-    }
-
-    /// Ends the body; its connection closes.
-    fn break_off(&mut self, source: BoxError) -> ProxyError {
-        let failed = self
-            .upload
-            .as_ref()
-            .and_then(|upload| upload.take_failure());
-        let held = self.held.take();
-        match (failed, held) {
-            (Some(failed), _) => failed,
-            (None, Some(held)) => held.broken(source),
-            (None, None) => ProxyError::Internal,
-        }
-    }
-
-    /// Whether nothing came for too long.
-    fn poll_pause(&mut self, cx: &mut Context<'_>) -> Poll<Paused> {
-        let Some(pause) = self.pause else {
-            return Poll::Pending;
-        };
-        let timer = self
-            .timer
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(pause)));
-        if !self.armed {
-            timer.as_mut().reset(Instant::now() + pause);
-            self.armed = true;
-        }
-        ready!(timer.as_mut().poll(cx));
-        Poll::Ready(Paused(pause))
-    }
-}
-
-impl HttpBody for Reply {
-    type Data = Bytes;
-    type Error = ProxyError;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, ProxyError>>> {
-        let this = self.get_mut();
-        if this.held.is_none() {
-            return Poll::Ready(None);
-        }
-        let Poll::Ready(frame) = Pin::new(&mut this.incoming).poll_frame(cx) else {
-            let paused = ready!(this.poll_pause(cx));
-            return Poll::Ready(Some(Err(this.break_off(paused.into()))));
-        };
-        this.armed = false;
-        Poll::Ready(match frame {
-            Some(Ok(frame)) => {
-                // Nobody asks again once the length is reached.
-                if this.incoming.is_end_stream() {
-                    this.finish();
-                }
-                Some(Ok(frame))
-            }
-            Some(Err(error)) => Some(Err(this.break_off(error.into()))),
-            None => {
-                this.finish();
-                None
-            }
-        })
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.held.is_none()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
     }
 }

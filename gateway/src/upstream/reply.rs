@@ -1,0 +1,226 @@
+//! The response of an endpoint on its way to the client.
+//!
+//! Its body owns the connection to its end: only an exchange that ended cleanly on both sides returns
+//! it to its pool, everything else closes it.
+
+use std::{
+    pin::Pin,
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{
+    StatusCode, Version,
+    header::{CONTENT_LENGTH, TRANSFER_ENCODING},
+    response,
+};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use tokio::time::{Instant, Sleep};
+
+use super::{
+    Upstream,
+    connect::{Connection, Incoming},
+    endpoints::Active,
+    pool::Pool,
+    upload::Upload,
+};
+use crate::error::{BoxError, ProxyError};
+
+/// What a response's body keeps until it is over.
+pub(super) struct Held {
+    pub(super) pool: Rc<Pool>,
+    pub(super) upstream: Arc<Upstream>,
+    pub(super) connection: Connection,
+    pub(super) active: Active,
+    /// The connection must not be used again.
+    pub(super) spoiled: bool,
+}
+
+/// What makes a response unusable though the codec could read it.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+pub(super) enum Unusable {
+    #[error("it switches protocols without being asked")]
+    Switching,
+    #[error("its transfer coding is not chunked")]
+    TransferCoding,
+}
+
+impl Held {
+    /// The exchange ended cleanly.
+    pub(super) fn give_back(self) {
+        let Self {
+            pool,
+            connection,
+            active,
+            spoiled,
+            ..
+        } = self;
+        // Whoever gets the connection must not find its endpoint busy with this request.
+        drop(active);
+        if !spoiled {
+            pool.take_back(connection);
+        }
+    }
+
+    /// The exchange broke off.
+    fn broken(self, source: BoxError) -> ProxyError {
+        ProxyError::ResponseBroken {
+            upstream: self.upstream.name().clone(),
+            source,
+        }
+    }
+}
+
+/// Makes the length of the response unambiguous; says whether the connection is spoiled.
+pub(super) fn examine(parts: &mut response::Parts, to_head: bool) -> Result<bool, Unusable> {
+    if parts.status == StatusCode::SWITCHING_PROTOCOLS {
+        return Err(Unusable::Switching);
+    }
+    // An older origin frames requests differently; a fresh connection starts over.
+    let mut spoiled = parts.version != Version::HTTP_11;
+    let bodiless = to_head
+        || parts.status == StatusCode::NO_CONTENT
+        || parts.status == StatusCode::NOT_MODIFIED;
+    let mut codings = parts.headers.get_all(TRANSFER_ENCODING).iter();
+    if let Some(coding) = codings.next() {
+        let chunked = coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+        if !bodiless && (!chunked || codings.next().is_some()) {
+            return Err(Unusable::TransferCoding);
+        }
+        // RFC 9112 §6.3: of two lengths the chunks win; but whoever sends two is not to be trusted
+        // with a second exchange.
+        spoiled |= parts.headers.remove(CONTENT_LENGTH).is_some();
+    }
+    if parts
+        .headers
+        .get_all(CONTENT_LENGTH)
+        .iter()
+        .nth(1)
+        .is_some()
+        && let Some(length) = parts.headers.get(CONTENT_LENGTH).cloned()
+    {
+        // The codec made sure that they are equal.
+        parts.headers.insert(CONTENT_LENGTH, length);
+    }
+    if parts.status == StatusCode::NO_CONTENT {
+        parts.headers.remove(CONTENT_LENGTH);
+    }
+    Ok(spoiled)
+}
+
+/// The body of a response. Returns its connection when it ended well, else closes it.
+pub(super) struct Reply {
+    incoming: Incoming,
+    /// Gone once the body is over.
+    held: Option<Held>,
+    upload: Option<Rc<Upload>>,
+    /// The longest pause between two pieces.
+    pause: Option<Duration>,
+    timer: Option<Pin<Box<Sleep>>>,
+    /// Whether `timer` counts; it stays allocated between pauses.
+    armed: bool,
+}
+
+/// A pause in a response that was longer than `timeouts.response_body`.
+#[derive(Debug, thiserror::Error)]
+#[error("nothing came for {0:?}")]
+struct Paused(Duration);
+
+impl Reply {
+    pub(super) fn new(
+        incoming: Incoming,
+        held: Held,
+        upload: Option<Rc<Upload>>,
+        pause: Option<Duration>,
+    ) -> Self {
+        Self {
+            incoming,
+            held: Some(held),
+            upload,
+            pause,
+            timer: None,
+            armed: false,
+        }
+    }
+
+    fn finish(&mut self) {
+        if let Some(held) = self.held.take() {
+            held.give_back();
+        }
+    }
+
+    /// Ends the body; its connection closes.
+    fn break_off(&mut self, source: BoxError) -> ProxyError {
+        let failed = self
+            .upload
+            .as_ref()
+            .and_then(|upload| upload.take_failure());
+        let held = self.held.take();
+        match (failed, held) {
+            (Some(failed), _) => failed,
+            (None, Some(held)) => held.broken(source),
+            (None, None) => ProxyError::Internal,
+        }
+    }
+
+    /// Whether nothing came for too long.
+    fn poll_pause(&mut self, cx: &mut Context<'_>) -> Poll<Paused> {
+        let Some(pause) = self.pause else {
+            return Poll::Pending;
+        };
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(pause)));
+        if !self.armed {
+            timer.as_mut().reset(Instant::now() + pause);
+            self.armed = true;
+        }
+        ready!(timer.as_mut().poll(cx));
+        Poll::Ready(Paused(pause))
+    }
+}
+
+impl HttpBody for Reply {
+    type Data = Bytes;
+    type Error = ProxyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, ProxyError>>> {
+        let this = self.get_mut();
+        if this.held.is_none() {
+            return Poll::Ready(None);
+        }
+        let Poll::Ready(frame) = Pin::new(&mut this.incoming).poll_frame(cx) else {
+            let paused = ready!(this.poll_pause(cx));
+            return Poll::Ready(Some(Err(this.break_off(paused.into()))));
+        };
+        this.armed = false;
+        Poll::Ready(match frame {
+            Some(Ok(frame)) => {
+                // Nobody asks again once the length is reached.
+                if this.incoming.is_end_stream() {
+                    this.finish();
+                }
+                Some(Ok(frame))
+            }
+            Some(Err(error)) => Some(Err(this.break_off(error.into()))),
+            None => {
+                this.finish();
+                None
+            }
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.held.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
