@@ -71,8 +71,8 @@ fn run_to(args: Args, out: &mut dyn Write) -> anyhow::Result<Exit> {
         }
     };
     if args.json {
-        serde_json::to_writer_pretty(&mut *out, &explained)?;
-        writeln!(out)?;
+        let text = serde_json::to_string_pretty(&explained)?;
+        writeln!(out, "{text}")?;
     } else {
         write!(out, "{explained}")?;
     }
