@@ -6,7 +6,9 @@
 
 pub mod config;
 pub mod drive;
+pub mod http;
 mod mutate;
+pub mod route;
 
 /// Something to throw bytes at.
 #[derive(Debug, Clone, Copy)]
@@ -34,6 +36,24 @@ pub const TARGETS: &[Target] = &[
         run: config::substitute,
         seeds: config::TEXTS,
         words: config::MARKS,
+    },
+    Target {
+        name: "normalize",
+        run: http::normalize,
+        seeds: http::REQUESTS,
+        words: http::WORDS,
+    },
+    Target {
+        name: "authority",
+        run: http::authority,
+        seeds: http::AUTHORITIES,
+        words: http::PIECES,
+    },
+    Target {
+        name: "route_find",
+        run: route::find,
+        seeds: route::SEEDS,
+        words: &[],
     },
 ];
 

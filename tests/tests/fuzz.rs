@@ -17,6 +17,21 @@ fn config_substitute() {
 }
 
 #[test]
+fn normalize() {
+    fuzz("normalize");
+}
+
+#[test]
+fn authority() {
+    fuzz("authority");
+}
+
+#[test]
+fn route_find() {
+    fuzz("route_find");
+}
+
+#[test]
 fn every_target_has_a_test_and_a_wrapper() {
     let tests = include_str!("fuzz.rs");
     for target in TARGETS {
