@@ -64,6 +64,16 @@ struct Draft<T> {
     clean: bool,
 }
 
+impl<T> Draft<T> {
+    /// The object when nothing is wrong with it, else as much as stands in its place.
+    fn into_clean(self) -> Result<T, Option<T>> {
+        match self.object {
+            Some(object) if self.clean => Ok(object),
+            rest => Err(rest),
+        }
+    }
+}
+
 impl<T: Default> Default for Draft<T> {
     fn default() -> Self {
         Self {
@@ -100,8 +110,10 @@ pub fn check(sources: &Sources, previous: Option<&Snapshot>) -> Report {
         raw::OnError::Contain | raw::OnError::Refuse => None,
     };
     let snapshot = objects.map(|objects| Arc::new(Snapshot::seal(objects)));
+    // Where something is wrong, what follows from it would be warned about as well.
     let warnings = snapshot
         .as_ref()
+        .filter(|_| !wrong)
         .map_or_else(Vec::new, |snapshot| warnings(snapshot, &document, sources));
 
     let mut problems = sources.problems.clone();

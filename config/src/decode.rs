@@ -137,7 +137,7 @@ pub(crate) fn report_unknown(at: &At<'_>, findings: &mut Findings<'_>) {
     let known = known::keys(parent);
     let guess = nearest::nearest_word(known.iter().map(String::as_str), key);
     let hint = match (guess, known::home(parent, key)) {
-        (Some(guess), _) if guess.len() > 2 || guess.len() == key.len() => {
+        (Some(guess), _) if guess.len() > 2 || key.starts_with(guess) => {
             // What was meant is there, so nobody shall miss it.
             findings.excuse(&above.key(guess));
             Some(format!("did you mean {guess:?}?"))

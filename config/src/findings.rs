@@ -31,6 +31,8 @@ pub(crate) struct Finding {
     pub(crate) what: String,
     /// What instead.
     pub(crate) hint: Option<String>,
+    /// The piece of the text that is wrong, when it is not all of it.
+    pub(crate) part: Option<String>,
 }
 
 impl Finding {
@@ -40,6 +42,7 @@ impl Finding {
             code,
             what: what.into(),
             hint: None,
+            part: None,
         }
     }
 
@@ -47,6 +50,14 @@ impl Finding {
     pub(crate) fn hint(self, hint: impl Into<String>) -> Self {
         Self {
             hint: Some(hint.into()),
+            ..self
+        }
+    }
+
+    /// Only this piece of the text is wrong.
+    pub(crate) fn part(self, part: impl Into<String>) -> Self {
+        Self {
+            part: Some(part.into()),
             ..self
         }
     }
@@ -72,23 +83,18 @@ impl<'d> Findings<'d> {
 
     /// Reports the value at `at`.
     pub(crate) fn value(&mut self, at: &At<'_>, finding: Finding) {
-        self.report(&at.segments(), Aim::Value, None, finding);
-    }
-
-    /// Reports the value at `at`, and underlines only `part` of it where that is found.
-    pub(crate) fn part(&mut self, at: &At<'_>, part: &str, finding: Finding) {
-        self.report(&at.segments(), Aim::Value, Some(part), finding);
+        self.report(&at.segments(), Aim::Value, finding);
     }
 
     /// Reports the key at `at`.
     pub(crate) fn key(&mut self, at: &At<'_>, finding: Finding) {
-        self.report(&at.segments(), Aim::Key, None, finding);
+        self.report(&at.segments(), Aim::Key, finding);
     }
 
     /// Reports that `at` lacks `key`, unless something is already wrong with that key.
     pub(crate) fn missing(&mut self, at: &At<'_>, key: &str, finding: Finding) {
         if self.is_clean(&at.key(key)) {
-            self.report(&at.segments(), Aim::Key, None, finding);
+            self.report(&at.segments(), Aim::Key, finding);
         }
     }
 
@@ -101,12 +107,7 @@ impl<'d> Findings<'d> {
     /// Reports parts of texts, which nobody else shall report again.
     pub(crate) fn texts(&mut self, unset: &[Unset]) {
         for unset in unset {
-            self.report(
-                &unset.path,
-                Aim::Value,
-                Some(&unset.part),
-                unset.finding.clone(),
-            );
+            self.report(&unset.path, Aim::Value, unset.finding.clone());
         }
         self.poisoned
             .extend(unset.iter().map(|unset| Segment::text(&unset.path)));
@@ -144,12 +145,13 @@ impl<'d> Findings<'d> {
         self.problems
     }
 
-    fn report(&mut self, path: &[Segment], aim: Aim, part: Option<&str>, finding: Finding) {
+    fn report(&mut self, path: &[Segment], aim: Aim, finding: Finding) {
         let at = Segment::text(path);
         if self.poisoned.contains(&at) {
             return;
         }
         self.touch(path);
+        let part = finding.part.as_deref();
         let place = place_of(self.root, self.files, path, aim, part);
         self.problems.push(Problem {
             code: finding.code,

@@ -15,6 +15,10 @@ const WIDTH: usize = 100;
 const INDENT: &str = "    ";
 
 /// Lays `text` out. A file with a syntax error is refused.
+#[expect(
+    clippy::result_large_err,
+    reason = "once per file, and callers want the problem itself"
+)]
 pub fn format(text: &str) -> Result<String, Problem> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut document: DocumentMut = text.parse().map_err(|error| refusal(text, &error))?;

@@ -4,6 +4,8 @@
 //! singleton that stands in two files. What a damaged file still says is used, so that its other
 //! mistakes and its names are known; what is on a damaged line is not believed.
 
+mod syntax;
+
 use std::{collections::HashMap, ops::Range};
 
 use toml::de::{DeTable, DeValue};
@@ -76,20 +78,19 @@ fn toml(index: usize, file: &SourceFile, document: &mut Document) -> Vec<(String
         let span = error.span().unwrap_or_default();
         (shift(&span, mark), error.message())
     });
-    for (span, message) in settle(&file.text, errors.collect()) {
-        let place = Place::of(index, file, visible(&file.text, span));
+    for error in syntax::settle(&file.text, errors.collect()) {
+        let found = error.describe(&file.text);
         document.damage.push(Damage {
             file: index,
-            lines: lines(&file.text, &place.bytes),
+            lines: error.lines,
         });
-        let (code, what, hint) = syntax(message, file.text.get(place.bytes.clone()));
         document.problems.push(Problem {
-            code,
+            code: found.code,
             at: String::new(),
-            what,
-            hint,
+            what: found.what,
+            hint: found.hint,
             witness: None,
-            place: Some(place),
+            place: Some(Place::of(index, file, found.span)),
         });
     }
     let mut walk = Walk {
@@ -99,6 +100,11 @@ fn toml(index: usize, file: &SourceFile, document: &mut Document) -> Vec<(String
     };
     let entries = walk.table(table.into_inner());
     for span in walk.huge {
+        // The number that stands for it would be reported again.
+        document.damage.push(Damage {
+            file: index,
+            lines: syntax::lines(&file.text, &span),
+        });
         document.problems.push(Problem {
             code: "out_of_range",
             at: String::new(),
@@ -109,81 +115,6 @@ fn toml(index: usize, file: &SourceFile, document: &mut Document) -> Vec<(String
         });
     }
     entries
-}
-
-/// The parser's words, and what they usually mean.
-fn syntax(message: &str, text: Option<&str>) -> (&'static str, String, Option<String>) {
-    let text = text.unwrap_or_default().trim();
-    let hint = match message {
-        "duplicate key" => {
-            let what = format!("{text:?} is written twice in the same table");
-            return ("duplicate_key", what, Some("keep one of them".to_owned()));
-        }
-        m if m.starts_with("string values must be quoted") => {
-            (!text.is_empty()).then(|| format!("put it in quotes: {text:?}"))
-        }
-        _ => None,
-    };
-    ("syntax", message.to_owned(), hint)
-}
-
-/// One error per line, and one for a list that nobody closed: the parser takes everything after it
-/// for elements and complains about each.
-fn settle<'m>(
-    text: &str,
-    mut errors: Vec<(Range<usize>, &'m str)>,
-) -> Vec<(Range<usize>, &'m str)> {
-    errors.sort_by_key(|(span, _)| span.start);
-    let unclosed = errors
-        .iter()
-        .find(|(_, message)| message.starts_with("unclosed array"));
-    let unclosed = unclosed.map(|(_, message)| *message);
-    let mut in_array = false;
-    let mut last_line = None;
-    errors.retain_mut(|(_, message)| {
-        if let Some(unclosed) = unclosed
-            && (message.contains("array") || message.starts_with("unclosed array"))
-        {
-            *message = unclosed;
-            return !std::mem::replace(&mut in_array, true);
-        }
-        true
-    });
-    errors.retain(|(span, message)| {
-        let line = lines(text, span);
-        let fresh = last_line.as_ref() != Some(&line) || *message == "duplicate key";
-        last_line = Some(line);
-        fresh
-    });
-    errors
-}
-
-/// The whole lines around a span.
-fn lines(text: &str, span: &Range<usize>) -> Range<usize> {
-    let start = text.floor_char_boundary(span.start);
-    let end = text.ceil_char_boundary(span.end).max(start);
-    let before = text.get(..start).unwrap_or_default();
-    let from = before
-        .rfind('\n')
-        .map_or(0, |newline| newline.saturating_add(1));
-    let after = text.get(end..).unwrap_or_default();
-    from..after
-        .find('\n')
-        .map_or(text.len(), |newline| end.saturating_add(newline))
-}
-
-/// An empty span at the end of a line underlines the character before it.
-fn visible(text: &str, span: Range<usize>) -> Range<usize> {
-    if span.start < span.end || span.start == 0 {
-        return span;
-    }
-    let before = text
-        .get(..text.floor_char_boundary(span.start))
-        .unwrap_or_default();
-    match before.trim_end().len() {
-        0 => span,
-        end => text.floor_char_boundary(end.saturating_sub(1))..end,
-    }
 }
 
 fn shift(span: &Range<usize>, by: usize) -> Range<usize> {
@@ -215,13 +146,11 @@ impl Walk {
         let value = match value {
             DeValue::String(text) => Value::Text(text.into_owned()),
             DeValue::Integer(number) => {
-                match i64::from_str_radix(number.as_str(), number.radix()) {
-                    Ok(number) => Value::Integer(number),
-                    Err(_) => {
-                        self.huge.push(span.clone());
-                        Value::Absent
-                    }
-                }
+                let number = i64::from_str_radix(number.as_str(), number.radix());
+                Value::Integer(number.unwrap_or_else(|_| {
+                    self.huge.push(span.clone());
+                    i64::MAX
+                }))
             }
             DeValue::Float(number) => Value::Float(number.as_str().parse().unwrap_or(f64::NAN)),
             DeValue::Boolean(value) => Value::Boolean(value),
@@ -298,15 +227,12 @@ impl Merge {
                 (Value::Table(old), Value::Table(new)) if KINDS.contains(&key.as_str()) => {
                     for (name, object) in new {
                         let position = self.taken.get(&(key.clone(), name.clone()));
-                        match position.and_then(|position| old.get(*position)) {
-                            Some((_, first)) => {
-                                let at = format!("{key}.{name}");
-                                problems.push(twice(&at, first, &object, files));
-                            }
-                            None => {
-                                self.taken.insert((key.clone(), name.clone()), old.len());
-                                old.push((name, object));
-                            }
+                        if let Some((_, first)) = position.and_then(|at| old.get(*at)) {
+                            let at = format!("{key}.{name}");
+                            problems.push(twice(&at, first, &object, files));
+                        } else {
+                            self.taken.insert((key.clone(), name.clone()), old.len());
+                            old.push((name, object));
                         }
                     }
                 }

@@ -59,7 +59,7 @@ fn list(directory: &Path) -> io::Result<Vec<PathBuf>> {
         let path = entry?.path();
         let name = path
             .file_name()
-            .map(|name| name.as_encoded_bytes())
+            .map(std::ffi::OsStr::as_encoded_bytes)
             .unwrap_or_default();
         let ours = name.ends_with(b".toml") && !name.starts_with(b".") && !name.starts_with(b"~");
         if ours && !path.is_dir() {

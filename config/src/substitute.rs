@@ -14,8 +14,6 @@ use crate::{
 pub(crate) struct Unset {
     /// Where it stands.
     pub(crate) path: Vec<Segment>,
-    /// The part of the text that is wrong.
-    pub(crate) part: String,
     /// Why.
     pub(crate) finding: Finding,
 }
@@ -41,8 +39,7 @@ fn walk(
             Ok(new) => *text = new,
             Err(problems) => unset.extend(problems.into_iter().map(|(part, finding)| Unset {
                 path: path.clone(),
-                part,
-                finding,
+                finding: finding.part(part),
             })),
         },
         Value::List(items) => {

@@ -1,6 +1,8 @@
 //! What holds for every configuration: nothing panics, the canonical form reads back, formatting
 //! twice is formatting once.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use proptest::prelude::*;
 use sluice_config::{Snapshot, Sources, Style, check, format, render};
 
@@ -138,7 +140,7 @@ proptest! {
         ] {
             let again = check(&sources, None);
             prop_assert_eq!(&again.problems, &[], "{}: {}", form, &sources.files[0].text);
-            prop_assert_eq!(again.snapshot.unwrap(), before.clone(), "{}: {}", form, &sources.files[0].text);
+            prop_assert_eq!(again.snapshot.unwrap(), std::sync::Arc::clone(&before), "{}: {}", form, &sources.files[0].text);
         }
     }
 }

@@ -205,7 +205,7 @@ fn upstream(
     known: &Known,
     findings: &mut Findings<'_>,
 ) -> Option<Destination> {
-    if known.upstreams.iter().any(|known| known == name) {
+    if known.upstreams.contains(name) {
         return UpstreamName::new(name).ok().map(Destination::Upstream);
     }
     let names = known.upstreams.iter().map(String::as_str);

@@ -35,23 +35,10 @@ pub(super) fn contain(drafts: Drafts, previous: Option<&Snapshot>) -> Option<Obj
     };
     for (name, draft) in drafts.routes {
         let before = previous.and_then(|previous| previous.routes.get(&name));
-        let route = match (draft, before) {
-            (
-                Draft {
-                    object: Some(route),
-                    clean: true,
-                },
-                _,
-            ) => Arc::new(route),
-            (_, Some(before)) => Arc::clone(before),
-            (
-                Draft {
-                    object: Some(route),
-                    ..
-                },
-                None,
-            ) => Arc::new(route),
-            (Draft { object: None, .. }, None) => return None,
+        let route = match (draft.into_clean(), before) {
+            (Ok(route), _) => Arc::new(route),
+            (Err(_), Some(before)) => Arc::clone(before),
+            (Err(rest), None) => Arc::new(rest?),
         };
         if let Some(route) = bound(&route, &objects) {
             objects.routes.insert(name, route);
@@ -62,12 +49,9 @@ pub(super) fn contain(drafts: Drafts, previous: Option<&Snapshot>) -> Option<Obj
 
 /// It when it is clean, else its previous version.
 fn one<T>(draft: Draft<T>, previous: Option<&Arc<T>>) -> Option<Arc<T>> {
-    match draft {
-        Draft {
-            object: Some(object),
-            clean: true,
-        } => Some(Arc::new(object)),
-        _ => previous.map(Arc::clone),
+    match draft.into_clean() {
+        Ok(object) => Some(Arc::new(object)),
+        Err(_) => previous.map(Arc::clone),
     }
 }
 

@@ -216,13 +216,12 @@ pub(super) fn offers(needs: Offer, at: &At<'_>, level: Level, findings: &mut Fin
                 format!("{{{needed}}} is known only on a rule whose matches have a path regex")
             }
             0 => format!("{{{needed}}} needs a path regex with a group in every match of the rule"),
-            groups => format!("{{{needed}}} is beyond the {groups} groups of the path regex"),
+            groups => {
+                format!("{{{needed}}} is beyond the last group of the path regex, {{{groups}}}")
+            }
         };
-        findings.part(
-            at,
-            &format!("{{{needed}}}"),
-            Finding::new("unknown_capture", what),
-        );
+        let finding = Finding::new("unknown_capture", what);
+        findings.value(at, finding.part(format!("{{{needed}}}")));
     }
     if needs.prefix && !offer.prefix {
         let what = if wide {

@@ -52,7 +52,7 @@ pub(super) fn check(
         https_redirect,
         trusted_proxies,
         trusted_hops,
-        normalize: normalize(raw.normalize.unwrap_or_default()),
+        normalize: normalize(&raw.normalize.unwrap_or_default()),
         limits,
         timeouts,
         filters: filters.unwrap_or_default(),
@@ -145,7 +145,7 @@ pub(super) fn networks(
     networks
 }
 
-fn normalize(raw: raw::Normalize) -> Normalize {
+fn normalize(raw: &raw::Normalize) -> Normalize {
     let default = Normalize::default();
     let escapes = |raw: Option<raw::Escapes>, default| match raw {
         None => default,

@@ -1,7 +1,7 @@
 //! Which names there are, and what objects of one kind may not share.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::{Ipv6Addr, SocketAddr},
 };
 
@@ -18,8 +18,8 @@ use crate::{
 pub(super) struct Known {
     /// In the order written.
     pub(super) listeners: Vec<String>,
-    /// In the order written.
-    pub(super) upstreams: Vec<String>,
+    /// By name.
+    pub(super) upstreams: BTreeSet<String>,
     /// None: the set is refused.
     pub(super) sets: BTreeMap<String, Option<Set>>,
 }
@@ -27,15 +27,10 @@ pub(super) struct Known {
 impl Known {
     /// The names of a configuration; filter sets are added when they have been checked.
     pub(super) fn of(root: &Node) -> Self {
-        let names = |kind| {
-            entries(root, kind)
-                .iter()
-                .map(|(name, _)| name.clone())
-                .collect()
-        };
+        let names = |kind| entries(root, kind).iter().map(|(name, _)| name.clone());
         Self {
-            listeners: names("listeners"),
-            upstreams: names("upstreams"),
+            listeners: names("listeners").collect(),
+            upstreams: names("upstreams").collect(),
             sets: BTreeMap::new(),
         }
     }

@@ -25,6 +25,7 @@ pub(super) fn time_or_off<S: Serializer>(
 }
 
 /// `"10s"` or `"off"`, where there is one.
+#[expect(clippy::ref_option, reason = "the shape that serde asks for")]
 pub(super) fn maybe_time_or_off<S: Serializer>(
     time: &Option<Limit<Duration>>,
     serializer: S,
@@ -36,11 +37,16 @@ pub(super) fn maybe_time_or_off<S: Serializer>(
 }
 
 /// `"64KiB"`
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the shape that serde asks for"
+)]
 pub(super) fn size<S: Serializer>(size: &usize, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&unit::size_text(u64::try_from(*size).unwrap_or(u64::MAX)))
 }
 
 /// `"64KiB"` or `"off"`, where there is one.
+#[expect(clippy::ref_option, reason = "the shape that serde asks for")]
 pub(super) fn maybe_size_or_off<S: Serializer>(
     size: &Option<Limit<u64>>,
     serializer: S,

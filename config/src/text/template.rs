@@ -58,12 +58,12 @@ pub(crate) fn template(text: &str) -> Result<Template, Finding> {
 
 fn hole(name: &str) -> Result<Part, Finding> {
     if !name.is_empty() && name.bytes().all(|b| b.is_ascii_digit()) {
-        return match name.parse() {
-            Ok(number @ 1..=9) => Ok(Part::Capture(number)),
-            _ => {
-                Err(bad(format!("there is no capture {{{name}}}")).hint("captures are {1} to {9}"))
-            }
-        };
+        if let Ok(number @ 1..=9) = name.parse() {
+            return Ok(Part::Capture(number));
+        }
+        let hole = format!("{{{name}}}");
+        let finding = bad(format!("there is no capture {hole}")).part(hole);
+        return Err(finding.hint("captures are {1} to {9}"));
     }
     if let Some((_, variable)) = VARIABLES.iter().find(|(known, _)| *known == name) {
         return Ok(Part::Variable(variable.clone()));
@@ -73,10 +73,9 @@ fn hole(name: &str) -> Result<Part, Finding> {
             .map(|header| Part::Variable(Variable::RequestHeader(header)))
             .ok_or_else(|| bad(format!("{header:?} in {{{name}}} is no header name")));
     }
-    let finding = Finding::new(
-        "unknown_variable",
-        format!("there is no variable {{{name}}}"),
-    );
+    let hole = format!("{{{name}}}");
+    let what = format!("there is no variable {hole}");
+    let finding = Finding::new("unknown_variable", what).part(hole);
     let known = VARIABLES
         .iter()
         .map(|(known, _)| *known)
