@@ -23,7 +23,7 @@ const FILE: usize = 400;
 const FILE_FAILS: usize = 600;
 /// Lines of a file of tests.
 const TEST_FILE: usize = 800;
-/// Rust files in a folder below `src`.
+/// Rust files in a folder below `src`, those of tests not counted.
 const FOLDER: usize = 12;
 /// Folders below `src`, one inside the other.
 const DEPTH: usize = 2;
@@ -112,7 +112,8 @@ fn measure(sources: &[Source], exceptions: &[Exception]) -> Report {
             "the tree has {debts} TODOs, at most {TODOS} are allowed"
         ));
     }
-    let lines: usize = sources.iter().map(|source| source.lines).sum();
+    let production = sources.iter().filter(|source| !is_test(source));
+    let lines: usize = production.map(|source| source.lines).sum();
     report.summary = format!(
         "sizes: {} files with {lines} lines outside tests, {debts} TODOs",
         sources.len()
@@ -122,7 +123,7 @@ fn measure(sources: &[Source], exceptions: &[Exception]) -> Report {
 
 fn file(source: &Source, exceptions: &[Exception], report: &mut Report) {
     let path = source.path.display();
-    let test = source.is_test() || source.path.starts_with("tests/tests");
+    let test = is_test(source);
     let (lines, limit) = if test {
         (source.text.lines().count(), TEST_FILE)
     } else {
@@ -147,6 +148,10 @@ fn file(source: &Source, exceptions: &[Exception], report: &mut Report) {
     }
 }
 
+fn is_test(source: &Source) -> bool {
+    source.is_test() || source.path.starts_with("tests/tests")
+}
+
 /// The part of a path below its `src`.
 fn below_src(path: &Path) -> Option<PathBuf> {
     let mut parts = path.iter();
@@ -154,10 +159,10 @@ fn below_src(path: &Path) -> Option<PathBuf> {
     Some(parts.collect())
 }
 
-/// The Rust files of each folder that is neither a `src` root nor the folder of the suites.
+/// The Rust files, without tests, of each folder that is neither a `src` root nor the folder of the suites.
 fn folders(sources: &[Source]) -> BTreeMap<PathBuf, usize> {
     let mut folders: BTreeMap<PathBuf, usize> = BTreeMap::new();
-    for source in sources {
+    for source in sources.iter().filter(|source| !source.is_test()) {
         let Some(folder) = source.path.parent() else {
             continue;
         };
