@@ -176,7 +176,8 @@ async fn a_start_with_a_broken_file_runs_the_last_good_one_loudly() {
     let (folder, address) = (first.folder(), first.address());
     first.signal("TERM");
     assert!(first.ends().await.success());
-    let second = Sluice::start_in(Arc::clone(&folder), address, "[routes.r]\nrespond = oops\n");
+    let broken = "[process]\nstate_directory = \"state\"\n[routes.r]\nrespond = oops\n";
+    let second = Sluice::start_in(Arc::clone(&folder), address, broken);
     second.accepts().await;
     answers(&second, "good").await;
     let output = second.output();
