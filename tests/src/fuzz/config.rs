@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use sluice_config::{
-    Report, Sources, check,
+    Report, Snapshot, Sources, Style, check, format,
     model::{Action, RespondBody},
 };
 
@@ -70,6 +70,11 @@ pub fn parse(input: &[u8]) {
             assert!(place.line >= 1 && place.column >= 1, "{problem:?}");
         }
     }
+    shown(&report, &sources);
+    if let Some(snapshot) = &report.snapshot {
+        written_again(snapshot);
+    }
+    formatted(&text, &report);
     let again = check(&sources, None);
     assert_eq!(
         report.problems, again.problems,
@@ -78,6 +83,48 @@ pub fn parse(input: &[u8]) {
     assert_eq!(
         report.snapshot, again.snapshot,
         "the same file, another snapshot"
+    );
+}
+
+/// Everything can be shown, and what is for programs is JSON.
+fn shown(report: &Report, sources: &Sources) {
+    report.render(sources, Style::Plain);
+    report.render(sources, Style::Color);
+    let json = report.render(sources, Style::Json);
+    let read = serde_json::from_str::<serde_json::Value>(&json);
+    assert!(read.is_ok(), "{read:?}: {json}");
+}
+
+/// The canonical form means the same.
+fn written_again(snapshot: &Snapshot) {
+    let json = Sources::from_json("canonical.json", &snapshot.to_json());
+    let toml = Sources::from_text("canonical.toml", &snapshot.to_toml());
+    for sources in [json, toml] {
+        let report = check(&sources, None);
+        assert_eq!(report.problems, [], "{sources:?}");
+        assert_eq!(report.snapshot.as_deref(), Some(snapshot), "{sources:?}");
+    }
+}
+
+/// Formatting twice is formatting once, and changes no meaning.
+fn formatted(text: &str, report: &Report) {
+    let Ok(once) = format(text) else {
+        assert!(
+            !report.problems.is_empty(),
+            "cannot be formatted, and nothing is wrong"
+        );
+        return;
+    };
+    assert_eq!(format(&once).as_ref(), Ok(&once), "formatted twice");
+    let after = check(&Sources::from_text("sluice.toml", &once), None);
+    assert_eq!(
+        report.snapshot, after.snapshot,
+        "formatting changed the meaning"
+    );
+    assert_eq!(
+        report.problems.len(),
+        after.problems.len(),
+        "formatting changed the problems"
     );
 }
 
