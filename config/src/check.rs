@@ -227,7 +227,7 @@ fn objects(document: &Document, findings: &mut Findings<'_>) -> Drafts {
         }
     }
     references::imply_listener(&mut drafts, &mut known);
-    references::check_addresses(&drafts, findings);
+    references::check_addresses(&drafts, &known, findings);
     for (name, node) in entries(root, "upstreams") {
         let at = At::Root.key("upstreams");
         let at = at.key(name);

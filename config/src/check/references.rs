@@ -89,14 +89,12 @@ pub(super) fn imply_listener(drafts: &mut Drafts, known: &mut Known) {
     );
 }
 
-/// Two listeners cannot accept on the same address.
-pub(super) fn check_addresses(drafts: &Drafts, findings: &mut Findings<'_>) {
+/// Two listeners cannot accept on the same address: the one that is written later is wrong.
+pub(super) fn check_addresses(drafts: &Drafts, known: &Known, findings: &mut Findings<'_>) {
     let mut taken: HashMap<SocketAddr, &ListenerName> = HashMap::new();
-    for listener in drafts
-        .listeners
-        .values()
-        .filter_map(|draft| draft.object.as_ref())
-    {
+    let written = known.listeners.iter();
+    let written = written.filter_map(|name| ListenerName::new(name).ok());
+    for listener in written.filter_map(|name| drafts.listeners.get(&name)?.object.as_ref()) {
         // Port 0 is another one each time.
         if listener.address.port() == 0 {
             continue;
