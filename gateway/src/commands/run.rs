@@ -83,8 +83,9 @@ impl Running {
         let mut signals = Signals::new()?;
         let first = First::read(&self.paths, environment);
         let last_good = self.last_good(&first);
-        let Some(started) = self.start(&first, &last_good)? else {
-            return Ok(Exit::Refused);
+        let started = match self.start(&first, &last_good)? {
+            Ok(started) => started,
+            Err(exit) => return Ok(exit),
         };
         let Started {
             engine,
@@ -128,13 +129,18 @@ impl Running {
         LastGood::new(directory, &self.paths)
     }
 
-    /// Starts with the files, else with the configuration that was kept. None when neither may run.
-    fn start(&self, first: &First, last_good: &LastGood) -> anyhow::Result<Option<Started>> {
+    /// Starts with the files, else with the configuration that was kept; when neither may run, says
+    /// why and how to end.
+    fn start(
+        &self,
+        first: &First,
+        last_good: &LastGood,
+    ) -> anyhow::Result<Result<Started, Exit>> {
         file::warn(&first.report.warnings, &first.sources);
         let mut problems = first.report.problems.clone();
         if let Some(start) = first.start() {
             match self.engine(start)? {
-                Ok(started) => return Ok(Some(started)),
+                Ok(started) => return Ok(Ok(started)),
                 Err(refused) => problems = refused,
             }
         }
@@ -144,13 +150,23 @@ impl Running {
             match self.engine(start)? {
                 Ok(mut started) => {
                     started.refused = Some(refused);
-                    return Ok(Some(started));
+                    return Ok(Ok(started));
                 }
-                Err(refused) => problems.extend(refused),
+                Err(refused) => {
+                    let known = |new: &Problem| problems.iter().any(|it| it.what == new.what);
+                    let news: Vec<_> = refused.into_iter().filter(|new| !known(new)).collect();
+                    problems.extend(news);
+                }
             }
         }
         diagnose(&problems, first)?;
-        Ok(None)
+        // Where only the machine refuses, the configuration is fine and may run later.
+        let is_fine = problems.iter().all(|problem| problem.code == "bind");
+        Ok(Err(if is_fine {
+            Exit::Failure
+        } else {
+            Exit::Refused
+        }))
     }
 
     fn engine(&self, start: Start) -> anyhow::Result<Result<Started, Vec<Problem>>> {
