@@ -152,7 +152,7 @@ async fn origins<const N: usize>(addresses: [Ipv4Addr; N]) -> (u16, Vec<Origin>)
     panic!("no port is free on all of {addresses:?}");
 }
 
-const A1: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 1);
+const A1: Ipv4Addr = Ipv4Addr::LOCALHOST;
 const A2: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 const A3: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 3);
 
