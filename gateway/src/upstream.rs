@@ -42,7 +42,7 @@ use endpoints::{Set, Source, State};
 
 pub use connect::Connector;
 pub use endpoints::{Choice, EndpointKey};
-pub use lease::{Failed, Lease};
+pub use lease::{Failed, Lease, NoLease};
 pub use pools::Pools;
 pub use registry::Registry;
 

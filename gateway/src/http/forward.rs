@@ -78,10 +78,15 @@ async fn attempts(
     let local = std::rc::Rc::clone(&exchange.visitor.local);
     let mut choice = Choice::Any;
     loop {
-        let lease = local.pools.lease(upstream, choice).await?;
+        let lease = local.pools.lease(upstream, choice).await;
+        let endpoint = match &lease {
+            Ok(lease) => Some(lease.endpoint_key()),
+            Err(no) => no.endpoint.clone(),
+        };
+        exchange.endpoint = endpoint.map(Arc::from);
+        let lease = lease?;
         choice = Choice::FreshOf(lease.endpoint_key());
         exchange.attempts = exchange.attempts.saturating_add(1);
-        exchange.endpoint = Some(Arc::from(lease.endpoint()));
         exchange.reused = lease.reused();
         local.counters.count(Counter::UpstreamAttempts);
         let spare = Spare::of(&request, lease.reused() && exchange.attempts == 1);

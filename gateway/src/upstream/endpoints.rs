@@ -36,6 +36,12 @@ impl EndpointKey {
     }
 }
 
+impl From<EndpointKey> for Arc<str> {
+    fn from(key: EndpointKey) -> Self {
+        key.0
+    }
+}
+
 impl fmt::Display for EndpointKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

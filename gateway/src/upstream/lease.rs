@@ -40,6 +40,31 @@ pub struct Lease {
     pub(super) active: Active,
 }
 
+/// There is no connection to be had.
+#[derive(Debug)]
+pub struct NoLease {
+    /// Why.
+    pub error: ProxyError,
+    /// The endpoint that was tried last, if it came to that.
+    pub endpoint: Option<EndpointKey>,
+}
+
+impl From<NoLease> for ProxyError {
+    fn from(no: NoLease) -> Self {
+        no.error
+    }
+}
+
+/// Before any endpoint was tried.
+impl From<ProxyError> for NoLease {
+    fn from(error: ProxyError) -> Self {
+        Self {
+            error,
+            endpoint: None,
+        }
+    }
+}
+
 /// A request that got no response.
 #[derive(Debug)]
 pub struct Failed {

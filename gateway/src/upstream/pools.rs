@@ -13,7 +13,7 @@ use super::{
     balance::{pick, pick_avoiding},
     connect::{Connection, Connector},
     endpoints::{Active, Choice, Endpoint},
-    lease::Lease,
+    lease::{Lease, NoLease},
     pool::{Grant, Permit, Pool},
 };
 use crate::{
@@ -76,11 +76,7 @@ impl Pools {
     /// budget and for the connection (together at most `timeouts.connect`). A request that waited
     /// for the budget until then ends as [`ProxyError::Overflow`]. When connecting to one address
     /// of a name fails, its others are tried.
-    pub async fn lease(
-        &self,
-        upstream: &Arc<Upstream>,
-        choice: Choice,
-    ) -> Result<Lease, ProxyError> {
+    pub async fn lease(&self, upstream: &Arc<Upstream>, choice: Choice) -> Result<Lease, NoLease> {
         let pool = self.pool(upstream);
         let Some(endpoint) = self.choose(&pool, upstream, &choice) else {
             return Box::pin(self.lease_unresolved(pool, upstream, choice)).await;
@@ -105,7 +101,7 @@ impl Pools {
         pool: Rc<Pool>,
         upstream: &Arc<Upstream>,
         choice: Choice,
-    ) -> Result<Lease, ProxyError> {
+    ) -> Result<Lease, NoLease> {
         let patience = upstream.dns.timeout.min(upstream.model.timeouts.connect);
         let deadline = Instant::now() + patience;
         let nothing = || ProxyError::NoEndpoint {
@@ -120,7 +116,7 @@ impl Pools {
                     .await;
             }
             if !upstream.set.load().unresolved {
-                return Err(nothing());
+                return Err(nothing().into());
             }
             timeout_at(deadline, changed).await.map_err(|_| nothing())?;
         }
@@ -133,7 +129,7 @@ impl Pools {
         upstream: &Arc<Upstream>,
         active: Active,
         choice: Choice,
-    ) -> Result<Lease, ProxyError> {
+    ) -> Result<Lease, NoLease> {
         let deadline = Instant::now() + upstream.model.timeouts.connect;
         let upstream = Arc::clone(upstream);
         let permit = match pool.permit(&upstream, &choice, deadline).await? {
@@ -163,10 +159,11 @@ impl Pools {
         mut active: Active,
         permit: Permit,
         deadline: Instant,
-    ) -> Result<(Connection, Active), ProxyError> {
+    ) -> Result<(Connection, Active), NoLease> {
         let mut tried = Vec::new();
         loop {
             let endpoint = Arc::clone(active.endpoint());
+            let key = endpoint.key.clone();
             tried.push(endpoint.id);
             let next = upstream.set.load().sibling(&endpoint, &tried).cloned();
             // An address that says nothing must not use up the time of the others.
@@ -189,9 +186,12 @@ impl Pools {
                     .await;
                     return connection
                         .map(|connection| (connection, active))
-                        .map_err(|source| ProxyError::Connect {
-                            upstream: upstream.name().clone(),
-                            source,
+                        .map_err(|source| NoLease {
+                            error: ProxyError::Connect {
+                                upstream: upstream.name().clone(),
+                                source,
+                            },
+                            endpoint: Some(key),
                         });
                 }
                 Ok(Err(source)) => Some(source),
@@ -199,11 +199,18 @@ impl Pools {
             };
             self.counters.count(Counter::UpstreamConnectFailures);
             let upstream = upstream.name().clone();
-            active = match (next, source) {
-                (Some(next), _) => Active::new(next),
-                (None, Some(source)) => return Err(ProxyError::Connect { upstream, source }),
-                (None, None) => return Err(ProxyError::ConnectTimeout { upstream }),
+            let error = match (next, source) {
+                (Some(next), _) => {
+                    active = Active::new(next);
+                    continue;
+                }
+                (None, Some(source)) => ProxyError::Connect { upstream, source },
+                (None, None) => ProxyError::ConnectTimeout { upstream },
             };
+            return Err(NoLease {
+                error,
+                endpoint: Some(key),
+            });
         }
     }
 

@@ -95,7 +95,8 @@ impl Rig {
     }
 
     async fn lease(&self) -> Result<Lease, ProxyError> {
-        self.pools[0].lease(&self.upstream, Choice::Any).await
+        let lease = self.pools[0].lease(&self.upstream, Choice::Any).await;
+        lease.map_err(ProxyError::from)
     }
 
     /// One whole exchange of a bodiless request: the text of the response.

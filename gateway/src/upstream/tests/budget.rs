@@ -100,8 +100,8 @@ async fn each_worker_may_have_one_connection_whatever_the_limit() {
             leases.push(pools.lease(&rig.upstream, Choice::Any).await.unwrap());
         }
         for pools in &rig.pools {
-            let refused = pools.lease(&rig.upstream, Choice::Any).await;
-            assert!(matches!(refused, Err(ProxyError::Overflow { .. })));
+            let refused = pools.lease(&rig.upstream, Choice::Any).await.unwrap_err();
+            assert!(matches!(refused.error, ProxyError::Overflow { .. }));
         }
     })
     .await;
