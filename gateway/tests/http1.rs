@@ -1,0 +1,830 @@
+//! One connection at a time through the whole engine, byte by byte, under a paused clock: what a
+//! client, an origin, the access log and the counters see.
+
+use std::{future::Future, net::SocketAddr, num::NonZeroUsize, sync::Arc, time::Duration};
+
+use sluice_config::{
+    Objects, Snapshot,
+    model::{
+        Action, Address, Destination, Endpoint, HostPattern, HostPort, HttpsRedirect, Limit,
+        Listener, Match, PathMatch, Respond, RespondBody, Route, Rule, Scheme, Target, Upstream,
+    },
+    names::{ListenerName, RouteName, RuleName, UpstreamName},
+};
+use sluice_gateway::{
+    drain::Tasks,
+    engine::{Engine, LocalEngine, Options},
+    stream::MemoryNetwork,
+    telemetry::{
+        access_log::{Memory, Sink, Writer},
+        metrics::{Counter, Metrics},
+    },
+    upstream::Connector,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
+    task::LocalSet,
+    time::Instant,
+};
+
+const GET: &str = "GET /a HTTP/1.1\r\nhost: app.test\r\n\r\n";
+const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+
+/// An engine with one listener and one route to one origin, and what it can be asked.
+struct Rig {
+    engine: LocalEngine,
+    network: MemoryNetwork,
+    log: Memory,
+    tasks: Tasks,
+}
+
+/// What a test changes about the engine.
+type Edit = fn(&mut Listener, &mut Route, &mut Upstream);
+
+const PLAIN: Edit = |_, _, _| {};
+
+impl Rig {
+    fn new(edit: Edit) -> Self {
+        let address = SocketAddr::from(([127, 0, 0, 1], 8080));
+        let web = ListenerName::new("web").unwrap();
+        let mut listener = Listener::new(web.clone(), address);
+        let origin = Address {
+            scheme: Scheme::Http,
+            host: HostPort::Name {
+                name: "origin".into(),
+                port: 80,
+            },
+        };
+        let name = UpstreamName::new("origin").unwrap();
+        let mut upstream = Upstream::new(name.clone(), vec![Endpoint::new(origin)]);
+        let rule = Rule {
+            name: RuleName::catch_all(),
+            matches: Vec::new(),
+            action: Action::Forward(vec![Target {
+                destination: Destination::Upstream(name.clone()),
+                weight: 1,
+            }]),
+            timeout: None,
+            filters: Default::default(),
+        };
+        let app = RouteName::new("app").unwrap();
+        let mut route = Route {
+            name: app.clone(),
+            listeners: vec![web.clone()],
+            hosts: vec![HostPattern::Exact("app.test".into())],
+            priority: 0,
+            rules: vec![Arc::new(rule)],
+            timeout: None,
+            filters: Default::default(),
+        };
+        edit(&mut listener, &mut route, &mut upstream);
+        let snapshot = Snapshot::seal(Objects {
+            listeners: [(web, Arc::new(listener))].into(),
+            routes: [(app, Arc::new(route))].into(),
+            upstreams: [(name, Arc::new(upstream))].into(),
+            ..Objects::default()
+        });
+        let (log, network) = (Memory::default(), MemoryNetwork::new());
+        let sink = Sink::Memory(log.clone());
+        let writer = Writer::start(sink, 1, 1000, Metrics::new(1).control()).unwrap();
+        let mut options = Options::new(NonZeroUsize::MIN);
+        options.connector = Connector::Memory(network.clone());
+        options.access_log = Some(writer);
+        Self {
+            engine: Engine::local(options, &snapshot).unwrap(),
+            network,
+            log,
+            tasks: Tasks::new(),
+        }
+    }
+
+    fn client(&mut self) -> Peer {
+        Peer(self.engine.connect("web").unwrap())
+    }
+
+    /// Serves each connection to the origin with `serve`.
+    fn origin<F: Future<Output = ()> + 'static>(&self, serve: impl Fn(usize, Peer) -> F + 'static) {
+        let mut listener = self.network.listen("origin:80");
+        let tasks = self.tasks.clone();
+        self.tasks.spawn_local(async move {
+            let mut number = 0;
+            while let Some(stream) = listener.accept().await {
+                tasks.spawn_local(serve(number, Peer(stream)));
+                number += 1;
+            }
+        });
+    }
+
+    /// An origin that answers every request without a body alike.
+    fn answers(&self, answer: &'static str) {
+        self.origin(move |_, mut peer| async move {
+            while !peer.head().await.is_empty() {
+                peer.send(answer).await;
+            }
+        });
+    }
+
+    fn lines(&self) -> Vec<serde_json::Value> {
+        let lines = self.log.lines();
+        lines
+            .iter()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+
+    /// The only line.
+    fn line(&self) -> serde_json::Value {
+        let mut lines = self.lines();
+        assert_eq!(lines.len(), 1, "{lines:#?}");
+        lines.remove(0)
+    }
+
+    fn count(&self, counter: Counter) -> u64 {
+        self.engine.metrics().sum(counter)
+    }
+}
+
+/// One end of a stream.
+struct Peer(DuplexStream);
+
+impl Peer {
+    async fn send(&mut self, text: &str) {
+        self.0.write_all(text.as_bytes()).await.unwrap();
+    }
+
+    /// Reads one byte at a time up to the end of a head; empty when the stream ended.
+    async fn head(&mut self) -> String {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            match self.0.read(&mut byte).await {
+                Ok(1) => head.push(byte[0]),
+                _ => break,
+            }
+        }
+        String::from_utf8(head).unwrap()
+    }
+
+    async fn exactly(&mut self, length: usize) -> String {
+        let mut bytes = vec![0; length];
+        self.0.read_exact(&mut bytes).await.unwrap();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    /// A head and as much body as it announces.
+    async fn message(&mut self) -> (String, String) {
+        let head = self.head().await;
+        let length = head
+            .lines()
+            .find_map(|line| line.strip_prefix("content-length: "))
+            .map_or(0, |length| length.parse().unwrap());
+        let body = self.exactly(length).await;
+        (head, body)
+    }
+
+    /// Everything up to the end of the stream.
+    async fn rest(&mut self) -> String {
+        let mut bytes = Vec::new();
+        while let Ok(1..) = self.0.read_buf(&mut bytes).await {}
+        String::from_utf8(bytes).unwrap()
+    }
+}
+
+/// Runs a test where workers run.
+async fn local(test: impl Future<Output = ()>) {
+    LocalSet::new().run_until(test).await;
+}
+
+fn respond(path: &str, body: &str) -> Arc<Rule> {
+    Arc::new(Rule {
+        name: RuleName::nth(0),
+        matches: vec![Match {
+            path: Some(PathMatch::Prefix(path.into())),
+            ..Match::default()
+        }],
+        action: Action::Respond(Respond {
+            status: 200,
+            headers: Vec::new(),
+            body: Some(RespondBody::Text(body.into())),
+        }),
+        timeout: None,
+        filters: Default::default(),
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_reaches_its_origin_and_leaves_one_line() {
+    local(async {
+        let mut rig = Rig::new(PLAIN);
+        rig.answers(OK);
+        let mut client = rig.client();
+
+        client.send("GET /a?secret=1 HTTP/1.1\r\nHost: App.Test:80\r\nuser-agent: t\r\n\r\n").await;
+        let (head, body) = client.message().await;
+
+        assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+        assert_eq!(body, "ok");
+        let line = rig.line();
+        assert_eq!(line["listener"], "web");
+        assert_eq!(line["client"], "127.0.0.1");
+        assert_eq!(line["method"], "GET");
+        assert_eq!(line["host"], "app.test");
+        assert_eq!(line["path"], "/a");
+        assert_eq!(line["status"], 200);
+        assert_eq!(line["verdict"], serde_json::Value::Null);
+        assert_eq!(line["bytes_out"], 2);
+        assert_eq!(line["route"], "app");
+        assert_eq!(line["rule"], "*");
+        assert_eq!(line["upstream"], "origin");
+        assert_eq!(line["attempts"], 1);
+        assert_eq!(line["user_agent"], "t");
+        assert!(!line.to_string().contains("secret"));
+        assert_eq!(rig.count(Counter::Requests), 1);
+        assert_eq!(rig.count(Counter::RequestsRefused), 0);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_without_a_route_is_refused_in_the_form_the_client_reads() {
+    local(async {
+        let mut rig = Rig::new(PLAIN);
+        let mut client = rig.client();
+
+        client.send("GET / HTTP/1.1\r\nhost: other.test\r\naccept: application/json\r\n\r\n").await;
+        let (head, body) = client.message().await;
+
+        assert!(head.starts_with("HTTP/1.1 404 Not Found\r\n"), "{head}");
+        assert!(!head.to_lowercase().contains("server:"), "{head}");
+        assert_eq!(body, "{\"status\":404,\"title\":\"Not Found\"}\n");
+        assert_eq!(rig.line()["verdict"], "no_route");
+        assert_eq!(rig.count(Counter::RequestsRefused), 1);
+        // The connection goes on.
+        client.send(GET).await;
+        assert!(client.head().await.starts_with("HTTP/1.1 50"));
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_that_trickles_is_given_up_after_a_total_time() {
+    local(async {
+        let mut rig = Rig::new(PLAIN);
+        let mut client = rig.client();
+        let start = Instant::now();
+
+        let answer = async {
+            for byte in GET.as_bytes() {
+                if client.0.write_all(&[*byte]).await.is_err() {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            client.rest().await
+        };
+        let answer = answer.await;
+
+        assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+        // One second of lingering for a client that is still sending.
+        assert!(start.elapsed() <= Duration::from_secs(13), "{:?}", start.elapsed());
+        let line = rig.line();
+        assert_eq!(line["verdict"], "head_timeout");
+        assert_eq!(line["status"], 408);
+        assert_eq!(line["duration_ms"], 10_000.0);
+        assert_eq!(rig.count(Counter::RequestsRefused), 1);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_connection_is_closed_without_a_line() {
+    local(async {
+        let mut rig = Rig::new(PLAIN);
+        rig.answers(OK);
+        let (mut fresh, mut used) = (rig.client(), rig.client());
+        used.send(GET).await;
+        used.message().await;
+        let start = Instant::now();
+
+        assert_eq!(fresh.rest().await, "");
+        assert_eq!(used.rest().await, "");
+
+        let idle = start.elapsed().as_secs();
+        assert!((74..=76).contains(&idle), "{idle}");
+        assert_eq!(rig.lines().len(), 1);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_in_use_outlives_the_idle_and_head_times() {
+    local(async {
+        let mut rig = Rig::new(|_, _, upstream| {
+            upstream.timeouts.response_head = Duration::from_secs(500);
+        });
+        rig.origin(|_, mut peer| async move {
+            while !peer.head().await.is_empty() {
+                tokio::time::sleep(Duration::from_secs(200)).await;
+                peer.send(OK).await;
+            }
+        });
+        let mut client = rig.client();
+        for _ in 0..3 {
+            client.send(GET).await;
+            assert_eq!(client.message().await.1, "ok");
+            tokio::time::sleep(Duration::from_secs(60)).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_codec_refuses_is_answered_logged_and_counted() {
+    let many = format!("GET / HTTP/1.1\r\nhost: a\r\n{}\r\n", "a: b\r\n".repeat(200));
+    let large = format!("GET / HTTP/1.1\r\nhost: a\r\na: {}\r\n\r\n", "x".repeat(40_000));
+    let target = format!("GET /{} HTTP/1.1\r\nhost: a\r\n\r\n", "x".repeat(9_000));
+    for (request, status, verdict) in [
+        ("NO HTTP\r\n\r\n", 400, "bad_request"),
+        ("GET / HTTP/1.1\r\nhost: a\r\nbad name: x\r\n\r\n", 400, "bad_request"),
+        ("GET / HTTP/1.1\r\nhost: a\r\na: b\r\n folded\r\n\r\n", 400, "bad_request"),
+        ("GET / HTTP/1.1\r\nhost: a\r\na: \x01\r\n\r\n", 400, "bad_request"),
+        ("GET / HTTP/1.1\r\n\r\n", 400, "bad_request"),
+        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400, "bad_request"),
+        ("GET / HTTP/3.7\r\n\r\n", 400, "bad_request"),
+        (&*many, 431, "head_too_large"),
+        (&*large, 431, "head_too_large"),
+        (&*target, 414, "uri_too_long"),
+    ] {
+        local(async {
+            let mut rig = Rig::new(PLAIN);
+            let mut client = rig.client();
+
+            client.send(request).await;
+            let head = client.head().await;
+
+            let what = request.get(..40).unwrap_or(request);
+            assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{what:?}: {head}");
+            let line = rig.line();
+            assert_eq!(line["verdict"], verdict, "{what:?}");
+            assert_eq!(line["status"], status, "{what:?}");
+            assert_eq!(rig.count(Counter::RequestsRefused), 1, "{what:?}");
+        })
+        .await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn pipelined_requests_are_answered_in_order() {
+    local(async {
+        let mut rig = Rig::new(|_, route, _| {
+            for path in ["/one", "/two"] {
+                route.rules.insert(0, respond(path, path));
+            }
+        });
+        rig.answers(OK);
+        let mut client = rig.client();
+        let get = |path: &str| format!("GET {path} HTTP/1.1\r\nhost: app.test\r\n\r\n");
+
+        client.send(&[get("/one"), get("/"), get("/two")].concat()).await;
+
+        assert_eq!(client.message().await.1, "/one");
+        assert_eq!(client.message().await.1, "ok");
+        assert_eq!(client.message().await.1, "/two");
+        assert_eq!(rig.lines().len(), 3);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn head_gets_the_length_and_no_body() {
+    local(async {
+        let mut rig = Rig::new(|_, route, _| route.rules.insert(0, respond("/own", "mine")));
+        rig.answers("HTTP/1.1 200 OK\r\ncontent-length: 1234\r\n\r\n");
+        let mut client = rig.client();
+
+        for (path, length) in [("/own", 4), ("/origin", 1234), ("/own", 4)] {
+            client.send(&format!("HEAD {path} HTTP/1.1\r\nhost: app.test\r\n\r\n")).await;
+            let head = client.head().await;
+            assert!(head.contains(&format!("content-length: {length}\r\n")), "{head}");
+        }
+        let lines = rig.lines();
+        assert!(lines.iter().all(|line| line["bytes_out"] == 0), "{lines:?}");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_closed_its_sending_side_still_gets_its_answer() {
+    local(async {
+        let mut rig = Rig::new(PLAIN);
+        rig.origin(|_, mut peer| async move {
+            peer.head().await;
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            peer.send(OK).await;
+        });
+        let mut client = rig.client();
+
+        client.send(GET).await;
+        client.0.shutdown().await.unwrap();
+
+        assert!(client.rest().await.ends_with("\r\n\r\nok"));
+        assert_eq!(rig.line()["status"], 200);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_leaves_takes_its_upstream_request_along() {
+    local(async {
+        let mut rig = Rig::new(PLAIN);
+        let left = Arc::new(tokio::sync::Notify::new());
+        let (seen, told) = (Arc::clone(&left), Arc::clone(&left));
+        rig.origin(move |_, mut peer| {
+            let told = Arc::clone(&told);
+            async move {
+                peer.head().await;
+                assert_eq!(peer.rest().await, "");
+                told.notify_one();
+            }
+        });
+        let mut client = rig.client();
+        client.send(GET).await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
+
+        drop(client);
+        seen.notified().await;
+
+        let line = rig.line();
+        assert_eq!(line["verdict"], "client_closed");
+        assert_eq!(line["status"], 499);
+        assert_eq!(line["attempts"], 1);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_client_is_told_to_go_on_when_the_origin_takes_the_body() {
+    local(async {
+        let mut rig = Rig::new(PLAIN);
+        rig.origin(|_, mut peer| async move {
+            let head = peer.head().await;
+            assert!(!head.contains("expect"), "{head}");
+            assert_eq!(peer.exactly(4).await, "body");
+            peer.send(OK).await;
+        });
+        let mut client = rig.client();
+
+        client
+            .send("POST / HTTP/1.1\r\nhost: app.test\r\nexpect: 100-continue\r\ncontent-length: 4\r\n\r\n")
+            .await;
+        assert_eq!(client.head().await, "HTTP/1.1 100 Continue\r\n\r\n");
+        client.send("body").await;
+
+        assert_eq!(client.message().await.1, "ok");
+        assert_eq!(rig.line()["bytes_in"], 4);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_client_is_not_told_to_go_on() {
+    for (head, status) in [
+        ("host: app.test\r\nexpect: 100-continue\r\ncontent-length: 50", "413"),
+        ("host: app.test\r\nexpect: 100-continue\r\ncontent-length: 5", "503"),
+        ("host: no.test\r\nexpect: 100-continue\r\ncontent-length: 5", "404"),
+        ("host: app.test\r\nexpect: magic\r\ncontent-length: 5", "417"),
+    ] {
+        local(async {
+            let mut rig = Rig::new(|_, route, upstream| {
+                route.filters.max_body = Some(Limit::At(10));
+                upstream.endpoints.clear();
+            });
+            let mut client = rig.client();
+
+            client.send(&format!("POST / HTTP/1.1\r\n{head}\r\n\r\n")).await;
+            let answer = client.rest().await;
+
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+            assert!(answer.contains("connection: close\r\n"), "{answer}");
+            assert!(!answer.contains("HTTP/1.1 100"), "{answer}");
+        })
+        .await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_turns_out_too_large_is_refused_while_it_comes() {
+    local(async {
+        let mut rig = Rig::new(|_, route, _| route.filters.max_body = Some(Limit::At(10)));
+        rig.origin(|_, mut peer| async move {
+            peer.rest().await;
+        });
+        let mut client = rig.client();
+
+        client
+            .send("POST / HTTP/1.1\r\nhost: app.test\r\ntransfer-encoding: chunked\r\n\r\n")
+            .await;
+        for _ in 0..4 {
+            client.send("4\r\nbody\r\n").await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let answer = client.rest().await;
+
+        assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+        assert!(answer.contains("connection: close\r\n"), "{answer}");
+        assert_eq!(rig.line()["verdict"], "body_too_large");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unread_body_is_never_taken_for_a_request() {
+    let smuggled = "GET /smuggled HTTP/1.1\r\nhost: no.test\r\n\r\n";
+    for (size, kept) in [(smuggled.len(), true), (100_000, false)] {
+        local(async {
+            let mut rig = Rig::new(PLAIN);
+            let mut client = rig.client();
+
+            let head = format!("POST / HTTP/1.1\r\nhost: no.test\r\ncontent-length: {size}\r\n\r\n");
+            client.send(&head).await;
+            client.send(smuggled).await;
+            let (head, _) = client.message().await;
+
+            assert!(head.starts_with("HTTP/1.1 404 "), "{head}");
+            assert_eq!(!head.contains("connection: close\r\n"), kept, "{head}");
+            if kept {
+                client.send("GET /next HTTP/1.1\r\nhost: no.test\r\n\r\n").await;
+                client.message().await;
+            } else {
+                assert_eq!(client.rest().await, "");
+            }
+            let lines = rig.lines();
+            assert!(lines.iter().all(|line| line["path"] != "/smuggled"), "{lines:?}");
+        })
+        .await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_stops_is_given_up() {
+    local(async {
+        let mut rig = Rig::new(PLAIN);
+        rig.origin(|_, mut peer| async move {
+            peer.rest().await;
+        });
+        let mut client = rig.client();
+        let start = Instant::now();
+
+        client.send("POST / HTTP/1.1\r\nhost: app.test\r\ncontent-length: 9\r\n\r\nhalf").await;
+        let head = client.head().await;
+
+        assert!(head.starts_with("HTTP/1.1 408 "), "{head}");
+        assert!(head.contains("connection: close\r\n"), "{head}");
+        assert_eq!(start.elapsed().as_secs(), 30);
+        assert_eq!(rig.line()["verdict"], "body_timeout");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_stops_reading_is_given_up_and_costs_little() {
+    local(async {
+        let mut rig = Rig::new(PLAIN);
+        let sent = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let counted = Arc::clone(&sent);
+        rig.origin(move |_, mut peer| {
+            let counted = Arc::clone(&counted);
+            async move {
+                peer.head().await;
+                peer.send("HTTP/1.1 200 OK\r\ncontent-length: 100000000\r\n\r\n").await;
+                let piece = [b'x'; 1000];
+                while peer.0.write_all(&piece).await.is_ok() {
+                    counted.fetch_add(1000, std::sync::atomic::Ordering::Relaxed);
+                }
+            }
+        });
+        let mut client = rig.client();
+        client.send(GET).await;
+
+        tokio::time::sleep(Duration::from_secs(29)).await;
+        assert!(rig.lines().is_empty());
+        // Two pipes of 64 KiB stand for kernel buffers.
+        let sent = sent.load(std::sync::atomic::Ordering::Relaxed);
+        assert!(sent < (128 + 512) << 10, "{sent} bytes were taken in");
+        tokio::time::sleep(Duration::from_secs(2)).await;
+
+        let line = rig.line();
+        assert_eq!(line["verdict"], "client_stalled");
+        assert_eq!(line["status"], 200);
+        drop(client);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_time_of_a_rule_bounds_the_wait_for_the_head() {
+    local(async {
+        let mut rig = Rig::new(|_, route, _| {
+            route.timeout = Some(Limit::At(Duration::from_secs(3)));
+        });
+        rig.origin(|_, mut peer| async move {
+            peer.rest().await;
+        });
+        let mut client = rig.client();
+        let start = Instant::now();
+
+        client.send(GET).await;
+        let (head, _) = client.message().await;
+
+        assert!(head.starts_with("HTTP/1.1 504 "), "{head}");
+        assert_eq!(start.elapsed().as_secs(), 3);
+        assert_eq!(rig.line()["verdict"], "request_timeout");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_time_of_a_rule_cuts_a_body_off_so_that_the_client_notices() {
+    local(async {
+        let mut rig = Rig::new(|_, route, _| {
+            route.timeout = Some(Limit::At(Duration::from_secs(3)));
+        });
+        rig.origin(|_, mut peer| async move {
+            peer.head().await;
+            peer.send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await;
+            for _ in 0..60 {
+                peer.send("1\r\nx\r\n").await;
+                tokio::time::sleep(Duration::from_millis(900)).await;
+            }
+        });
+        let mut client = rig.client();
+
+        client.send(GET).await;
+        let answer = client.rest().await;
+
+        assert!(answer.ends_with("1\r\nx\r\n1\r\nx\r\n"), "{answer}");
+        let line = rig.line();
+        assert_eq!(line["verdict"], "request_timeout");
+        assert_eq!(line["status"], 200);
+        assert_eq!(line["bytes_out"], 4);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reused_connection_that_died_without_a_word_costs_nobody_a_request() {
+    local(async {
+        let mut rig = Rig::new(PLAIN);
+        // Each connection answers once, then takes a request and closes.
+        rig.origin(|_, mut peer| async move {
+            peer.head().await;
+            peer.send(OK).await;
+            peer.head().await;
+        });
+        let mut client = rig.client();
+
+        for _ in 0..2 {
+            client.send(GET).await;
+            assert_eq!(client.message().await.1, "ok");
+        }
+
+        let lines = rig.lines();
+        assert_eq!(lines[1]["attempts"], 2);
+        assert_eq!(lines[1]["reused"], false);
+        assert_eq!(rig.count(Counter::UpstreamRetries), 1);
+        // What an origin may have acted upon is not repeated.
+        let post = GET.replace("GET", "POST").replace("\r\n\r\n", "\r\ncontent-length: 0\r\n\r\n");
+        client.send(&post).await;
+        assert!(client.message().await.0.starts_with("HTTP/1.1 502 "));
+        let lines = rig.lines();
+        assert_eq!(lines[2]["verdict"], "upstream_reset");
+        assert_eq!(lines[2]["attempts"], 1);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_origin_that_never_answers_is_asked_once() {
+    local(async {
+        let mut rig = Rig::new(PLAIN);
+        rig.origin(|_, mut peer| async move {
+            peer.head().await;
+        });
+        let mut client = rig.client();
+
+        client.send(GET).await;
+
+        assert!(client.message().await.0.starts_with("HTTP/1.1 502 "));
+        assert_eq!(rig.line()["attempts"], 1);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn trailers_travel_both_ways() {
+    local(async {
+        let mut rig = Rig::new(PLAIN);
+        rig.origin(|_, mut peer| async move {
+            let head = peer.head().await;
+            assert!(head.contains("te: trailers\r\n"), "{head}");
+            let body = peer.exactly("4\r\nbody\r\n0\r\nx-sum: 1\r\n\r\n".len()).await;
+            assert_eq!(body, "4\r\nbody\r\n0\r\nx-sum: 1\r\n\r\n");
+            peer.send(
+                "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntrailer: x-sum\r\n\r\n\
+                 2\r\nok\r\n0\r\nx-sum: 2\r\n\r\n",
+            )
+            .await;
+        });
+        let mut client = rig.client();
+
+        client
+            .send(
+                "POST / HTTP/1.1\r\nhost: app.test\r\nte: trailers\r\nconnection: te\r\n\
+                 transfer-encoding: chunked\r\ntrailer: x-sum\r\n\r\n\
+                 4\r\nbody\r\n0\r\nx-sum: 1\r\nx-forwarded-for: 6.6.6.6\r\n\r\n",
+            )
+            .await;
+        client.head().await;
+
+        let body = "2\r\nok\r\n0\r\nx-sum: 2\r\n\r\n";
+        assert_eq!(client.exactly(body.len()).await, body);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_old_client_gets_no_chunks() {
+    local(async {
+        let mut rig = Rig::new(PLAIN);
+        rig.answers("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n");
+        let mut client = rig.client();
+
+        client.send("GET / HTTP/1.0\r\nhost: app.test\r\n\r\n").await;
+        let answer = client.rest().await;
+
+        assert!(answer.ends_with("\r\n\r\nok"), "{answer}");
+        assert!(!answer.contains("chunked"), "{answer}");
+        assert_eq!(rig.line()["protocol"], "HTTP/1.0");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_breaks_off_breaks_off_for_the_client_too() {
+    local(async {
+        let mut rig = Rig::new(PLAIN);
+        rig.origin(|_, mut peer| async move {
+            peer.head().await;
+            peer.send("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf").await;
+        });
+        let mut client = rig.client();
+
+        client.send(GET).await;
+        let answer = client.rest().await;
+
+        assert!(answer.ends_with("\r\n\r\nhalf"), "{answer}");
+        assert_eq!(rig.line()["verdict"], "response_broken");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_listener_that_sends_everybody_to_https_needs_no_route() {
+    local(async {
+        let mut rig = Rig::new(|listener, _, _| {
+            listener.https_redirect = Some(HttpsRedirect::default());
+        });
+        let mut client = rig.client();
+
+        client.send("GET /a?b=c HTTP/1.1\r\nhost: other.test:80\r\n\r\n").await;
+        let (head, _) = client.message().await;
+
+        assert!(head.starts_with("HTTP/1.1 301 "), "{head}");
+        assert!(head.contains("location: https://other.test/a?b=c\r\n"), "{head}");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_draining_gateway_finishes_what_is_under_way_and_says_so() {
+    local(async {
+        let mut rig = Rig::new(PLAIN);
+        rig.origin(|_, mut peer| async move {
+            peer.head().await;
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            peer.send(OK).await;
+        });
+        let (mut busy, mut idle) = (rig.client(), rig.client());
+        busy.send(GET).await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
+
+        let drained = rig.engine.drain(Duration::from_secs(30));
+        let (drained, answer, nothing) = tokio::join!(drained, busy.rest(), idle.rest());
+
+        assert!(drained);
+        assert!(answer.contains("connection: close\r\n"), "{answer}");
+        assert!(answer.ends_with("ok"), "{answer}");
+        assert_eq!(nothing, "");
+    })
+    .await;
+}
