@@ -18,7 +18,7 @@ pub async fn serve(
     listener: Arc<plan::Listener>,
     local: Rc<Local>,
 ) {
-    let (wire, phase) = Wire::new(stream, listener.model.timeouts);
+    let (wire, phase) = Wire::new(stream, &listener.model.timeouts);
     let visitor = Visitor {
         connection,
         listener,

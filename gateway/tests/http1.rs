@@ -219,7 +219,9 @@ async fn a_request_reaches_its_origin_and_leaves_one_line() {
         rig.answers(OK);
         let mut client = rig.client();
 
-        client.send("GET /a?secret=1 HTTP/1.1\r\nHost: App.Test:80\r\nuser-agent: t\r\n\r\n").await;
+        client
+            .send("GET /a?secret=1 HTTP/1.1\r\nHost: App.Test:80\r\nuser-agent: t\r\n\r\n")
+            .await;
         let (head, body) = client.message().await;
 
         assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
@@ -251,7 +253,9 @@ async fn a_request_without_a_route_is_refused_in_the_form_the_client_reads() {
         let mut rig = Rig::new(PLAIN);
         let mut client = rig.client();
 
-        client.send("GET / HTTP/1.1\r\nhost: other.test\r\naccept: application/json\r\n\r\n").await;
+        client
+            .send("GET / HTTP/1.1\r\nhost: other.test\r\naccept: application/json\r\n\r\n")
+            .await;
         let (head, body) = client.message().await;
 
         assert!(head.starts_with("HTTP/1.1 404 Not Found\r\n"), "{head}");
@@ -286,7 +290,11 @@ async fn a_head_that_trickles_is_given_up_after_a_total_time() {
 
         assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
         // One second of lingering for a client that is still sending.
-        assert!(start.elapsed() <= Duration::from_secs(13), "{:?}", start.elapsed());
+        assert!(
+            start.elapsed() <= Duration::from_secs(13),
+            "{:?}",
+            start.elapsed()
+        );
         let line = rig.line();
         assert_eq!(line["verdict"], "head_timeout");
         assert_eq!(line["status"], 408);
@@ -340,14 +348,32 @@ async fn a_connection_in_use_outlives_the_idle_and_head_times() {
 
 #[tokio::test(start_paused = true)]
 async fn what_the_codec_refuses_is_answered_logged_and_counted() {
-    let many = format!("GET / HTTP/1.1\r\nhost: a\r\n{}\r\n", "a: b\r\n".repeat(200));
-    let large = format!("GET / HTTP/1.1\r\nhost: a\r\na: {}\r\n\r\n", "x".repeat(40_000));
+    let many = format!(
+        "GET / HTTP/1.1\r\nhost: a\r\n{}\r\n",
+        "a: b\r\n".repeat(200)
+    );
+    let large = format!(
+        "GET / HTTP/1.1\r\nhost: a\r\na: {}\r\n\r\n",
+        "x".repeat(40_000)
+    );
     let target = format!("GET /{} HTTP/1.1\r\nhost: a\r\n\r\n", "x".repeat(9_000));
     for (request, status, verdict) in [
         ("NO HTTP\r\n\r\n", 400, "bad_request"),
-        ("GET / HTTP/1.1\r\nhost: a\r\nbad name: x\r\n\r\n", 400, "bad_request"),
-        ("GET / HTTP/1.1\r\nhost: a\r\na: b\r\n folded\r\n\r\n", 400, "bad_request"),
-        ("GET / HTTP/1.1\r\nhost: a\r\na: \x01\r\n\r\n", 400, "bad_request"),
+        (
+            "GET / HTTP/1.1\r\nhost: a\r\nbad name: x\r\n\r\n",
+            400,
+            "bad_request",
+        ),
+        (
+            "GET / HTTP/1.1\r\nhost: a\r\na: b\r\n folded\r\n\r\n",
+            400,
+            "bad_request",
+        ),
+        (
+            "GET / HTTP/1.1\r\nhost: a\r\na: \x01\r\n\r\n",
+            400,
+            "bad_request",
+        ),
         ("GET / HTTP/1.1\r\n\r\n", 400, "bad_request"),
         ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400, "bad_request"),
         ("GET / HTTP/3.7\r\n\r\n", 400, "bad_request"),
@@ -363,7 +389,10 @@ async fn what_the_codec_refuses_is_answered_logged_and_counted() {
             let head = client.head().await;
 
             let what = request.get(..40).unwrap_or(request);
-            assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{what:?}: {head}");
+            assert!(
+                head.starts_with(&format!("HTTP/1.1 {status} ")),
+                "{what:?}: {head}"
+            );
             let line = rig.line();
             assert_eq!(line["verdict"], verdict, "{what:?}");
             assert_eq!(line["status"], status, "{what:?}");
@@ -385,7 +414,9 @@ async fn pipelined_requests_are_answered_in_order() {
         let mut client = rig.client();
         let get = |path: &str| format!("GET {path} HTTP/1.1\r\nhost: app.test\r\n\r\n");
 
-        client.send(&[get("/one"), get("/"), get("/two")].concat()).await;
+        client
+            .send(&[get("/one"), get("/"), get("/two")].concat())
+            .await;
 
         assert_eq!(client.message().await.1, "/one");
         assert_eq!(client.message().await.1, "ok");
@@ -403,9 +434,14 @@ async fn head_gets_the_length_and_no_body() {
         let mut client = rig.client();
 
         for (path, length) in [("/own", 4), ("/origin", 1234), ("/own", 4)] {
-            client.send(&format!("HEAD {path} HTTP/1.1\r\nhost: app.test\r\n\r\n")).await;
+            client
+                .send(&format!("HEAD {path} HTTP/1.1\r\nhost: app.test\r\n\r\n"))
+                .await;
             let head = client.head().await;
-            assert!(head.contains(&format!("content-length: {length}\r\n")), "{head}");
+            assert!(
+                head.contains(&format!("content-length: {length}\r\n")),
+                "{head}"
+            );
         }
         let lines = rig.lines();
         assert!(lines.iter().all(|line| line["bytes_out"] == 0), "{lines:?}");
@@ -427,7 +463,12 @@ async fn a_client_that_closed_its_sending_side_still_gets_its_answer() {
         client.send(GET).await;
         client.0.shutdown().await.unwrap();
 
-        assert!(client.rest().await.ends_with("\r\n\r\nok"));
+        let answer = client.rest().await;
+        assert!(
+            answer.ends_with("\r\n\r\nok"),
+            "{answer:?} {:?}",
+            rig.lines()
+        );
         assert_eq!(rig.line()["status"], 200);
     })
     .await;
@@ -489,10 +530,22 @@ async fn the_client_is_told_to_go_on_when_the_origin_takes_the_body() {
 #[tokio::test(start_paused = true)]
 async fn a_refused_client_is_not_told_to_go_on() {
     for (head, status) in [
-        ("host: app.test\r\nexpect: 100-continue\r\ncontent-length: 50", "413"),
-        ("host: app.test\r\nexpect: 100-continue\r\ncontent-length: 5", "503"),
-        ("host: no.test\r\nexpect: 100-continue\r\ncontent-length: 5", "404"),
-        ("host: app.test\r\nexpect: magic\r\ncontent-length: 5", "417"),
+        (
+            "host: app.test\r\nexpect: 100-continue\r\ncontent-length: 50",
+            "413",
+        ),
+        (
+            "host: app.test\r\nexpect: 100-continue\r\ncontent-length: 5",
+            "503",
+        ),
+        (
+            "host: no.test\r\nexpect: 100-continue\r\ncontent-length: 5",
+            "404",
+        ),
+        (
+            "host: app.test\r\nexpect: magic\r\ncontent-length: 5",
+            "417",
+        ),
     ] {
         local(async {
             let mut rig = Rig::new(|_, route, upstream| {
@@ -501,10 +554,15 @@ async fn a_refused_client_is_not_told_to_go_on() {
             });
             let mut client = rig.client();
 
-            client.send(&format!("POST / HTTP/1.1\r\n{head}\r\n\r\n")).await;
+            client
+                .send(&format!("POST / HTTP/1.1\r\n{head}\r\n\r\n"))
+                .await;
             let answer = client.rest().await;
 
-            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+            assert!(
+                answer.starts_with(&format!("HTTP/1.1 {status} ")),
+                "{answer}"
+            );
             assert!(answer.contains("connection: close\r\n"), "{answer}");
             assert!(!answer.contains("HTTP/1.1 100"), "{answer}");
         })
@@ -545,7 +603,8 @@ async fn an_unread_body_is_never_taken_for_a_request() {
             let mut rig = Rig::new(PLAIN);
             let mut client = rig.client();
 
-            let head = format!("POST / HTTP/1.1\r\nhost: no.test\r\ncontent-length: {size}\r\n\r\n");
+            let head =
+                format!("POST / HTTP/1.1\r\nhost: no.test\r\ncontent-length: {size}\r\n\r\n");
             client.send(&head).await;
             client.send(smuggled).await;
             let (head, _) = client.message().await;
@@ -553,13 +612,18 @@ async fn an_unread_body_is_never_taken_for_a_request() {
             assert!(head.starts_with("HTTP/1.1 404 "), "{head}");
             assert_eq!(!head.contains("connection: close\r\n"), kept, "{head}");
             if kept {
-                client.send("GET /next HTTP/1.1\r\nhost: no.test\r\n\r\n").await;
+                client
+                    .send("GET /next HTTP/1.1\r\nhost: no.test\r\n\r\n")
+                    .await;
                 client.message().await;
             } else {
                 assert_eq!(client.rest().await, "");
             }
             let lines = rig.lines();
-            assert!(lines.iter().all(|line| line["path"] != "/smuggled"), "{lines:?}");
+            assert!(
+                lines.iter().all(|line| line["path"] != "/smuggled"),
+                "{lines:?}"
+            );
         })
         .await;
     }
@@ -575,7 +639,9 @@ async fn a_body_that_stops_is_given_up() {
         let mut client = rig.client();
         let start = Instant::now();
 
-        client.send("POST / HTTP/1.1\r\nhost: app.test\r\ncontent-length: 9\r\n\r\nhalf").await;
+        client
+            .send("POST / HTTP/1.1\r\nhost: app.test\r\ncontent-length: 9\r\n\r\nhalf")
+            .await;
         let head = client.head().await;
 
         assert!(head.starts_with("HTTP/1.1 408 "), "{head}");
@@ -596,7 +662,8 @@ async fn a_client_that_stops_reading_is_given_up_and_costs_little() {
             let counted = Arc::clone(&counted);
             async move {
                 peer.head().await;
-                peer.send("HTTP/1.1 200 OK\r\ncontent-length: 100000000\r\n\r\n").await;
+                peer.send("HTTP/1.1 200 OK\r\ncontent-length: 100000000\r\n\r\n")
+                    .await;
                 let piece = [b'x'; 1000];
                 while peer.0.write_all(&piece).await.is_ok() {
                     counted.fetch_add(1000, std::sync::atomic::Ordering::Relaxed);
@@ -651,7 +718,8 @@ async fn the_time_of_a_rule_cuts_a_body_off_so_that_the_client_notices() {
         });
         rig.origin(|_, mut peer| async move {
             peer.head().await;
-            peer.send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await;
+            peer.send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+                .await;
             for _ in 0..60 {
                 peer.send("1\r\nx\r\n").await;
                 tokio::time::sleep(Duration::from_millis(900)).await;
@@ -693,7 +761,9 @@ async fn a_reused_connection_that_died_without_a_word_costs_nobody_a_request() {
         assert_eq!(lines[1]["reused"], false);
         assert_eq!(rig.count(Counter::UpstreamRetries), 1);
         // What an origin may have acted upon is not repeated.
-        let post = GET.replace("GET", "POST").replace("\r\n\r\n", "\r\ncontent-length: 0\r\n\r\n");
+        let post = GET
+            .replace("GET", "POST")
+            .replace("\r\n\r\n", "\r\ncontent-length: 0\r\n\r\n");
         client.send(&post).await;
         assert!(client.message().await.0.starts_with("HTTP/1.1 502 "));
         let lines = rig.lines();
@@ -727,7 +797,9 @@ async fn trailers_travel_both_ways() {
         rig.origin(|_, mut peer| async move {
             let head = peer.head().await;
             assert!(head.contains("te: trailers\r\n"), "{head}");
-            let body = peer.exactly("4\r\nbody\r\n0\r\nx-sum: 1\r\n\r\n".len()).await;
+            let body = peer
+                .exactly("4\r\nbody\r\n0\r\nx-sum: 1\r\n\r\n".len())
+                .await;
             assert_eq!(body, "4\r\nbody\r\n0\r\nx-sum: 1\r\n\r\n");
             peer.send(
                 "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntrailer: x-sum\r\n\r\n\
@@ -759,7 +831,9 @@ async fn an_old_client_gets_no_chunks() {
         rig.answers("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n");
         let mut client = rig.client();
 
-        client.send("GET / HTTP/1.0\r\nhost: app.test\r\n\r\n").await;
+        client
+            .send("GET / HTTP/1.0\r\nhost: app.test\r\n\r\n")
+            .await;
         let answer = client.rest().await;
 
         assert!(answer.ends_with("\r\n\r\nok"), "{answer}");
@@ -775,7 +849,8 @@ async fn an_answer_that_breaks_off_breaks_off_for_the_client_too() {
         let mut rig = Rig::new(PLAIN);
         rig.origin(|_, mut peer| async move {
             peer.head().await;
-            peer.send("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf").await;
+            peer.send("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf")
+                .await;
         });
         let mut client = rig.client();
 
@@ -796,11 +871,16 @@ async fn a_listener_that_sends_everybody_to_https_needs_no_route() {
         });
         let mut client = rig.client();
 
-        client.send("GET /a?b=c HTTP/1.1\r\nhost: other.test:80\r\n\r\n").await;
+        client
+            .send("GET /a?b=c HTTP/1.1\r\nhost: other.test:80\r\n\r\n")
+            .await;
         let (head, _) = client.message().await;
 
         assert!(head.starts_with("HTTP/1.1 301 "), "{head}");
-        assert!(head.contains("location: https://other.test/a?b=c\r\n"), "{head}");
+        assert!(
+            head.contains("location: https://other.test/a?b=c\r\n"),
+            "{head}"
+        );
     })
     .await;
 }

@@ -1,10 +1,9 @@
 //! What a client connection is doing, and the deadlines that follow from it.
 //!
-//! A connection is idle, receives a head, receives a body, or is answered. [`Wire`] is the stream with
-//! the clocks of the first two: `timeouts.idle` until a request begins, then `timeouts.request_head`
-//! as a total for its head, however steadily that trickles. The codec reports the other transitions
-//! through [`Phase`]. What must stay true: a read that may wait for ever has a clock running, except
-//! while a request is under way, which has its own.
+//! A connection is idle, receives a head, receives a body, or is answered: [`Phase`], which its stream
+//! ([`Wire`]) and its requests keep up to date. [`Clock`] runs `timeouts.idle` until a request begins,
+//! then `timeouts.request_head` as a total for its head, however steadily that trickles. What must
+//! stay true: whenever nothing is under way that has a clock of its own, this one runs.
 
 use std::{
     cell::Cell,
@@ -46,6 +45,8 @@ pub(crate) struct Phase {
     answered: Cell<bool>,
     gone: Cell<Option<Gone>>,
     unread: Cell<bool>,
+    /// The client closed its sending side; since when nothing was written.
+    half_closed: Cell<Option<Instant>>,
 }
 
 /// The phases of a connection.
@@ -61,13 +62,15 @@ pub(crate) enum At {
     Answer,
 }
 
-/// Why a connection ended, where the stream knows.
+/// Why a connection ends, where the codec cannot know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Gone {
     /// The time for a head was over.
     HeadTimeout,
-    /// No request came in time.
+    /// No request came in time, or none can come any more.
     Idle,
+    /// The client closed its sending side and does not read either.
+    Closed,
     /// The client accepted no byte for too long.
     Stalled,
 }
@@ -81,6 +84,7 @@ impl Phase {
             answered: Cell::new(false),
             gone: Cell::new(None),
             unread: Cell::new(false),
+            half_closed: Cell::new(None),
         }
     }
 
@@ -133,7 +137,19 @@ impl Phase {
         match self.gone.get() {
             Some(Gone::Stalled) => ProxyError::ClientStalled,
             Some(Gone::HeadTimeout) => ProxyError::HeadTimeout,
-            Some(Gone::Idle) | None => ProxyError::ClientClosed,
+            Some(Gone::Idle | Gone::Closed) | None => ProxyError::ClientClosed,
+        }
+    }
+
+    /// When it is over if nothing changes, and why.
+    fn ends(&self, timeouts: &ListenerTimeouts) -> Option<(Instant, Gone)> {
+        let since = self.since.get();
+        match (self.at(), self.half_closed.get()) {
+            (At::Idle, None) => Some((after(since, timeouts.idle), Gone::Idle)),
+            (At::Idle, Some(_)) => Some((since, Gone::Idle)),
+            (At::Head, _) => Some((after(since, timeouts.request_head), Gone::HeadTimeout)),
+            (At::Answer, Some(since)) => Some((after(since, HALF_CLOSED), Gone::Closed)),
+            (At::Body, _) | (At::Answer, None) => None,
         }
     }
 
@@ -149,30 +165,63 @@ impl Phase {
     }
 }
 
-/// A client's stream with its clocks.
+/// Ends connections on which nothing happens.
+#[derive(Debug)]
+pub(crate) struct Clock {
+    phase: Rc<Phase>,
+    timeouts: ListenerTimeouts,
+    /// Made when first needed, then kept. Moving it for every request would cost more than looking at
+    /// the time when it rings, so it may ring early; never late.
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Clock {
+    pub(crate) fn new(phase: Rc<Phase>, timeouts: ListenerTimeouts) -> Self {
+        Self {
+            phase,
+            timeouts,
+            timer: None,
+        }
+    }
+
+    /// Has to be asked after each step of the connection. Ready when its time is over.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Gone> {
+        let Some((deadline, gone)) = self.phase.ends(&self.timeouts) else {
+            return Poll::Pending;
+        };
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        if timer.deadline() > deadline {
+            timer.as_mut().reset(deadline);
+        }
+        loop {
+            ready!(timer.as_mut().poll(cx));
+            if Instant::now() >= deadline {
+                self.phase.gone.set(Some(gone));
+                return Poll::Ready(gone);
+            }
+            timer.as_mut().reset(deadline);
+        }
+    }
+}
+
+/// A client's stream, which notes what happens on it.
 #[derive(Debug)]
 pub(crate) struct Wire {
     stream: WriteStall<Stream>,
     phase: Rc<Phase>,
-    timeouts: ListenerTimeouts,
-    /// Made when first needed, then kept. It may ring early, never late: see [`Wire::rings`].
-    timer: Option<Pin<Box<Sleep>>>,
-    /// The client closed its sending side; since when nothing was written.
-    half_closed: Option<Instant>,
     /// A write is under way.
     writing: bool,
 }
 
 impl Wire {
     /// A stream, and what its connection does.
-    pub(crate) fn new(stream: Stream, timeouts: ListenerTimeouts) -> (Self, Rc<Phase>) {
+    pub(crate) fn new(stream: Stream, timeouts: &ListenerTimeouts) -> (Self, Rc<Phase>) {
         let phase = Rc::new(Phase::new());
         let wire = Self {
             stream: WriteStall::new(stream, timeouts.write_stall),
             phase: Rc::clone(&phase),
-            timeouts,
-            timer: None,
-            half_closed: None,
             writing: false,
         };
         (wire, phase)
@@ -184,7 +233,8 @@ impl Wire {
         if !farewell.is_empty() && !self.writing && self.stream.write_all(farewell).await.is_err() {
             return;
         }
-        let lingers = (refused || self.phase.unread.get()) && self.half_closed.is_none();
+        let lingers =
+            (refused || self.phase.unread.get()) && self.phase.half_closed.get().is_none();
         if self.stream.shutdown().await.is_ok() && lingers {
             self.linger().await;
         }
@@ -206,58 +256,24 @@ impl Wire {
         let _in_time = tokio::time::timeout(LINGER, read).await;
     }
 
-    /// Waits for `deadline`. Moving a timer for every request would cost more than the request's own
-    /// look at the clock, so the timer stays where it is as long as that is earlier.
-    fn rings(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
-        let timer = self
-            .timer
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
-        if timer.deadline() > deadline {
-            timer.as_mut().reset(deadline);
+    /// The client sends nothing more. While it is being answered that alone is no reason to stop, so
+    /// the codec is not told.
+    fn ended(&self) -> Poll<io::Result<()>> {
+        if self.phase.at() != At::Answer {
+            return Poll::Ready(Ok(()));
         }
-        loop {
-            ready!(timer.as_mut().poll(cx));
-            if Instant::now() >= deadline {
-                return Poll::Ready(());
-            }
-            timer.as_mut().reset(deadline);
+        if self.phase.half_closed.get().is_none() {
+            self.phase.half_closed.set(Some(Instant::now()));
         }
-    }
-
-    /// Nothing to read now.
-    fn wait(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let since = self.phase.since.get();
-        match self.phase.at() {
-            At::Body | At::Answer => Poll::Pending,
-            At::Idle => {
-                ready!(self.rings(cx, after(since, self.timeouts.idle)));
-                self.phase.gone.set(Some(Gone::Idle));
-                // Read as the end of the stream, which between requests is no error.
-                Poll::Ready(Ok(()))
-            }
-            At::Head => {
-                ready!(self.rings(cx, after(since, self.timeouts.request_head)));
-                self.phase.gone.set(Some(Gone::HeadTimeout));
-                Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
-            }
-        }
-    }
-
-    /// The client sends nothing more. While it is being answered that alone is no reason to stop.
-    fn ended(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.phase.at() == At::Answer {
-            let since = *self.half_closed.get_or_insert_with(Instant::now);
-            ready!(self.rings(cx, after(since, HALF_CLOSED)));
-        }
-        Poll::Ready(Ok(()))
+        Poll::Pending
     }
 
     fn written<T>(&mut self, progress: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         self.writing = progress.is_pending();
         match &progress {
             Poll::Ready(Ok(_)) => {
-                if let Some(since) = &mut self.half_closed {
-                    *since = Instant::now();
+                if self.phase.half_closed.get().is_some() {
+                    self.phase.half_closed.set(Some(Instant::now()));
                 }
             }
             Poll::Ready(Err(error)) => {
@@ -287,14 +303,14 @@ impl AsyncRead for Wire {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.half_closed.is_some() {
-            return this.ended(cx);
+        if this.phase.half_closed.get().is_some() {
+            return this.ended();
         }
         let before = buffer.filled().len();
         match Pin::new(&mut this.stream).poll_read(cx, buffer) {
-            Poll::Pending => this.wait(cx),
+            Poll::Pending => Poll::Pending,
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            Poll::Ready(Ok(())) if buffer.filled().len() == before => this.ended(cx),
+            Poll::Ready(Ok(())) if buffer.filled().len() == before => this.ended(),
             Poll::Ready(Ok(())) => {
                 this.phase.arrived();
                 Poll::Ready(Ok(()))

@@ -7,10 +7,11 @@
 use std::{
     convert::Infallible,
     error::Error as _,
+    future::poll_fn,
     io,
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
@@ -23,7 +24,7 @@ use sluice_config::model::ListenerLimits;
 use super::{
     exchange::{Visitor, unreadable},
     handle::handle,
-    phase::{At, Gone, Phase, Wire},
+    phase::{At, Clock, Gone, Phase, Wire},
     upload::{Fault, Progress, Upload},
 };
 use crate::{
@@ -42,28 +43,43 @@ const BAD_REQUEST: &[u8] =
 /// Serves the requests of one connection until it ends.
 pub(crate) async fn serve(wire: Wire, visitor: Rc<Visitor>) {
     let service = service_fn(|request| call(Rc::clone(&visitor), request));
-    let limits = &visitor.listener.model.limits;
-    let mut connection = codec(limits).serve_connection(TokioIo::new(wire), service);
+    let listener = &visitor.listener;
+    let io = TokioIo::new(wire);
+    let mut connection = codec(&listener.model.limits).serve_connection(io, service);
+    let mut clock = Clock::new(Rc::clone(&visitor.phase), listener.model.timeouts);
+    // Polled only when told: the signal is shared by all workers and must not be asked each time that
+    // a byte arrives.
+    let mut drained: FuturesUnordered<_> = [listener.tasks.drained()].into_iter().collect();
 
-    // Polled again only when told: the signal is shared by all workers and must not be asked each
-    // time that a byte arrives.
-    let mut drained: FuturesUnordered<_> = [visitor.listener.tasks.drained()].into_iter().collect();
-    let ended = tokio::select! {
-        biased;
-        ended = &mut connection => ended,
-        Some(()) = drained.next() => {
-            Pin::new(&mut connection).graceful_shutdown();
-            (&mut connection).await
+    let mut closing = false;
+
+    let ended = poll_fn(|cx| {
+        loop {
+            if let Poll::Ready(ended) = Pin::new(&mut connection).poll(cx) {
+                return Poll::Ready(ended);
+            }
+            if let Poll::Ready(Some(())) = drained.poll_next_unpin(cx) {
+                Pin::new(&mut connection).graceful_shutdown();
+                continue;
+            }
+            if closing {
+                // What is still to be written has its own clock.
+                return Poll::Pending;
+            }
+            match ready!(clock.poll(cx)) {
+                Gone::Idle => {
+                    closing = true;
+                    Pin::new(&mut connection).graceful_shutdown();
+                }
+                // Whatever was under way is dropped with the connection, and says so.
+                Gone::HeadTimeout | Gone::Closed | Gone::Stalled => return Poll::Ready(Ok(())),
+            }
         }
-    };
+    })
+    .await;
     let wire = connection.into_parts().io.into_inner();
-    match ended {
-        Ok(()) => wire.close(b"", false).await,
-        Err(error) => {
-            let (farewell, refused) = account(&visitor, &error);
-            wire.close(farewell, refused).await;
-        }
-    }
+    let (farewell, refused) = account(&visitor, ended.err().as_ref());
+    wire.close(farewell, refused).await;
 }
 
 fn codec(limits: &ListenerLimits) -> http1::Builder {
@@ -77,10 +93,11 @@ fn codec(limits: &ListenerLimits) -> http1::Builder {
     builder
 }
 
-async fn call(
+/// Not `async`: the phase must have changed before hyper looks for what follows the head.
+fn call(
     visitor: Rc<Visitor>,
     request: http::Request<Incoming>,
-) -> Result<http::Response<Body>, Infallible> {
+) -> impl Future<Output = Result<http::Response<Body>, Infallible>> {
     let has_body = !request.body().is_end_stream();
     visitor.phase.begin(has_body);
     let pause = visitor.listener.model.timeouts.request_body;
@@ -92,42 +109,35 @@ async fn call(
             Body::stream(Upload::new(received, Rc::clone(progress), pause))
         }
     });
-    Ok(handle(&visitor, request, progress).await)
+    async move { Ok(handle(&visitor, request, progress).await) }
 }
 
-/// Notes why a connection broke off, unless a request did so already. Gives what is left to say to
-/// the client, and whether it was refused: then it may still be sending.
-fn account(visitor: &Visitor, error: &hyper::Error) -> (&'static [u8], bool) {
-    let phase = &visitor.phase;
-    tracing::debug!(connection = visitor.connection.id, %error, "connection broke off");
-    if matches!(phase.at(), At::Body | At::Answer) {
-        return (b"", false);
-    }
-    let Some(refusal) = refusal(phase, error) else {
+/// Notes why a connection ended in the middle of a head. Gives what is left to say to the client, and
+/// whether it was refused: then it may still be sending.
+fn account(visitor: &Visitor, error: Option<&hyper::Error>) -> (&'static [u8], bool) {
+    let Some(refusal) = refusal(&visitor.phase, error) else {
         return (b"", false);
     };
     unreadable(visitor, &refusal);
-    match refusal {
-        ProxyError::HeadTimeout => (HEAD_TIMEOUT, true),
+    match (&refusal, error) {
+        (ProxyError::HeadTimeout, _) => (HEAD_TIMEOUT, true),
         // hyper gives up on another version without a word.
-        _ if error.is_parse_version_h2() => (BAD_REQUEST, true),
-        _ => (b"", error.is_parse()),
+        (_, Some(error)) if error.is_parse_version_h2() => (BAD_REQUEST, true),
+        (_, Some(error)) => (b"", error.is_parse()),
+        (_, None) => (b"", false),
     }
 }
 
-/// Why no request came out of what was sent; none when nothing was.
-fn refusal(phase: &Phase, error: &hyper::Error) -> Option<ProxyError> {
-    if error.is_parse_too_large() {
-        return Some(ProxyError::HeadTooLarge);
-    }
-    if error.is_parse() {
-        return Some(ProxyError::BadRequest(Malformed::Syntax));
-    }
-    match phase.gone() {
-        // Half a head had come with the request before.
-        Some(Gone::HeadTimeout | Gone::Idle) => Some(ProxyError::HeadTimeout),
-        None if phase.at() == At::Head => Some(ProxyError::ClientClosed),
-        Some(Gone::Stalled) | None => None,
+/// Why no request came out of what was sent; none when nothing was, or a request was under way, which
+/// accounts for itself.
+fn refusal(phase: &Phase, error: Option<&hyper::Error>) -> Option<ProxyError> {
+    match (phase.at(), error) {
+        (At::Body | At::Answer, _) => None,
+        (_, Some(error)) if error.is_parse_too_large() => Some(ProxyError::HeadTooLarge),
+        (_, Some(error)) if error.is_parse() => Some(ProxyError::BadRequest(Malformed::Syntax)),
+        (At::Head, _) if phase.gone() == Some(Gone::HeadTimeout) => Some(ProxyError::HeadTimeout),
+        (At::Head, Some(_)) => Some(ProxyError::ClientClosed),
+        (At::Head | At::Idle, _) => None,
     }
 }
 
