@@ -52,6 +52,8 @@ pub(crate) async fn handle(
         }
     };
     let failed = outcome.is_err();
+    // Who sends one malformed request is not trusted to frame the next.
+    let malformed = matches!(outcome, Err(ProxyError::BadRequest(_)));
     let response = outcome.unwrap_or_else(|error| refuse(&mut exchange, &error));
     // A client that asks before it sends must not be told to go on by our reading the rest.
     if !asks_first && body.size_hint().upper().is_some_and(|size| size <= DRAIN) {
@@ -62,7 +64,7 @@ pub(crate) async fn handle(
     let unread = (failed || !matches!(body, Body::Empty))
         && exchange.upload().is_some_and(|upload| !upload.is_ended());
     drop(body);
-    finish(exchange, response, unread)
+    finish(exchange, response, unread || malformed)
 }
 
 /// The steps, in the order of `docs/data-path.md`. `body` is taken by whoever sends it on.
@@ -170,12 +172,12 @@ async fn drain(body: &mut Body) {
 }
 
 /// The answer as it goes out, and with its body the exchange to its end.
-fn finish(mut exchange: Exchange, response: Response, unread: bool) -> Response {
+fn finish(mut exchange: Exchange, response: Response, last: bool) -> Response {
     let (mut parts, body) = response.into_parts();
     let facts = exchange.facts(&exchange.kept);
     exchange.filters().on_response(&facts, &mut parts.headers);
     parts.version = Version::HTTP_11;
-    if unread || exchange.visitor.listener.is_ending() {
+    if last || exchange.visitor.listener.is_ending() {
         let close = HeaderValue::from_static("close");
         parts.headers.insert(header::CONNECTION, close);
     }
