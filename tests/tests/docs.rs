@@ -1,0 +1,127 @@
+//! What the documentation says is what the code does.
+
+use std::{collections::BTreeSet, fs, path::PathBuf};
+
+use sluice_config::Sources;
+
+fn root() -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|why| panic!("{path}: {why}"))
+}
+
+/// Every piece of `text` between two marks.
+fn between<'a>(text: &'a str, open: &'a str, close: &'a str) -> impl Iterator<Item = &'a str> {
+    text.split(open)
+        .skip(1)
+        .filter_map(move |rest| rest.split(close).next())
+}
+
+#[test]
+fn every_reason_word_has_a_row_and_every_row_a_word() {
+    // The one table of verdicts is read as text: its rows need no instances of every failure then.
+    let code = read("gateway/src/error.rs");
+    let table = between(
+        &code,
+        "let (status, reason, blame, retry) = match self {",
+        "};",
+    )
+    .next();
+    let words: BTreeSet<_> = table
+        .expect("the table")
+        .lines()
+        .filter_map(|line| between(line, ", \"", "\"").next())
+        .collect();
+    let page = read("docs/verdicts.md");
+    let rows: BTreeSet<_> = page
+        .lines()
+        .filter_map(|line| between(line, "| `", "`").next())
+        .collect();
+    assert!(words.len() > 20, "{words:?}");
+    assert_eq!(words, rows);
+}
+
+#[test]
+fn the_statuses_in_the_table_of_verdicts_are_those_of_the_code() {
+    let code = read("gateway/src/error.rs");
+    let page = read("docs/verdicts.md");
+    for (name, status) in [
+        ("BAD_REQUEST", 400),
+        ("NOT_FOUND", 404),
+        ("REQUEST_TIMEOUT", 408),
+        ("PAYLOAD_TOO_LARGE", 413),
+        ("URI_TOO_LONG", 414),
+        ("EXPECTATION_FAILED", 417),
+        ("REQUEST_HEADER_FIELDS_TOO_LARGE", 431),
+        ("INTERNAL_SERVER_ERROR", 500),
+        ("BAD_GATEWAY", 502),
+        ("SERVICE_UNAVAILABLE", 503),
+        ("GATEWAY_TIMEOUT", 504),
+    ] {
+        let rows = code
+            .lines()
+            .filter(|line| line.contains(&format!("=> (StatusCode::{name},")));
+        for word in rows.filter_map(|line| between(line, ", \"", "\"").next()) {
+            let row = page
+                .lines()
+                .find(|line| line.starts_with(&format!("| `{word}` ")));
+            let row = row.unwrap_or_else(|| panic!("no row for {word}"));
+            assert!(
+                row.split('|')
+                    .nth(2)
+                    .is_some_and(|cell| cell.contains(&status.to_string())),
+                "{row}"
+            );
+        }
+    }
+}
+
+#[test]
+fn every_toml_in_the_documentation_is_a_good_configuration() {
+    let mut seen = 0;
+    for page in [
+        "README.md",
+        "docs/architecture.md",
+        "docs/data-path.md",
+        "docs/glossary.md",
+        "docs/testing.md",
+        "docs/verdicts.md",
+        "CONTRIBUTING.md",
+    ] {
+        let text = read(page);
+        for example in between(&text, "```toml\n", "```") {
+            let sources = Sources::from_text(page, example);
+            let report = sluice_config::check(&sources, None);
+            assert!(report.problems.is_empty(), "{page}: {:#?}", report.problems);
+            seen += 1;
+        }
+    }
+    assert!(seen > 0);
+}
+
+#[test]
+fn every_link_in_the_documentation_leads_somewhere() {
+    let mut pages = vec![
+        root().join("README.md"),
+        root().join("CONTRIBUTING.md"),
+        root().join("CHANGELOG.md"),
+    ];
+    let docs = fs::read_dir(root().join("docs")).expect("docs");
+    pages.extend(
+        docs.map(|entry| entry.expect("an entry").path())
+            .filter(|path| path.is_file()),
+    );
+    for page in pages {
+        let text = fs::read_to_string(&page).expect("a page");
+        for target in between(&text, "](", ")") {
+            if target.contains("://") || target.starts_with('#') || target.contains(' ') {
+                continue;
+            }
+            let target = target.split('#').next().unwrap_or_default();
+            let path = page.parent().expect("a folder").join(target);
+            assert!(path.exists(), "{}: {target}", page.display());
+        }
+    }
+}
