@@ -30,6 +30,8 @@ pub(crate) enum Command {
     Explain(commands::explain::Args),
     /// Bring configuration files into their canonical layout.
     Fmt(commands::fmt::Args),
+    /// Run a small shop with a gateway in front of it, and show what to try.
+    Demo(commands::demo::Args),
     /// Print the JSON Schema of the configuration.
     Schema,
     /// Print the version.

@@ -2,6 +2,7 @@
 
 pub(crate) mod check;
 pub(crate) mod completions;
+pub(crate) mod demo;
 pub(crate) mod explain;
 pub(crate) mod fmt;
 pub(crate) mod run;
@@ -19,6 +20,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
         Command::Run(args) => run::run(args),
         Command::Check(args) => check::run(&args),
         Command::Explain(args) => explain::run(args),
+        Command::Demo(args) => demo::run(args),
         Command::Fmt(args) => fmt::run(&args),
         Command::Schema => schema::run(),
         Command::Version => version::run(),

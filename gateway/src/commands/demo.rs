@@ -1,0 +1,175 @@
+//! `sluice demo`: a small shop, a gateway in front of it, and five things to try.
+//!
+//! The gateway is the one of `sluice run`, with a configuration in a visible folder: editing it is
+//! part of the demo, so a file that is there already is never overwritten.
+
+mod pages;
+mod storefront;
+
+use std::{
+    fs,
+    io::{self, Write},
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use sluice_gateway::drain::Tasks;
+
+use super::run::Running;
+use crate::{Exit, args::environment};
+use storefront::{Part, Places, Storefront};
+
+/// Arguments of `demo`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Where the configuration is written; one that is there already is kept.
+    #[arg(long, value_name = "PATH", default_value = "sluice-demo")]
+    folder: PathBuf,
+    /// The port of the gateway.
+    #[arg(long, default_value_t = 8080)]
+    port: u16,
+    /// The first of the six ports of the shop.
+    #[arg(long, value_name = "PORT", default_value_t = 9080)]
+    shop_port: u16,
+}
+
+/// Runs the demo until a signal ends it.
+pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
+    crate::log::start();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let exit = runtime.block_on(args.run());
+    runtime.shutdown_background();
+    exit
+}
+
+impl Args {
+    async fn run(self) -> anyhow::Result<Exit> {
+        let config = self.folder.join("sluice.toml");
+        let kept = !self.write(&config)?;
+        let gateway =
+            address(&config).unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, self.port)));
+        is_free(gateway)?;
+        let shop = Storefront::bind(self.shop_port).await.with_context(|| {
+            let other = self.shop_port.saturating_add(100);
+            format!("choose other ports with --shop-port {other} and a fresh --folder, or stop what listens there")
+        })?;
+        let tasks = Tasks::new();
+        shop.serve(
+            Places {
+                gateway,
+                ratings: self.part(Part::Ratings),
+            },
+            &tasks,
+        );
+        welcome(&config, kept, gateway)?;
+        let running = Running {
+            paths: vec![config],
+            workers: None,
+            state_directory: Some(self.folder.join("state")),
+        };
+        let exit = running.run().await;
+        tasks.finish(Duration::ZERO).await;
+        exit
+    }
+
+    /// Where a part of the shop listens.
+    fn part(&self, wanted: Part) -> SocketAddr {
+        let ports = Part::ALL.into_iter().zip(self.shop_port..);
+        let port = ports
+            .into_iter()
+            .find(|(part, _)| *part == wanted)
+            .map_or(0, |(_, port)| port);
+        SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+    }
+
+    /// Writes the configuration unless one is there; gives whether it did.
+    fn write(&self, path: &Path) -> anyhow::Result<bool> {
+        fs::create_dir_all(&self.folder)
+            .with_context(|| format!("creating the folder {}", self.folder.display()))?;
+        let mut text = include_str!("demo/sluice.toml").replace("{port}", &self.port.to_string());
+        for part in Part::ALL {
+            text = text.replace(part.mark(), &self.part(part).to_string());
+        }
+        let created = fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .open(path);
+        match created {
+            Ok(mut file) => {
+                file.write_all(text.as_bytes())
+                    .with_context(|| format!("writing {}", path.display()))?;
+                Ok(true)
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            Err(error) => Err(error).with_context(|| format!("creating {}", path.display())),
+        }
+    }
+}
+
+/// Where the gateway will accept, as the configuration says. None when it says nothing good.
+fn address(config: &Path) -> Option<SocketAddr> {
+    let sources = sluice_config::read(&[config.to_owned()], &environment);
+    let snapshot = sluice_config::check(&sources, None).snapshot?;
+    let mut address = snapshot.listeners.values().next()?.address;
+    if address.ip().is_unspecified() {
+        address.set_ip(Ipv4Addr::LOCALHOST.into());
+    }
+    Some(address)
+}
+
+/// Says what to do about a port that is taken, before anything has started.
+fn is_free(gateway: SocketAddr) -> anyhow::Result<()> {
+    // The gateway shares its port among workers, and would with another gateway; this does not.
+    let other = gateway.port().saturating_add(1);
+    let bound = TcpListener::bind(gateway).with_context(|| {
+        format!(
+            "the gateway of the demo cannot listen on {gateway}: stop what listens there, or choose another port with --port {other} and a fresh --folder"
+        )
+    });
+    bound.map(drop)
+}
+
+fn welcome(config: &Path, kept: bool, gateway: SocketAddr) -> io::Result<()> {
+    let path = config.display();
+    let origin = match gateway.ip() {
+        ip if ip.is_loopback() => format!("localhost:{}", gateway.port()),
+        _ => gateway.to_string(),
+    };
+    let file = if kept {
+        "is yours already and was kept"
+    } else {
+        "is written for you"
+    };
+    write!(
+        io::stdout().lock(),
+        "
+A small shop runs behind a gateway on http://{origin}/ (open it in a browser).
+Its configuration {path} {file}.
+
+Try, in a second terminal:
+
+  curl {origin}/details/0
+      a prefix route: the details of a book
+  curl -H 'x-canary: true' {origin}/reviews/0
+      a header canary: version 3 of the reviews, with red stars
+  for i in $(seq 20); do curl -s {origin}/reviews/0; done
+      a split: nine of ten from version 1, one of ten from version 2
+  curl -i {origin}/productpage
+      a redirect, answered by the gateway itself
+  curl -i {origin}/orders
+      nobody is there: 502, and the verdict `connect` in the access log below
+
+Then edit {path} and save: the change takes effect at once. A mistake is shown here, and
+what ran before runs on. Why a request goes where it goes:
+
+  sluice explain --config {path} GET http://{origin}/reviews/0 -H 'x-canary: true'
+
+Ctrl-C ends it. The access log follows, one line per request.
+
+"
+    )
+}
