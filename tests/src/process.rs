@@ -224,6 +224,10 @@ impl Sluice {
         let Ok(status) = ended else {
             panic!("it never ended; it said:\n{}", self.output())
         };
+        eventually("its last words are read", || {
+            self.tasks.is_empty().then_some(())
+        })
+        .await;
         status.expect("a status")
     }
 }

@@ -164,9 +164,13 @@ async fn a_taken_port_is_named_with_what_to_do_about_it() {
     let taken = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a port");
     let port = taken.local_addr().expect("an address").port().to_string();
     for flag in ["--port", "--shop-port"] {
-        let output = sluice(folder.path(), &["demo", flag, &port, "--folder", flag]).await;
+        let output = sluice(folder.path(), &["demo", flag, &port]).await;
         assert_eq!(output.status.code(), Some(1));
         let said = stderr(&output);
         assert!(said.contains(&port) && said.contains(flag), "{said}");
+        assert!(
+            !folder.path().join("sluice-demo").exists(),
+            "nothing is left behind"
+        );
     }
 }

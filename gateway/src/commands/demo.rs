@@ -49,14 +49,20 @@ pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
 impl Args {
     async fn run(self) -> anyhow::Result<Exit> {
         let config = self.folder.join("sluice.toml");
-        let kept = !self.write(&config)?;
-        let gateway =
-            address(&config).unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, self.port)));
-        is_free(gateway)?;
+        let kept = config.exists();
+        let gateway = kept
+            .then(|| address(&config))
+            .flatten()
+            .unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, self.port)));
+        // Every port is tried before a file is written, so that a second try finds nothing to keep.
+        is_free(gateway, kept.then_some(config.as_path()))?;
         let shop = Storefront::bind(self.shop_port).await.with_context(|| {
             let other = self.shop_port.saturating_add(100);
-            format!("choose other ports with --shop-port {other} and a fresh --folder, or stop what listens there")
+            format!("stop what listens there, or choose other ports with --shop-port {other}")
         })?;
+        if !kept {
+            self.write(&config)?;
+        }
         let tasks = Tasks::new();
         shop.serve(
             Places {
@@ -86,8 +92,8 @@ impl Args {
         SocketAddr::from((Ipv4Addr::LOCALHOST, port))
     }
 
-    /// Writes the configuration unless one is there; gives whether it did.
-    fn write(&self, path: &Path) -> anyhow::Result<bool> {
+    /// Writes the configuration; never over one that is there.
+    fn write(&self, path: &Path) -> anyhow::Result<()> {
         fs::create_dir_all(&self.folder)
             .with_context(|| format!("creating the folder {}", self.folder.display()))?;
         let mut text = include_str!("demo/sluice.toml").replace("{port}", &self.port.to_string());
@@ -98,15 +104,8 @@ impl Args {
             .write(true)
             .create_new(true)
             .open(path);
-        match created {
-            Ok(mut file) => {
-                file.write_all(text.as_bytes())
-                    .with_context(|| format!("writing {}", path.display()))?;
-                Ok(true)
-            }
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-            Err(error) => Err(error).with_context(|| format!("creating {}", path.display())),
-        }
+        let written = created.and_then(|mut file| file.write_all(text.as_bytes()));
+        written.with_context(|| format!("writing {}", path.display()))
     }
 }
 
@@ -122,13 +121,14 @@ fn address(config: &Path) -> Option<SocketAddr> {
 }
 
 /// Says what to do about a port that is taken, before anything has started.
-fn is_free(gateway: SocketAddr) -> anyhow::Result<()> {
+fn is_free(gateway: SocketAddr, kept: Option<&Path>) -> anyhow::Result<()> {
     // The gateway shares its port among workers, and would with another gateway; this does not.
-    let other = gateway.port().saturating_add(1);
     let bound = TcpListener::bind(gateway).with_context(|| {
-        format!(
-            "the gateway of the demo cannot listen on {gateway}: stop what listens there, or choose another port with --port {other} and a fresh --folder"
-        )
+        let other = match kept {
+            Some(path) => format!("change `address` in {}", path.display()),
+            None => format!("choose another port with --port {}", gateway.port().saturating_add(1)),
+        };
+        format!("the gateway of the demo cannot listen on {gateway}: stop what listens there, or {other}")
     });
     bound.map(drop)
 }
