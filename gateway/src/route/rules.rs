@@ -1,7 +1,7 @@
 //! The rules of one host: those of every route that shares it, in the one merged order.
 //!
-//! The path chooses candidates through an index; the first of them, in order, whose other
-//! conditions hold is the rule.
+//! One condition of each rule serves as its key: the path, else a value, else the method. Keys
+//! choose candidates; the first of them, in order, all of whose conditions hold is the rule.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -28,17 +28,24 @@ pub(super) struct Rules {
     /// In the order of `order`.
     entries: Vec<Entry>,
     order: Vec<Merged>,
-    /// Entries without a condition on the path.
-    any_path: Set,
-    /// The others, by position.
+    /// Entries without a key.
+    always: Set,
+    /// Those whose key is a path.
     paths: Texts,
+    /// Those whose key is a condition on a value, by its number.
+    by_value: Vec<Vec<usize>>,
+    /// The kinds of conditions that are keys.
+    kinds: Vec<Kind>,
+    /// Those whose key are methods, by their numbers.
+    by_method: Vec<Vec<usize>>,
     methods: Methods,
     values: Values,
 }
 
-/// The conditions of one match, but for the path.
-#[derive(Default)]
+/// The conditions of one match, but for a path that is the key.
 struct Entry {
+    /// Every path but `*`.
+    rooted: bool,
     /// Numbers of methods; empty means every method.
     methods: Box<[usize]>,
     clients: Box<[IpNet]>,
@@ -53,33 +60,55 @@ impl Rules {
     pub(super) fn compile(routes: &[&Arc<model::Route>]) -> Self {
         let routes: Vec<Arc<model::Route>> = routes.iter().copied().map(Arc::clone).collect();
         let order = order::merge(&routes);
-        let mut any_path = Set::new(order.len());
-        let mut paths = Texts::default();
-        let mut methods = Methods::default();
-        let mut values = Values::default();
-        let everything = Match::default();
-        let mut entries = Vec::with_capacity(order.len());
-        for (position, item) in order.iter().enumerate() {
-            let condition = condition(&routes, *item).unwrap_or(&everything);
-            match &condition.path {
-                None => any_path.insert(position),
-                Some(PathMatch::Exact(text)) => paths.exact(text, position),
-                Some(PathMatch::Prefix(text)) => paths.under(text, position),
-                Some(PathMatch::StartsWith(text)) => paths.starts(text, position),
-                Some(PathMatch::Regex(pattern)) => paths.matches(pattern, position),
-            }
-            entries.push(Entry::compile(condition, &mut methods, &mut values));
-        }
-        paths.seal();
-        values.seal();
-        Self {
+        let mut rules = Self {
+            always: Set::new(order.len()),
+            entries: Vec::with_capacity(order.len()),
             routes,
-            entries,
             order,
-            any_path,
-            paths,
-            methods,
-            values,
+            paths: Texts::default(),
+            by_value: Vec::new(),
+            kinds: Vec::new(),
+            by_method: Vec::new(),
+            methods: Methods::default(),
+            values: Values::default(),
+        };
+        let everything = Match::default();
+        let (routes, order) = (rules.routes.clone(), rules.order.clone());
+        for (position, item) in order.into_iter().enumerate() {
+            let condition = condition(&routes, item).unwrap_or(&everything);
+            let entry = Entry::compile(condition, &mut rules.methods, &mut rules.values);
+            rules.index(position, condition.path.as_ref(), &entry);
+            rules.entries.push(entry);
+        }
+        rules.paths.seal();
+        rules.values.seal();
+        rules
+    }
+
+    /// Chooses the key of an entry.
+    fn index(&mut self, position: usize, path: Option<&PathMatch>, entry: &Entry) {
+        match path {
+            None => self.index_without_path(position, entry),
+            Some(_) if entry.rooted => self.index_without_path(position, entry),
+            Some(PathMatch::Exact(text)) => self.paths.exact(text, position),
+            Some(PathMatch::Prefix(text)) => self.paths.under(text, position),
+            Some(PathMatch::StartsWith(text)) => self.paths.starts(text, position),
+            Some(PathMatch::Regex(pattern)) => self.paths.matches(pattern, position),
+        }
+    }
+
+    fn index_without_path(&mut self, position: usize, entry: &Entry) {
+        if let Some((kind, number)) = entry.needs.iter().find_map(|need| need.key()) {
+            add(&mut self.by_value, number, position);
+            if !self.kinds.contains(&kind) {
+                self.kinds.push(kind);
+            }
+        } else if entry.methods.is_empty() {
+            self.always.insert(position);
+        } else {
+            for number in &entry.methods {
+                add(&mut self.by_method, *number, position);
+            }
         }
     }
 
@@ -98,14 +127,25 @@ impl Rules {
         listener: &ListenerName,
         question: &Question<'_>,
     ) -> Option<Found<'_>> {
-        let mut candidates = self.any_path.clone();
+        let mut candidates = self.always.clone();
         self.paths
             .each(question.path, |position| candidates.insert(position));
         let method = self.methods.get(question.method).copied();
+        let of_method = method.and_then(|method| self.by_method.get(method));
         let mut truth = Truth::new(&self.values, question);
+        for kind in &self.kinds {
+            truth.look_at(*kind);
+        }
+        let of_value = truth
+            .holding()
+            .filter_map(|number| self.by_value.get(number));
+        for position in of_value.chain(of_method).flatten() {
+            candidates.insert(*position);
+        }
         let position = candidates.iter().find(|position| {
             self.entries.get(*position).is_some_and(|entry| {
-                entry.admits_method(method)
+                entry.admits_path(question)
+                    && entry.admits_method(method)
                     && entry.admits_listener(listener)
                     && entry.admits_client(question)
                     && entry.needs.iter().all(|need| truth.is_met(*need))
@@ -148,11 +188,19 @@ impl Entry {
             needs.push(values.add(Kind::Cookie, name, value));
         }
         Self {
+            rooted: match &condition.path {
+                Some(PathMatch::Prefix(text) | PathMatch::StartsWith(text)) => text == "/",
+                Some(PathMatch::Exact(_) | PathMatch::Regex(_)) | None => false,
+            },
             methods,
             clients: condition.clients.clone().into(),
             listeners: condition.listeners.clone().into(),
             needs: needs.into(),
         }
+    }
+
+    fn admits_path(&self, question: &Question<'_>) -> bool {
+        !self.rooted || question.path.starts_with('/')
     }
 
     fn admits_method(&self, method: Option<usize>) -> bool {
@@ -169,6 +217,16 @@ impl Entry {
                 .clients
                 .iter()
                 .any(|net| net.contains(&question.client))
+    }
+}
+
+/// Adds to the list of a number, which may be the first of it.
+fn add(lists: &mut Vec<Vec<usize>>, number: usize, position: usize) {
+    if lists.len() <= number {
+        lists.resize_with(number.saturating_add(1), Vec::new);
+    }
+    if let Some(list) = lists.get_mut(number) {
+        list.push(position);
     }
 }
 

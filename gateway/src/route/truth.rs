@@ -25,6 +25,13 @@ pub(super) struct Need {
     holds: bool,
 }
 
+impl Need {
+    /// The condition without which the rule cannot be: what it can be found by.
+    pub(super) fn key(self) -> Option<(Kind, usize)> {
+        self.holds.then_some((self.kind, self.number))
+    }
+}
+
 /// Every condition on values among the rules of a host, each once.
 #[derive(Default)]
 pub(super) struct Values {
@@ -88,6 +95,11 @@ impl Values {
         need
     }
 
+    /// How many conditions have a number.
+    pub(super) fn count(&self) -> usize {
+        self.known.len()
+    }
+
     /// To be called once, after the last condition was added.
     pub(super) fn seal(&mut self) {
         let named = self.query.values_mut().chain(self.cookies.values_mut());
@@ -121,7 +133,7 @@ impl<'q> Truth<'q> {
         Self {
             values,
             question,
-            holding: Set::new(values.known.len()),
+            holding: Set::new(values.count()),
             headers: false,
             query: false,
             cookies: false,
@@ -129,13 +141,22 @@ impl<'q> Truth<'q> {
     }
 
     pub(super) fn is_met(&mut self, need: Need) -> bool {
-        match need.kind {
+        self.look_at(need.kind);
+        self.holding.contains(need.number) == need.holds
+    }
+
+    /// The numbers of every condition that holds, of the kinds that were looked at.
+    pub(super) fn holding(&self) -> impl Iterator<Item = usize> + '_ {
+        self.holding.iter()
+    }
+
+    pub(super) fn look_at(&mut self, kind: Kind) {
+        match kind {
             Kind::Header if !self.headers => self.look_at_headers(),
             Kind::Query if !self.query => self.look_at_query(),
             Kind::Cookie if !self.cookies => self.look_at_cookies(),
             Kind::Header | Kind::Query | Kind::Cookie => {}
         }
-        self.holding.contains(need.number) == need.holds
     }
 
     fn look_at_headers(&mut self) {
