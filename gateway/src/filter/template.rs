@@ -46,6 +46,11 @@ impl<'a> Filled<'a> {
     pub(super) fn value(&self, template: &Template) -> HeaderValue {
         let mut text = self.text(template);
         text.retain(|character| !character.is_control() || character == '\t');
+        // RFC 9110 §5.5: white space around a value is no part of it.
+        let trimmed = text.trim_matches([' ', '\t']);
+        if trimmed.len() < text.len() {
+            text = trimmed.to_owned();
+        }
         // Without control characters every text is a header value.
         HeaderValue::from_maybe_shared(Bytes::from(text))
             .unwrap_or_else(|_| HeaderValue::from_static(""))
