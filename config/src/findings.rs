@@ -1,6 +1,6 @@
 //! Collects problems while the check goes on, and gives each its place.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, path::PathBuf};
 
 use crate::{
     Place, Problem, SourceFile,
@@ -128,6 +128,18 @@ impl<'d> Findings<'d> {
     /// From now on nobody reports that `at` is missing.
     pub(crate) fn excuse(&mut self, at: &At<'_>) {
         self.touch(&at.segments());
+    }
+
+    /// The path that the value at `at` names. A relative one is meant from the folder of the file in
+    /// which it stands, wherever the program was started.
+    pub(crate) fn path(&self, at: &At<'_>, path: &str) -> PathBuf {
+        let (node, _) = self.root.nearest(&at.segments());
+        let file = node
+            .spot
+            .as_ref()
+            .and_then(|spot| self.files.get(spot.file));
+        let folder = file.and_then(|file| file.path.parent());
+        folder.map_or_else(|| path.into(), |folder| folder.join(path))
     }
 
     /// Whether nothing is wrong at or below `at`.

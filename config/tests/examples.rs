@@ -1,5 +1,11 @@
 //! Every example in `config/examples` is a configuration that may run.
 
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on has failed"
+)]
+
 use std::{
     collections::BTreeSet,
     fs,
@@ -7,7 +13,11 @@ use std::{
 };
 
 use serde_json::Value;
-use sluice_config::{check, read, schema};
+use sluice_config::{
+    check,
+    model::{Action, RespondBody},
+    read, schema,
+};
 
 fn examples() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
@@ -55,6 +65,25 @@ fn every_example_is_fine_and_warns_only_where_it_says_so() {
             report.warnings
         );
     }
+}
+
+#[test]
+fn a_file_is_looked_for_beside_the_file_that_names_it() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    let report = check(&read(&[folder.join("maintenance.toml")], &|_| None), None);
+    let snapshot = report.snapshot.expect("a good example");
+    let rules = snapshot.routes.values().flat_map(|route| &route.rules);
+    let files: Vec<&Path> = rules
+        .filter_map(|rule| match &rule.action {
+            Action::Respond(respond) => match respond.body.as_ref()? {
+                RespondBody::File(path) => Some(path.as_path()),
+                RespondBody::Text(_) => None,
+            },
+            _ => None,
+        })
+        .collect();
+    assert_eq!(files, [folder.join("maintenance.html")]);
+    assert!(files.iter().all(|file| file.exists()));
 }
 
 #[test]

@@ -338,7 +338,7 @@ fn respond(raw: &raw::Respond, at: &At<'_>, level: Level, findings: &mut Finding
         status,
         headers: headers.unwrap_or_default(),
         body: match (file, body) {
-            (Some(file), _) => Some(RespondBody::File(file.into())),
+            (Some(file), _) => Some(RespondBody::File(findings.path(&at.key("file"), file))),
             (None, Some(body)) => Some(RespondBody::Text(body.clone())),
             (None, None) => None,
         },

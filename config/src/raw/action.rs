@@ -77,6 +77,7 @@ pub struct Respond {
     pub headers: Option<Table<OneOrMany<String>>>,
     /// The body, as it is. Default empty.
     pub body: Option<String>,
-    /// A file that holds the body, of at most `1MiB`; it is read when the configuration is.
+    /// A file that holds the body, of at most `1MiB`; it is read when the configuration is. A
+    /// relative path is meant from the folder of the file in which it stands.
     pub file: Option<String>,
 }
