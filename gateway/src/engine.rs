@@ -152,6 +152,12 @@ impl Engine {
         self.applied.clone()
     }
 
+    /// Completes when the engine has ended by itself, which only a defect can cause.
+    pub fn ended(&self) -> impl Future<Output = ()> + use<> {
+        let mut applied = self.applied.clone();
+        async move { while applied.changed().await.is_ok() {} }
+    }
+
     /// Stops accepting, lets requests in flight finish for at most `grace`, and ends the rest.
     /// Returns whether everything finished by itself.
     pub async fn drain(self, grace: Duration) -> bool {

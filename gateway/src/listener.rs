@@ -17,7 +17,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::Instant,
+};
 
 use crate::{
     connection,
@@ -35,6 +38,9 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// The longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// How often a lasting failure is logged; the counter has each.
+const TELL_AGAIN: Duration = Duration::from_secs(30);
 
 /// What the accept loops of one worker share.
 #[derive(Debug)]
@@ -84,6 +90,7 @@ async fn accept(
     door: &Door,
 ) {
     let mut pause = PAUSE;
+    let mut told: Option<Instant> = None;
     loop {
         let accepted = tokio::select! {
             biased;
@@ -100,7 +107,10 @@ async fn accept(
                 if is_of_one_connection(&error) {
                     continue;
                 }
-                tracing::warn!(%error, pause_ms = pause.as_millis(), "accept failed");
+                if told.is_none_or(|told| told.elapsed() > TELL_AGAIN) {
+                    tracing::warn!(%error, "accept failed");
+                    told = Some(Instant::now());
+                }
                 tokio::select! {
                     () = stop.drained() => break,
                     () = tokio::time::sleep(pause) => {}

@@ -108,8 +108,13 @@ impl Running {
         let control = Tasks::new();
         control.spawn(files.follow(snapshots, engine.applied(), reloads, tell));
 
+        let mut ended = std::pin::pin!(engine.ended());
         let grace = loop {
-            match signals.next().await {
+            let signal = tokio::select! {
+                signal = signals.next() => signal,
+                () = &mut ended => anyhow::bail!("the engine has failed"),
+            };
+            match signal {
                 // Full: a reload is about to begin anyway.
                 Signal::Reload => reload.try_send(()).unwrap_or_default(),
                 Signal::Drain => break grace,
@@ -131,11 +136,7 @@ impl Running {
 
     /// Starts with the files, else with the configuration that was kept; when neither may run, says
     /// why and how to end.
-    fn start(
-        &self,
-        first: &First,
-        last_good: &LastGood,
-    ) -> anyhow::Result<Result<Started, Exit>> {
+    fn start(&self, first: &First, last_good: &LastGood) -> anyhow::Result<Result<Started, Exit>> {
         file::warn(&first.report.warnings, &first.sources);
         let mut problems = first.report.problems.clone();
         if let Some(start) = first.start() {

@@ -1,7 +1,8 @@
 //! The control runtime's loop: load, compile, hand out; and at the end, drain.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
+use futures_util::FutureExt;
 use sluice_config::{Problem, Snapshot};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -123,7 +124,11 @@ impl Control {
 
     /// Applies `snapshot` as a whole, or refuses it as a whole.
     async fn apply(&mut self, snapshot: &Arc<Snapshot>) -> Result<(), ApplyError> {
-        let result = match self.prepare(snapshot).await {
+        // A defect that some configuration brings to light must not end what runs.
+        let prepared = AssertUnwindSafe(self.prepare(snapshot))
+            .catch_unwind()
+            .await;
+        let result = match prepared.unwrap_or_else(|_| Err(vec![defect()])) {
             Ok((plan, fresh)) => self.hand_out(snapshot, plan, fresh).await,
             Err(problems) => Err(ApplyError::Refused(problems)),
         };
@@ -249,5 +254,17 @@ impl Control {
         }
         self.tasks.abort();
         in_time
+    }
+}
+
+/// What is said when making a plan panicked.
+fn defect() -> Problem {
+    Problem {
+        code: "internal",
+        at: String::new(),
+        what: "the gateway failed to make a plan of this configuration".to_owned(),
+        hint: Some("this is a defect of the gateway: please report it".to_owned()),
+        witness: None,
+        place: None,
     }
 }

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use sluice_config::{Problem, Report, Snapshot, Sources, Style, Version, model::Process};
+use sluice_config::{Diff, Problem, Report, Snapshot, Sources, Style, Version, model::Process};
 use tokio::{
     sync::{mpsc, watch},
     task::spawn_blocking,
@@ -30,6 +30,9 @@ const SETTLE: Duration = Duration::from_millis(100);
 
 /// Reads after which content counts although it still changes.
 const READS: usize = 50;
+
+/// The longest list of changes that is logged, in bytes.
+const LONGEST_CHANGES: usize = 2000;
 
 /// Reads a variable of the environment.
 pub type Env = fn(&str) -> Option<String>;
@@ -233,7 +236,10 @@ impl Files {
             tell.refused(&refused.problems, &sources);
             return;
         }
-        tell.applied(&snapshot.version);
+        tell.applied(
+            &sluice_config::diff(&self.running, &snapshot),
+            &snapshot.version,
+        );
         self.running = snapshot;
         self.keep(sources).await;
     }
@@ -321,9 +327,14 @@ impl Tell {
         });
     }
 
-    /// Says that a version runs.
-    pub fn applied(&self, version: &Version) {
-        tracing::info!(%version, "configuration applied");
+    /// Says that a version runs, and what is different.
+    pub fn applied(&self, changes: &Diff, version: &Version) {
+        let mut changes = changes.to_string();
+        if changes.len() > LONGEST_CHANGES {
+            changes.truncate(changes.floor_char_boundary(LONGEST_CHANGES));
+            changes.push('…');
+        }
+        tracing::info!(%version, %changes, "configuration applied");
         self.status.send_replace(Status {
             running: Some(version.clone()),
             refused: None,
