@@ -73,6 +73,15 @@ pub(super) enum Grant {
 #[derive(Debug)]
 pub(super) struct Permit(Rc<Pool>);
 
+/// Takes those who no longer wait out of the queue, also when a request is given up.
+struct Tidy<'w>(&'w RefCell<VecDeque<oneshot::Sender<Grant>>>);
+
+impl Drop for Tidy<'_> {
+    fn drop(&mut self) {
+        self.0.borrow_mut().retain(|waiter| !waiter.is_closed());
+    }
+}
+
 /// Idle connections are looked at this often at most.
 const MOST_OFTEN: Duration = Duration::from_millis(100);
 
@@ -147,7 +156,7 @@ impl Pool {
         let kept = idle.get_mut(&endpoint)?;
         while let Some(Idle { connection, .. }) = kept.pop_back() {
             self.kept.set(self.kept.get().saturating_sub(1));
-            if connection.is_ready() && !self.is_too_old(&connection, Instant::now()) {
+            if self.may_serve(&connection) {
                 return Some(connection);
             }
         }
@@ -174,6 +183,8 @@ impl Pool {
         if !closing {
             budget.ask();
         }
+        // Declared before the receiver, so that it finds the receiver gone.
+        let _tidy = Tidy(&self.waiters);
         let (grant, mut granted) = oneshot::channel();
         if choice.takes_used() {
             self.waiters.borrow_mut().push_back(grant);
@@ -206,12 +217,7 @@ impl Pool {
     /// is closed.
     pub(super) fn take_back(self: &Rc<Self>, connection: Connection) {
         let now = Instant::now();
-        if !connection.is_ready()
-            || self.is_too_old(&connection, now)
-            || self.is_used_up(&connection)
-            || self.retired.get()
-            || self.tasks.is_draining()
-        {
+        if !self.may_serve(&connection) || self.retired.get() || self.tasks.is_draining() {
             return;
         }
         let waiting = self.state.budget.waiting();
@@ -258,25 +264,22 @@ impl Pool {
     /// Closes the idle connection that was not used for longest; says whether there was one.
     fn close_oldest(&self) -> bool {
         let mut idle = self.idle.borrow_mut();
-        let oldest = idle
-            .values_mut()
-            .filter(|kept| !kept.is_empty())
-            .min_by_key(|kept| kept.front().map(|idle| idle.since));
-        let closed = oldest.and_then(VecDeque::pop_front);
-        if closed.is_some() {
-            self.kept.set(self.kept.get().saturating_sub(1));
-        }
-        closed.is_some()
+        let kept = idle.values_mut().filter(|kept| !kept.is_empty());
+        let oldest = kept.min_by_key(|kept| kept.front().map(|idle| idle.since));
+        let closed = oldest.and_then(VecDeque::pop_front).is_some();
+        self.kept
+            .set(self.kept.get().saturating_sub(usize::from(closed)));
+        closed
     }
 
-    fn is_too_old(&self, connection: &Connection, now: Instant) -> bool {
-        let limit = self.settings.max_age.get();
-        limit.is_some_and(|limit| now.duration_since(connection.born) >= limit)
-    }
-
-    fn is_used_up(&self, connection: &Connection) -> bool {
-        let limit = self.settings.requests_per_connection.get();
-        limit.is_some_and(|limit| connection.served >= limit)
+    /// Whether a connection may take another request.
+    fn may_serve(&self, connection: &Connection) -> bool {
+        let (age, served) = (self.settings.max_age, self.settings.requests_per_connection);
+        connection.is_ready()
+            && age
+                .get()
+                .is_none_or(|limit| connection.born.elapsed() < limit)
+            && served.get().is_none_or(|limit| connection.served < limit)
     }
 
     /// Runs the task that closes old connections, until there are none.
@@ -313,9 +316,7 @@ impl Pool {
         let limit = self.settings.idle_timeout;
         self.forget_gone();
         self.forget(|_, idle| {
-            now.duration_since(idle.since) < limit
-                && idle.connection.is_ready()
-                && !self.is_too_old(&idle.connection, now)
+            now.duration_since(idle.since) < limit && self.may_serve(&idle.connection)
         });
         if self.state.budget.waiting() > 0 {
             self.close_oldest();

@@ -172,7 +172,13 @@ async fn look_up(name: &str, dns: &Dns) -> Result<(Box<[IpAddr]>, Duration), Loo
 
 fn resolver(dns: &Dns) -> Result<TokioResolver, NetError> {
     let mut builder = if dns.servers.is_empty() {
-        TokioResolver::builder_tokio()?
+        TokioResolver::builder_tokio().unwrap_or_else(|error| {
+            // Without servers `/etc/hosts` still counts, and any other name fails.
+            let error: &dyn std::error::Error = &error;
+            tracing::debug!(error, "the system's resolver configuration cannot be read");
+            let config = ResolverConfig::from_parts(None, Vec::new(), Vec::new());
+            TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
+        })
     } else {
         let servers = dns
             .servers
