@@ -25,7 +25,7 @@ use crate::{
     filter,
     message::{Body, Request, Response},
     plan::{Action, Local, Question},
-    telemetry::metrics::Counter,
+    telemetry::metrics::{Counter, Shard},
 };
 
 /// An unread body up to this size is read and thrown away to keep the connection.
@@ -43,14 +43,8 @@ pub(crate) async fn handle(
     let (parts, mut body) = request.into_parts();
     let asks_first = parts.headers.contains_key(header::EXPECT);
     let mut exchange = Exchange::begin(visitor, &parts, upload);
-    let steps = AssertUnwindSafe(answer(&mut exchange, parts, &mut body));
-    let outcome = match steps.catch_unwind().await {
-        Ok(outcome) => outcome,
-        Err(_panic) => {
-            visitor.local.counters.count(Counter::Panics);
-            Err(ProxyError::Internal)
-        }
-    };
+    let steps = answer(&mut exchange, parts, &mut body);
+    let outcome = isolated(steps, &visitor.local.counters).await;
     let failed = outcome.is_err();
     // Who sends one malformed request is not trusted to frame the next.
     let malformed = matches!(outcome, Err(ProxyError::BadRequest(_)));
@@ -65,6 +59,20 @@ pub(crate) async fn handle(
         && exchange.upload().is_some_and(|upload| !upload.is_ended());
     drop(body);
     finish(exchange, response, unread || malformed)
+}
+
+/// A panic ends its own request. What it left behind is that request's alone, and is dropped with it.
+fn isolated<'a>(
+    steps: impl Future<Output = Result<Response, ProxyError>> + 'a,
+    counters: &'a Shard,
+) -> impl Future<Output = Result<Response, ProxyError>> + 'a {
+    let caught = AssertUnwindSafe(steps).catch_unwind();
+    caught.map(|outcome| {
+        outcome.unwrap_or_else(|_panic| {
+            counters.count(Counter::Panics);
+            Err(ProxyError::Internal)
+        })
+    })
 }
 
 /// The steps, in the order of `docs/data-path.md`. `body` is taken by whoever sends it on.
@@ -209,4 +217,32 @@ fn finish(mut exchange: Exchange, response: Response, last: bool) -> Response {
 /// A request id: 128 bits by chance, as in trace contexts.
 fn new_id(local: &Local) -> Arc<str> {
     Arc::from(format!("{:016x}{:016x}", local.random(), local.random()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The size of what an `async fn` returns.
+    fn size<A, B, C, F>(_: fn(A, B, C) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_request_under_way_is_small() {
+        let size = size(handle);
+        assert!((1_000..4_000).contains(&size), "{size} bytes");
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_a_failure_of_its_own_request() {
+        let metrics = crate::telemetry::metrics::Metrics::new(1);
+        let counters = metrics.worker(0);
+        let steps = async { panic!("on purpose") };
+
+        let outcome = isolated(steps, &counters).await;
+
+        assert!(matches!(outcome, Err(ProxyError::Internal)));
+        assert_eq!(metrics.sum(Counter::Panics), 1);
+    }
 }
