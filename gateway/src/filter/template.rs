@@ -5,7 +5,6 @@
 
 use std::borrow::Cow;
 
-use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, utf8_percent_encode};
 use regex::Captures;
@@ -46,13 +45,9 @@ impl<'a> Filled<'a> {
     pub(super) fn value(&self, template: &Template) -> HeaderValue {
         let mut text = self.text(template);
         text.retain(|character| !character.is_control() || character == '\t');
-        // RFC 9110 §5.5: white space around a value is no part of it.
-        let trimmed = text.trim_matches([' ', '\t']);
-        if trimmed.len() < text.len() {
-            text = trimmed.to_owned();
-        }
-        // Without control characters every text is a header value.
-        HeaderValue::from_maybe_shared(Bytes::from(text))
+        // RFC 9110 §5.5: white space around a value is no part of it. Without control characters
+        // every text is a header value.
+        HeaderValue::from_bytes(text.trim_matches([' ', '\t']).as_bytes())
             .unwrap_or_else(|_| HeaderValue::from_static(""))
     }
 

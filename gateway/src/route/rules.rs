@@ -3,7 +3,10 @@
 //! One condition of each rule serves as its key: the path, else a value, else the method. Keys
 //! choose candidates; the first of them, in order, all of whose conditions hold is the rule.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use foldhash::fast::RandomState;
 use ipnet::IpNet;
@@ -34,6 +37,8 @@ pub(super) struct Rules {
     paths: Texts,
     /// Those whose key is a condition on a value, by its number.
     by_value: Vec<Vec<usize>>,
+    /// Those whose key is that a value is absent, by the number of its presence.
+    by_absence: BTreeMap<usize, Vec<usize>>,
     /// The kinds of conditions that are keys.
     kinds: Vec<Kind>,
     /// Those whose key are methods, by their numbers.
@@ -67,6 +72,7 @@ impl Rules {
             order,
             paths: Texts::default(),
             by_value: Vec::new(),
+            by_absence: BTreeMap::new(),
             kinds: Vec::new(),
             by_method: Vec::new(),
             methods: Methods::default(),
@@ -98,10 +104,17 @@ impl Rules {
     }
 
     fn index_without_path(&mut self, position: usize, entry: &Entry) {
-        if let Some((kind, number)) = entry.needs.iter().find_map(|need| need.key()) {
-            add(&mut self.by_value, number, position);
-            if !self.kinds.contains(&kind) {
-                self.kinds.push(kind);
+        // What has to be there rules out more than what has to be absent.
+        let present = entry.needs.iter().find(|need| need.holds());
+        if let Some(need) = present.or(entry.needs.first()) {
+            if need.holds() {
+                add(&mut self.by_value, need.number(), position);
+            } else {
+                let absent = self.by_absence.entry(need.number()).or_default();
+                absent.push(position);
+            }
+            if !self.kinds.contains(&need.kind()) {
+                self.kinds.push(need.kind());
             }
         } else if entry.methods.is_empty() {
             self.always.insert(position);
@@ -136,10 +149,16 @@ impl Rules {
         for kind in &self.kinds {
             truth.look_at(*kind);
         }
-        let of_value = truth
-            .holding()
+        let holding = truth.holding();
+        let of_value = holding
+            .iter()
             .filter_map(|number| self.by_value.get(number));
-        for position in of_value.chain(of_method).flatten() {
+        let absent = self.by_absence.iter();
+        let absent = absent.filter(|(number, _)| !holding.contains(**number));
+        let keyed = of_value
+            .chain(of_method)
+            .chain(absent.map(|(_, list)| list));
+        for position in keyed.flatten() {
             candidates.insert(*position);
         }
         let position = candidates.iter().find(|position| {

@@ -26,9 +26,17 @@ pub(super) struct Need {
 }
 
 impl Need {
-    /// The condition without which the rule cannot be: what it can be found by.
-    pub(super) fn key(self) -> Option<(Kind, usize)> {
-        self.holds.then_some((self.kind, self.number))
+    pub(super) fn kind(self) -> Kind {
+        self.kind
+    }
+
+    pub(super) fn number(self) -> usize {
+        self.number
+    }
+
+    /// Whether the condition has to hold; else it may not.
+    pub(super) fn holds(self) -> bool {
+        self.holds
     }
 }
 
@@ -146,8 +154,8 @@ impl<'q> Truth<'q> {
     }
 
     /// The numbers of every condition that holds, of the kinds that were looked at.
-    pub(super) fn holding(&self) -> impl Iterator<Item = usize> + '_ {
-        self.holding.iter()
+    pub(super) fn holding(&self) -> &Set {
+        &self.holding
     }
 
     pub(super) fn look_at(&mut self, kind: Kind) {
