@@ -6,12 +6,14 @@
     reason = "clippy knows tests by their attribute; here everything is one"
 )]
 
+#[path = "http1/bodies.rs"]
+mod bodies;
 #[path = "http1/rig.rs"]
 mod rig;
 
 use std::{sync::Arc, time::Duration};
 
-use sluice_config::model::{HttpsRedirect, Limit};
+use sluice_config::model::{HeaderEdits, HeaderName, HttpsRedirect, Limit, Template};
 use sluice_gateway::telemetry::metrics::Counter;
 use tokio::{io::AsyncWriteExt as _, time::Instant};
 
@@ -232,29 +234,6 @@ async fn pipelined_requests_are_answered_in_order() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn head_gets_the_length_and_no_body() {
-    local(async {
-        let mut rig = Rig::new(|_, route, _| route.rules.insert(0, respond("/own", "mine")));
-        rig.answers("HTTP/1.1 200 OK\r\ncontent-length: 1234\r\n\r\n");
-        let mut client = rig.client();
-
-        for (path, length) in [("/own", 4), ("/origin", 1234), ("/own", 4)] {
-            client
-                .send(&format!("HEAD {path} HTTP/1.1\r\nhost: app.test\r\n\r\n"))
-                .await;
-            let head = client.head().await;
-            assert!(
-                head.contains(&format!("content-length: {length}\r\n")),
-                "{head}"
-            );
-        }
-        let lines = rig.lines();
-        assert!(lines.iter().all(|line| line["bytes_out"] == 0), "{lines:?}");
-    })
-    .await;
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_client_that_closed_its_sending_side_still_gets_its_answer() {
     local(async {
         let mut rig = Rig::new(PLAIN);
@@ -309,191 +288,6 @@ async fn a_client_that_leaves_takes_its_upstream_request_along() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_client_is_told_to_go_on_when_the_origin_takes_the_body() {
-    local(async {
-        let mut rig = Rig::new(PLAIN);
-        rig.origin(|_, mut peer| async move {
-            let head = peer.head().await;
-            assert!(!head.contains("expect"), "{head}");
-            assert_eq!(peer.exactly(4).await, "body");
-            peer.send(OK).await;
-        });
-        let mut client = rig.client();
-
-        client
-            .send("POST / HTTP/1.1\r\nhost: app.test\r\nexpect: 100-continue\r\ncontent-length: 4\r\n\r\n")
-            .await;
-        assert_eq!(client.head().await, "HTTP/1.1 100 Continue\r\n\r\n");
-        client.send("body").await;
-
-        assert_eq!(client.message().await.1, "ok");
-        assert_eq!(rig.line()["bytes_in"], 4);
-    })
-    .await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_refused_client_is_not_told_to_go_on() {
-    for (head, status) in [
-        (
-            "host: app.test\r\nexpect: 100-continue\r\ncontent-length: 50",
-            "413",
-        ),
-        (
-            "host: app.test\r\nexpect: 100-continue\r\ncontent-length: 5",
-            "503",
-        ),
-        (
-            "host: no.test\r\nexpect: 100-continue\r\ncontent-length: 5",
-            "404",
-        ),
-        (
-            "host: app.test\r\nexpect: magic\r\ncontent-length: 5",
-            "417",
-        ),
-    ] {
-        local(async {
-            let mut rig = Rig::new(|_, route, upstream| {
-                route.filters.max_body = Some(Limit::At(10));
-                upstream.endpoints.clear();
-            });
-            let mut client = rig.client();
-
-            client
-                .send(&format!("POST / HTTP/1.1\r\n{head}\r\n\r\n"))
-                .await;
-            let answer = client.rest().await;
-
-            assert!(
-                answer.starts_with(&format!("HTTP/1.1 {status} ")),
-                "{answer}"
-            );
-            assert!(answer.contains("connection: close\r\n"), "{answer}");
-            assert!(!answer.contains("HTTP/1.1 100"), "{answer}");
-        })
-        .await;
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_body_that_turns_out_too_large_is_refused_while_it_comes() {
-    local(async {
-        let mut rig = Rig::new(|_, route, _| route.filters.max_body = Some(Limit::At(10)));
-        rig.origin(|_, mut peer| async move {
-            peer.rest().await;
-        });
-        let mut client = rig.client();
-
-        client
-            .send("POST / HTTP/1.1\r\nhost: app.test\r\ntransfer-encoding: chunked\r\n\r\n")
-            .await;
-        for _ in 0..4 {
-            client.send("4\r\nbody\r\n").await;
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-        let answer = client.rest().await;
-
-        assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
-        assert!(answer.contains("connection: close\r\n"), "{answer}");
-        assert_eq!(rig.line()["verdict"], "body_too_large");
-    })
-    .await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_unread_body_is_never_taken_for_a_request() {
-    let smuggled = "GET /smuggled HTTP/1.1\r\nhost: no.test\r\n\r\n";
-    for (size, kept) in [(smuggled.len(), true), (100_000, false)] {
-        local(async {
-            let mut rig = Rig::new(PLAIN);
-            let mut client = rig.client();
-
-            let head =
-                format!("POST / HTTP/1.1\r\nhost: no.test\r\ncontent-length: {size}\r\n\r\n");
-            client.send(&head).await;
-            client.send(smuggled).await;
-            let (head, _) = client.message().await;
-
-            assert!(head.starts_with("HTTP/1.1 404 "), "{head}");
-            assert_eq!(!head.contains("connection: close\r\n"), kept, "{head}");
-            if kept {
-                client
-                    .send("GET /next HTTP/1.1\r\nhost: no.test\r\n\r\n")
-                    .await;
-                client.message().await;
-            } else {
-                assert_eq!(client.rest().await, "");
-            }
-            let lines = rig.lines();
-            assert!(
-                lines.iter().all(|line| line["path"] != "/smuggled"),
-                "{lines:?}"
-            );
-        })
-        .await;
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_body_that_stops_is_given_up() {
-    local(async {
-        let mut rig = Rig::new(PLAIN);
-        rig.origin(|_, mut peer| async move {
-            peer.rest().await;
-        });
-        let mut client = rig.client();
-        let start = Instant::now();
-
-        client
-            .send("POST / HTTP/1.1\r\nhost: app.test\r\ncontent-length: 9\r\n\r\nhalf")
-            .await;
-        let head = client.head().await;
-
-        assert!(head.starts_with("HTTP/1.1 408 "), "{head}");
-        assert!(head.contains("connection: close\r\n"), "{head}");
-        assert_eq!(start.elapsed().as_secs(), 30);
-        assert_eq!(rig.line()["verdict"], "body_timeout");
-    })
-    .await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_client_that_stops_reading_is_given_up_and_costs_little() {
-    local(async {
-        let mut rig = Rig::new(PLAIN);
-        let sent = Arc::new(std::sync::atomic::AtomicUsize::new(0));
-        let counted = Arc::clone(&sent);
-        rig.origin(move |_, mut peer| {
-            let counted = Arc::clone(&counted);
-            async move {
-                peer.head().await;
-                peer.send("HTTP/1.1 200 OK\r\ncontent-length: 100000000\r\n\r\n")
-                    .await;
-                let piece = [b'x'; 1000];
-                while peer.0.write_all(&piece).await.is_ok() {
-                    counted.fetch_add(1000, std::sync::atomic::Ordering::Relaxed);
-                }
-            }
-        });
-        let mut client = rig.client();
-        client.send(GET).await;
-
-        tokio::time::sleep(Duration::from_secs(29)).await;
-        assert!(rig.lines().is_empty());
-        // Two pipes of 64 KiB stand for kernel buffers.
-        let sent = sent.load(std::sync::atomic::Ordering::Relaxed);
-        assert!(sent < (128 + 512) << 10, "{sent} bytes were taken in");
-        tokio::time::sleep(Duration::from_secs(2)).await;
-
-        let line = rig.line();
-        assert_eq!(line["verdict"], "client_stalled");
-        assert_eq!(line["status"], 200);
-        drop(client);
-    })
-    .await;
-}
-
-#[tokio::test(start_paused = true)]
 async fn the_time_of_a_rule_bounds_the_wait_for_the_head() {
     local(async {
         let mut rig = Rig::new(|_, route, _| {
@@ -511,35 +305,6 @@ async fn the_time_of_a_rule_bounds_the_wait_for_the_head() {
         assert!(head.starts_with("HTTP/1.1 504 "), "{head}");
         assert_eq!(start.elapsed().as_secs(), 3);
         assert_eq!(rig.line()["verdict"], "request_timeout");
-    })
-    .await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_time_of_a_rule_cuts_a_body_off_so_that_the_client_notices() {
-    local(async {
-        let mut rig = Rig::new(|_, route, _| {
-            route.timeout = Some(Limit::At(Duration::from_secs(3)));
-        });
-        rig.origin(|_, mut peer| async move {
-            peer.head().await;
-            peer.send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
-                .await;
-            for _ in 0..60 {
-                peer.send("1\r\nx\r\n").await;
-                tokio::time::sleep(Duration::from_millis(900)).await;
-            }
-        });
-        let mut client = rig.client();
-
-        client.send(GET).await;
-        let answer = client.rest().await;
-
-        assert!(answer.ends_with("1\r\nx\r\n1\r\nx\r\n"), "{answer}");
-        let line = rig.line();
-        assert_eq!(line["verdict"], "request_timeout");
-        assert_eq!(line["status"], 200);
-        assert_eq!(line["bytes_out"], 4);
     })
     .await;
 }
@@ -596,79 +361,6 @@ async fn an_origin_that_never_answers_is_asked_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn trailers_travel_both_ways() {
-    local(async {
-        let mut rig = Rig::new(PLAIN);
-        rig.origin(|_, mut peer| async move {
-            let head = peer.head().await;
-            assert!(head.contains("te: trailers\r\n"), "{head}");
-            let body = peer
-                .exactly("4\r\nbody\r\n0\r\nx-sum: 1\r\n\r\n".len())
-                .await;
-            assert_eq!(body, "4\r\nbody\r\n0\r\nx-sum: 1\r\n\r\n");
-            peer.send(
-                "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntrailer: x-sum\r\n\r\n\
-                 2\r\nok\r\n0\r\nx-sum: 2\r\n\r\n",
-            )
-            .await;
-        });
-        let mut client = rig.client();
-
-        client
-            .send(
-                "POST / HTTP/1.1\r\nhost: app.test\r\nte: trailers\r\nconnection: te\r\n\
-                 transfer-encoding: chunked\r\ntrailer: x-sum\r\n\r\n\
-                 4\r\nbody\r\n0\r\nx-sum: 1\r\nx-forwarded-for: 6.6.6.6\r\n\r\n",
-            )
-            .await;
-        client.head().await;
-
-        let body = "2\r\nok\r\n0\r\nx-sum: 2\r\n\r\n";
-        assert_eq!(client.exactly(body.len()).await, body);
-    })
-    .await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_old_client_gets_no_chunks() {
-    local(async {
-        let mut rig = Rig::new(PLAIN);
-        rig.answers("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n");
-        let mut client = rig.client();
-
-        client
-            .send("GET / HTTP/1.0\r\nhost: app.test\r\n\r\n")
-            .await;
-        let answer = client.rest().await;
-
-        assert!(answer.ends_with("\r\n\r\nok"), "{answer}");
-        assert!(!answer.contains("chunked"), "{answer}");
-        assert_eq!(rig.line()["protocol"], "HTTP/1.0");
-    })
-    .await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_answer_that_breaks_off_breaks_off_for_the_client_too() {
-    local(async {
-        let mut rig = Rig::new(PLAIN);
-        rig.origin(|_, mut peer| async move {
-            peer.head().await;
-            peer.send("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf")
-                .await;
-        });
-        let mut client = rig.client();
-
-        client.send(GET).await;
-        let answer = client.rest().await;
-
-        assert!(answer.ends_with("\r\n\r\nhalf"), "{answer}");
-        assert_eq!(rig.line()["verdict"], "response_broken");
-    })
-    .await;
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_listener_that_sends_everybody_to_https_needs_no_route() {
     local(async {
         let mut rig = Rig::new(|listener, _, _| {
@@ -710,6 +402,98 @@ async fn a_draining_gateway_finishes_what_is_under_way_and_says_so() {
         assert!(answer.contains("connection: close\r\n"), "{answer}");
         assert!(answer.ends_with("ok"), "{answer}");
         assert_eq!(nothing, "");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn response_filters_see_refusals_too() {
+    local(async {
+        let mut rig = Rig::new(|listener, _, upstream| {
+            listener.filters.response_headers = Some(HeaderEdits {
+                set: vec![(
+                    HeaderName::new("x-gate").unwrap(),
+                    Template::literal("sluice"),
+                )],
+                ..HeaderEdits::default()
+            });
+            upstream.endpoints.clear();
+        });
+        let mut client = rig.client();
+
+        for (request, status) in [
+            (GET.to_owned(), 503),
+            (GET.replace("app", "no"), 404),
+            (GET.replace("/a", "/%2f"), 400),
+        ] {
+            client.send(&request).await;
+            let (head, _) = client.message().await;
+            assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{head}");
+            assert!(head.contains("x-gate: sluice\r\n"), "{head}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_old_client_may_keep_its_connection() {
+    local(async {
+        let mut rig = Rig::new(PLAIN);
+        rig.answers(OK);
+        let mut client = rig.client();
+
+        for _ in 0..2 {
+            client
+                .send("GET / HTTP/1.0\r\nhost: app.test\r\nconnection: keep-alive\r\n\r\n")
+                .await;
+            let (head, body) = client.message().await;
+            assert!(head.starts_with("HTTP/1.0 200 "), "{head}");
+            assert_eq!(body, "ok");
+        }
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pipelined_head_that_never_ends_is_given_up_in_time() {
+    local(async {
+        let mut rig = Rig::new(PLAIN);
+        rig.origin(|_, mut peer| async move {
+            peer.head().await;
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            peer.send(OK).await;
+        });
+        let mut client = rig.client();
+        let start = Instant::now();
+
+        client.send(GET).await;
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        client.send("GET / HT").await;
+        let answer = client.rest().await;
+
+        assert!(answer.contains("\r\n\r\nokHTTP/1.1 408 "), "{answer}");
+        assert!((10..12).contains(&start.elapsed().as_secs()));
+        assert_eq!(rig.lines()[1]["verdict"], "head_timeout");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn origins_own_date_and_server_pass_through_once() {
+    local(async {
+        let mut rig = Rig::new(PLAIN);
+        rig.answers(
+            "HTTP/1.1 200 OK\r\nserver: origin/1\r\ndate: Thu, 01 Jan 1970 00:00:00 GMT\r\n\
+             keep-alive: timeout=5\r\ncontent-length: 0\r\n\r\n",
+        );
+        let mut client = rig.client();
+
+        client.send(GET).await;
+        let head = client.head().await;
+
+        assert_eq!(head.matches("date:").count(), 1, "{head}");
+        assert!(head.contains("server: origin/1\r\n"), "{head}");
+        assert!(!head.contains("keep-alive"), "{head}");
     })
     .await;
 }
