@@ -21,11 +21,12 @@ use std::{collections::BTreeMap, sync::Arc};
 use crate::{
     Objects, Problem, Snapshot, Sources,
     decode::{decode, nearest, report_unknown},
-    findings::{Finding, Findings, place_of},
+    findings::{Finding, Findings},
     lint::lint,
     model::{self, Process},
     names::{ListenerName, RouteName, UpstreamName},
     parse::{self, Document, KINDS},
+    places::Places,
     raw,
     sources::Form,
     substitute,
@@ -143,12 +144,12 @@ pub fn locate(problems: &mut [Problem], sources: &Sources) {
 }
 
 fn place(problems: &mut [Problem], document: &Document, sources: &Sources) {
-    for problem in problems
-        .iter_mut()
-        .filter(|problem| problem.place.is_none())
-    {
-        let path = document.root.path_of(&problem.at);
-        problem.place = place_of(&document.root, &sources.files, &path, Aim::Value, None);
+    let places = Places::new(&document.root, &sources.files);
+    for problem in problems {
+        if problem.place.is_none() {
+            let path = document.root.path_of(&problem.at);
+            problem.place = places.of(&path, Aim::Value, None);
+        }
     }
 }
 

@@ -3,17 +3,22 @@
 use std::{collections::HashSet, path::PathBuf};
 
 use crate::{
-    Place, Problem, SourceFile,
+    Problem, SourceFile,
+    places::Places,
     substitute::Unset,
-    tree::{Aim, At, Node, Segment, Spot},
+    tree::{Aim, At, Node, Segment},
 };
+
+/// Suggestions for all mistakes of a configuration together: a fraction of a second.
+const MAX_COMPARISONS: usize = 300_000;
 
 /// The problems found so far.
 #[derive(Debug)]
 pub(crate) struct Findings<'d> {
-    root: &'d Node,
-    files: &'d [SourceFile],
+    places: Places<'d>,
     problems: Vec<Problem>,
+    /// How many more names may be held against misspelt ones.
+    comparisons: usize,
     /// Paths at or below which something is wrong.
     touched: HashSet<String>,
     /// Paths whose value was refused before the check of its meaning, which must not report again.
@@ -72,8 +77,8 @@ impl<'d> Findings<'d> {
     /// Nothing found yet in `root`.
     pub(crate) fn new(root: &'d Node, files: &'d [SourceFile]) -> Self {
         Self {
-            root,
-            files,
+            places: Places::new(root, files),
+            comparisons: MAX_COMPARISONS,
             problems: Vec::new(),
             touched: HashSet::new(),
             poisoned: HashSet::new(),
@@ -152,6 +157,14 @@ impl<'d> Findings<'d> {
         self.fatal
     }
 
+    /// Whether `names` may be searched for the nearest one: in a large configuration with as many
+    /// mistakes only the first get a suggestion.
+    pub(crate) fn may_search(&mut self, names: usize) -> bool {
+        let left = self.comparisons.checked_sub(names);
+        self.comparisons = left.unwrap_or(self.comparisons);
+        left.is_some()
+    }
+
     /// Everything found.
     pub(crate) fn into_problems(self) -> Vec<Problem> {
         self.problems
@@ -163,8 +176,7 @@ impl<'d> Findings<'d> {
             return;
         }
         self.touch(path);
-        let part = finding.part.as_deref();
-        let place = place_of(self.root, self.files, path, aim, part);
+        let place = self.places.of(path, aim, finding.part.as_deref());
         self.problems.push(Problem {
             code: finding.code,
             at,
@@ -181,46 +193,5 @@ impl<'d> Findings<'d> {
                 self.touched.insert(Segment::text(above));
             }
         }
-    }
-}
-
-/// The place of what stands at `path`, or of the nearest thing above it that has one.
-pub(crate) fn place_of(
-    root: &Node,
-    files: &[SourceFile],
-    path: &[Segment],
-    aim: Aim,
-    part: Option<&str>,
-) -> Option<Place> {
-    let mut depth = path.len();
-    let (spot, exact) = loop {
-        let (node, left) = root.nearest(path.get(..depth)?);
-        if let Some(spot) = &node.spot {
-            break (spot, left == 0 && depth == path.len());
-        }
-        depth = depth.checked_sub(1)?;
-    };
-    let file = files.get(spot.file)?;
-    let bytes = match aim {
-        Aim::Value if exact => narrowed(spot, &file.text, part),
-        Aim::Value | Aim::Key => spot.key.clone().unwrap_or_else(|| spot.value.clone()),
-    };
-    Some(Place::of(spot.file, file, bytes))
-}
-
-/// The range of `part` inside the value; the whole value, but only its key when it is a table that
-/// goes over several lines.
-fn narrowed(spot: &Spot, text: &str, part: Option<&str>) -> std::ops::Range<usize> {
-    let written = text.get(spot.value.clone()).unwrap_or_default();
-    if let Some(offset) = part
-        .filter(|p| !p.is_empty())
-        .and_then(|part| written.find(part))
-    {
-        let start = spot.value.start.saturating_add(offset);
-        return start..start.saturating_add(part.map_or(0, str::len));
-    }
-    match &spot.key {
-        Some(key) if written.contains('\n') || key.start > spot.value.start => key.clone(),
-        _ => spot.value.clone(),
     }
 }

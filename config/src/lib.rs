@@ -20,6 +20,7 @@ mod lint;
 pub mod model;
 pub mod names;
 mod parse;
+mod places;
 mod problem;
 pub mod raw;
 mod read;

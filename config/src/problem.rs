@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use serde::Serialize;
 
-use crate::SourceFile;
+use crate::{SourceFile, places};
 
 /// One mistake, or one warning.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -43,20 +43,36 @@ pub struct Place {
 }
 
 impl Place {
-    /// The place of `bytes`, brought inside the text and onto character boundaries.
+    /// The place of `bytes` in a file.
     pub(crate) fn of(index: usize, file: &SourceFile, bytes: Range<usize>) -> Self {
+        Self::in_lines(index, file, bytes, &places::line_starts(&file.text))
+    }
+
+    /// The place of `bytes`, brought inside the text and onto character boundaries, in a file whose
+    /// lines begin at `starts`.
+    pub(crate) fn in_lines(
+        index: usize,
+        file: &SourceFile,
+        bytes: Range<usize>,
+        starts: &[usize],
+    ) -> Self {
         let text = file.text.as_str();
         let start = text.floor_char_boundary(bytes.start);
         let end = text.ceil_char_boundary(bytes.end).max(start);
-        let before = text.get(..start).unwrap_or_default();
-        let line_start = before
-            .rfind('\n')
-            .map_or(0, |newline| newline.saturating_add(1));
-        let column = before.get(line_start..).unwrap_or_default().chars().count();
+        let line = starts.partition_point(|line| *line <= start);
+        let line_start = starts
+            .get(line.saturating_sub(1))
+            .copied()
+            .unwrap_or_default();
+        let column = text
+            .get(line_start..start)
+            .unwrap_or_default()
+            .chars()
+            .count();
         Self {
             file: index,
             path: file.path.display().to_string(),
-            line: before.matches('\n').count().saturating_add(1),
+            line,
             column: column.saturating_add(1),
             bytes: start..end,
         }

@@ -1,6 +1,6 @@
 //! What the configuration was read from: texts, the environment they name, what to watch.
 
-use std::{collections::BTreeMap, fmt::Write, path::PathBuf};
+use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -85,8 +85,6 @@ impl Sources {
     /// The SHA-256 of everything that a check can see, in hexadecimal. Says nothing about secrets.
     pub fn hash(&self) -> String {
         let mut hash = Sha256::new();
-        // Serialization of texts and paths that were read as UTF-8 cannot fail; a path that is not
-        // is told apart by its content.
         for file in &self.files {
             hash.update(file.path.as_os_str().as_encoded_bytes());
             hash.update([0]);
@@ -103,11 +101,9 @@ impl Sources {
             hash.update(&problem.at);
             hash.update(&problem.what);
         }
-        hash.finalize().iter().fold(String::new(), |mut hex, byte| {
-            if write!(hex, "{byte:02x}").is_err() {
-                // Writing to a string cannot fail.
-            }
-            hex
-        })
+        let digest = hash.finalize();
+        digest
+            .iter()
+            .fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"))
     }
 }

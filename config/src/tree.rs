@@ -141,14 +141,17 @@ impl Node {
             return None;
         };
         let ends = |rest: &str| rest.is_empty() || rest.starts_with(['.', '[']);
+        let quoted = text.starts_with('"');
         entries
             .iter()
             .filter_map(|(key, _)| {
-                let quoted = format!("{key:?}");
-                [key.as_str(), &quoted]
-                    .into_iter()
-                    .find_map(|key| text.strip_prefix(key).filter(|rest| ends(rest)))
-                    .map(|rest| (Segment::Key(key.clone()), rest))
+                let rest = if quoted {
+                    text.strip_prefix(&format!("{key:?}"))
+                } else {
+                    text.strip_prefix(key.as_str())
+                };
+                let rest = rest.filter(|rest| ends(rest))?;
+                Some((Segment::Key(key.clone()), rest))
             })
             .min_by_key(|(_, rest)| rest.len())
     }

@@ -1,8 +1,6 @@
 //! What holds for every configuration: nothing panics, the canonical form reads back, formatting
 //! twice is formatting once.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
 use proptest::prelude::*;
 use sluice_config::{Snapshot, Sources, Style, check, format, render};
 

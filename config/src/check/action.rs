@@ -209,7 +209,7 @@ fn upstream(
         return UpstreamName::new(name).ok().map(Destination::Upstream);
     }
     let names = known.upstreams.iter().map(String::as_str);
-    let mut finding = unknown("unknown_upstream", "upstream", name, names);
+    let mut finding = unknown("unknown_upstream", "upstream", name, names, findings);
     if name.contains('.') && text::endpoint(&format!("{name}:80")).is_ok() {
         finding = finding.hint(format!("for an address add the port: \"{name}:80\""));
     }

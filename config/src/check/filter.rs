@@ -162,10 +162,8 @@ fn used(
         match known.sets.get(name) {
             None => {
                 let names = known.sets.keys().map(String::as_str);
-                findings.value(
-                    &at,
-                    unknown("unknown_filter", "set of filters", name, names),
-                );
+                let finding = unknown("unknown_filter", "set of filters", name, names, findings);
+                findings.value(&at, finding);
             }
             Some(None) => filters = None,
             Some(Some(set)) => {

@@ -46,7 +46,8 @@ impl Known {
             return ListenerName::new(name).ok();
         }
         let known = self.listeners.iter().map(String::as_str);
-        findings.value(at, unknown("unknown_listener", "listener", name, known));
+        let finding = unknown("unknown_listener", "listener", name, known, findings);
+        findings.value(at, finding);
         None
     }
 }
@@ -56,16 +57,23 @@ pub(super) fn unknown<'k>(
     code: &'static str,
     kind: &str,
     name: &str,
-    known: impl IntoIterator<Item = &'k str>,
+    known: impl ExactSizeIterator<Item = &'k str>,
+    findings: &mut Findings<'_>,
 ) -> Finding {
-    let mut known: Vec<&str> = known.into_iter().collect();
-    known.sort_unstable();
-    let hint = nearest(known.iter().copied(), name).or_else(|| match known.as_slice() {
-        [] => Some(format!("there is no {kind} at all")),
-        [..] if known.len() <= 8 => Some(format!("there is: {}", known.join(", "))),
-        _ => None,
+    let finding = Finding::new(code, format!("there is no {kind} named {name:?}"));
+    let few = known.len() <= 8;
+    if !findings.may_search(known.len()) {
+        return finding;
+    }
+    let known: BTreeSet<&str> = known.collect();
+    let hint = nearest(known.iter().copied(), name).or_else(|| {
+        let all: Vec<&str> = known.into_iter().collect();
+        match all.as_slice() {
+            [] => Some(format!("there is no {kind} at all")),
+            all => few.then(|| format!("there is: {}", all.join(", "))),
+        }
     });
-    Finding::new(code, format!("there is no {kind} named {name:?}")).maybe(hint)
+    finding.maybe(hint)
 }
 
 /// Without any listener there is one.
