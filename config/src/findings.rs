@@ -138,12 +138,7 @@ impl<'d> Findings<'d> {
     /// The path that the value at `at` names. A relative one is meant from the folder of the file in
     /// which it stands, wherever the program was started.
     pub(crate) fn path(&self, at: &At<'_>, path: &str) -> PathBuf {
-        let (node, _) = self.root.nearest(&at.segments());
-        let file = node
-            .spot
-            .as_ref()
-            .and_then(|spot| self.files.get(spot.file));
-        let folder = file.and_then(|file| file.path.parent());
+        let folder = self.places.folder(&at.segments());
         folder.map_or_else(|| path.into(), |folder| folder.join(path))
     }
 

@@ -1,6 +1,6 @@
 //! The source map: from a path in the configuration to file, line and column.
 
-use std::{collections::HashMap, ops::Range};
+use std::{collections::HashMap, ops::Range, path::Path};
 
 use crate::{
     Place, SourceFile,
@@ -61,6 +61,12 @@ impl<'d> Places<'d> {
             bytes,
             self.lines.get(spot.file)?,
         ))
+    }
+
+    /// The folder of the file in which the value at `path` stands.
+    pub(crate) fn folder(&self, path: &[Segment]) -> Option<&'d Path> {
+        let (node, _) = self.nearest(path);
+        self.files.get(node.spot.as_ref()?.file)?.path.parent()
     }
 
     fn nearest(&self, path: &[Segment]) -> (&'d Node, usize) {
