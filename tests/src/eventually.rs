@@ -10,17 +10,14 @@ use crate::PATIENCE;
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// Waits until `look` gives something.
-#[track_caller]
-pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> impl Future<Output = T> {
-    async move {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            if let Some(found) = look() {
-                return found;
-            }
-            assert!(Instant::now() < deadline, "never happened: {what}");
-            sleep(PAUSE).await;
+pub async fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = look() {
+            return found;
         }
+        assert!(Instant::now() < deadline, "never happened: {what}");
+        sleep(PAUSE).await;
     }
 }
 

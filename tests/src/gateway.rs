@@ -1,8 +1,10 @@
 //! The real engine in this process, on real sockets, configured by the same TOML as the program.
 
-use std::{net::SocketAddr, num::NonZeroUsize, path::Path, sync::Arc, time::Duration};
+use std::{
+    fmt::Write as _, net::SocketAddr, num::NonZeroUsize, path::Path, sync::Arc, time::Duration,
+};
 
-use sluice_config::{Snapshot, Sources};
+use sluice_config::{Snapshot, Sources, Style};
 use sluice_gateway::{
     engine::{Engine, Options},
     telemetry::metrics::Counter,
@@ -137,15 +139,14 @@ pub fn snapshot(config: &str, folder: &Path) -> Arc<Snapshot> {
     }
     if !config.contains("[access_log]") {
         let path = folder.join("access.jsonl");
-        text.push_str(&format!(
-            "[access_log]\noutput = {{ file = {:?} }}\n",
-            path.display().to_string()
-        ));
+        let path = path.display().to_string();
+        writeln!(text, "[access_log]\noutput = {{ file = {path:?} }}").expect("a text");
     }
     text.push_str(config);
     let sources = Sources::from_text("test.toml", &text);
     let report = sluice_config::check(&sources, None);
+    let problems = sluice_config::render(&report.problems, &sources, Style::Plain);
     report
         .snapshot
-        .unwrap_or_else(|| panic!("the configuration was refused: {:#?}", report.problems))
+        .unwrap_or_else(|| panic!("the configuration was refused:\n{problems}"))
 }

@@ -156,9 +156,8 @@ impl Sluice {
                 sleep(Duration::from_millis(10)).await;
             }
         };
-        if timeout(PATIENCE, attempts).await.is_err() {
-            panic!("it never accepted; it said:\n{}", self.output());
-        }
+        let accepted = timeout(PATIENCE, attempts).await.is_ok();
+        assert!(accepted, "it never accepted; it said:\n{}", self.output());
     }
 
     /// A connection to it.

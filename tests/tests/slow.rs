@@ -343,7 +343,7 @@ async fn an_endless_head_of_an_origin_is_a_502() {
 async fn an_origin_that_stops_reading_a_request_is_given_up() {
     let origin = Origin::start(|peer| async move {
         peer.narrow();
-        sleep(Duration::from_secs(60)).await;
+        sleep(Duration::from_mins(1)).await;
         drop(peer);
     })
     .await;
