@@ -140,7 +140,8 @@ impl<'a> Group<'a> {
                 let orders = [[a.condition, b.condition], [b.condition, a.condition]];
                 let mut witnesses = orders
                     .iter()
-                    .filter_map(|pair| Witness::new(pair, host.to_owned(), listener));
+                    .filter_map(|pair| Witness::new(pair, host.to_owned(), listener))
+                    .filter(|witness| self.first_route(witness, budget) == Some(pair.0));
                 if let Some(witness) = witnesses.next() {
                     done.insert(pair);
                     overlaps.push(Overlap {
@@ -152,6 +153,19 @@ impl<'a> Group<'a> {
             }
         }
         overlaps
+    }
+
+    /// The route whose rule takes a request; none when the budget does not reach that far.
+    fn first_route(&self, witness: &Witness, budget: &mut Budget) -> Option<usize> {
+        for entry in &self.entries {
+            if !budget.spend() {
+                return None;
+            }
+            if witness.is_admitted_by(entry.condition) {
+                return Some(entry.merged.route);
+            }
+        }
+        None
     }
 
     fn are_rivals(&self, (a, b): (usize, usize)) -> bool {

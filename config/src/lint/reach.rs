@@ -51,7 +51,7 @@ struct Rival {
     route: RouteName,
     host: HostPattern,
     by_name: bool,
-    witness: Witness,
+    witness: Option<Witness>,
 }
 
 /// Every finding about who is reached.
@@ -73,10 +73,10 @@ pub(super) fn check(snapshot: &Snapshot, budget: &mut Budget) -> Vec<Problem> {
                 .entry(names)
                 .or_insert_with(|| group.shadows(budget));
             let said = several.then_some(&listener.name);
-            let sample = witness::sample_host(host, hosts.keys().copied());
-            findings.note_shadows(&group, shadows, host, &sample, said);
+            let sample = witness::sample_host(host, &hosts);
+            findings.note_shadows(&group, shadows, host, sample.as_deref(), said);
             if first && routes.len() > 1 {
-                findings.note_overlaps(&group, shadows, host, &sample, (said, budget));
+                findings.note_overlaps(&group, shadows, host, sample.as_deref(), (said, budget));
             }
         }
     }
@@ -138,7 +138,7 @@ impl Findings {
         group: &Group<'_>,
         shadows: &[Option<usize>],
         host: &HostPattern,
-        sample: &str,
+        sample: Option<&str>,
         listener: Option<&ListenerName>,
     ) {
         for (entry, shadow) in group.entries.iter().zip(shadows) {
@@ -158,7 +158,8 @@ impl Findings {
                 continue;
             };
             let blocked = || {
-                let witness = Witness::new(&[entry.condition], sample.to_owned(), listener);
+                let witness = sample
+                    .and_then(|host| Witness::new(&[entry.condition], host.to_owned(), listener));
                 Reach::Blocked(Box::new(Blocker {
                     by: call(winner, merged.rule),
                     witness,
@@ -182,10 +183,12 @@ impl Findings {
         group: &Group<'_>,
         shadows: &[Option<usize>],
         host: &HostPattern,
-        sample: &str,
+        sample: Option<&str>,
         (listener, budget): (Option<&ListenerName>, &mut Budget),
     ) {
-        for overlap in group.overlaps(shadows, sample, listener, budget) {
+        // Whether two rules overlap does not depend on the host; only showing it needs one.
+        let host_name = sample.unwrap_or("host");
+        for overlap in group.overlaps(shadows, host_name, listener, budget) {
             let entry = |position: usize| {
                 let entry = group.entries.get(position)?;
                 Some((entry, group.routes.get(entry.merged.route)?))
@@ -202,7 +205,7 @@ impl Findings {
                     route: winner.name.clone(),
                     host: host.clone(),
                     by_name: rank(first.condition) == rank(second.condition),
-                    witness: overlap.witness,
+                    witness: sample.map(|_| overlap.witness),
                 });
             }
         }
@@ -314,7 +317,7 @@ impl Findings {
             hint,
         );
         Some(Problem {
-            witness: Some(first.witness.to_string()),
+            witness: first.witness.as_ref().map(ToString::to_string),
             ..found
         })
     }

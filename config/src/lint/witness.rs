@@ -1,6 +1,6 @@
 //! A request that shows a finding, in the form in which `sluice explain` takes it.
 
-use std::{fmt, net::IpAddr};
+use std::{collections::BTreeMap, fmt, net::IpAddr};
 
 use super::{expression, subsume};
 use crate::{
@@ -163,32 +163,29 @@ fn sample_path(path: &PathMatch) -> Option<String> {
     }
 }
 
-/// A host that the pattern covers and none of the `taken` ones, which would be preferred.
-pub(super) fn sample_host<'a>(
+/// A host that the pattern covers and none of the `taken` ones, which would be preferred; none where
+/// we think of no such host.
+pub(super) fn sample_host<T>(
     pattern: &HostPattern,
-    mut taken: impl Iterator<Item = &'a HostPattern> + Clone,
-) -> String {
-    let suffix = match pattern {
-        HostPattern::Exact(host) => return host.clone(),
-        HostPattern::Wildcard(suffix) => suffix.as_str(),
-        HostPattern::Any => ".example",
+    taken: &BTreeMap<&HostPattern, T>,
+) -> Option<String> {
+    let (suffixes, own): (&[&str], usize) = match pattern {
+        HostPattern::Exact(host) => return Some(host.clone()),
+        HostPattern::Wildcard(suffix) => (&[suffix], suffix.len()),
+        HostPattern::Any => (&[".example", ".test", ".invalid", ""], 0),
     };
     let free = |host: &String| {
-        !taken.clone().any(|other| match other {
+        !taken.keys().any(|other| match other {
             HostPattern::Exact(other) => other == host,
-            HostPattern::Wildcard(other) => {
-                other.len() > suffix.len() && host.ends_with(other.as_str())
-            }
+            HostPattern::Wildcard(other) => other.len() > own && host.ends_with(other.as_str()),
             HostPattern::Any => false,
         })
     };
-    let names = ["www", "any", "other", "some"].map(|label| format!("{label}{suffix}"));
-    let found = names.into_iter().find(free);
-    // Every name we would like is taken by a more exact host: any will do, the finding stands.
-    found.unwrap_or_else(|| {
-        let position = taken.by_ref().count();
-        format!("host-{position}{suffix}")
-    })
+    let labels = ["www", "any", "other", "some-other-host"];
+    let mut hosts = suffixes
+        .iter()
+        .flat_map(|suffix| labels.map(|label| format!("{label}{suffix}")));
+    hosts.find(free)
 }
 
 impl fmt::Display for Witness {
