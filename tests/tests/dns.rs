@@ -26,6 +26,8 @@ use tokio::{
 #[derive(Debug, Clone)]
 enum Answer {
     Addresses(Vec<Ipv4Addr>, u32),
+    /// Nothing is said to who asks for IPv6.
+    OnlyIpv4(Vec<Ipv4Addr>),
     NoSuchName,
     Silence,
 }
@@ -101,8 +103,14 @@ fn answer(question: &Message, zone: &HashMap<String, Answer>) -> Option<Vec<u8>>
     message.metadata.recursion_available = true;
     message.additionals.clear();
     message.edns = None;
-    match known.cloned().unwrap_or(Answer::NoSuchName) {
-        Answer::Silence => return None,
+    let known = match known.cloned() {
+        Some(Answer::OnlyIpv4(addresses)) if query.query_type() == RecordType::A => {
+            Answer::Addresses(addresses, 0)
+        }
+        known => known.unwrap_or(Answer::NoSuchName),
+    };
+    match known {
+        Answer::Silence | Answer::OnlyIpv4(_) => return None,
         Answer::NoSuchName => message.metadata.response_code = ResponseCode::NXDomain,
         Answer::Addresses(addresses, ttl) if query.query_type() == RecordType::A => {
             for address in addresses {
@@ -249,6 +257,18 @@ async fn a_request_does_not_wait_for_a_silent_name_server_forever() {
     let reply = gateway.get("a", "/").await;
     assert_eq!(reply.status, 503);
     assert!(started.elapsed() < Duration::from_secs(5));
+}
+
+#[tokio::test]
+async fn a_name_server_that_ignores_questions_for_ipv6_is_good_enough() {
+    let (port, _origins) = origins([A1]).await;
+    let names = NameServer::start().await;
+    names.says("old.test", Answer::OnlyIpv4(vec![A1]));
+    let config = names.config_with("timeout = \"5s\"");
+    let gateway = gateway(&format!("{}{config}", to("old.test", port))).await;
+    let started = Instant::now();
+    assert_eq!(gateway.get("a", "/").await.text(), "127.0.0.1");
+    assert!(started.elapsed() < Duration::from_secs(3));
 }
 
 #[tokio::test]

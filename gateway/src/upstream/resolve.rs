@@ -5,15 +5,19 @@
 
 use std::{
     net::IpAddr,
+    pin::pin,
     sync::{Arc, Weak},
     time::Duration,
 };
 
 use arc_swap::{ArcSwapOption, Guard};
+use futures_util::future::{Either, select};
 use hickory_resolver::{
     TokioResolver,
-    config::{ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig},
+    config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig},
+    lookup::Lookup,
     net::{NetError, runtime::TokioRuntimeProvider},
+    proto::rr::RecordType,
 };
 use parking_lot::Mutex;
 use sluice_config::model::Dns;
@@ -147,26 +151,40 @@ async fn keep_fresh(resolved: Weak<Resolved>, counters: Shard) {
     }
 }
 
-/// One look-up: every address of the name, and how long it is good for.
+/// What one kind of address gets once the other is there. Some servers never answer for IPv6.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// One look-up: every address of the name, and how long they are good for.
 ///
 /// The resolver is made anew each time: it keeps nothing we need, and the system's configuration
 /// may have changed.
 async fn look_up(name: &str, dns: &Dns) -> Result<(Box<[IpAddr]>, Duration), LookupError> {
-    let answer = resolver(dns)?.lookup_ip(name).await?;
-    let mut addresses: Vec<IpAddr> = answer.iter().collect();
+    let resolver = resolver(dns)?;
+    let answers = match select(
+        pin!(resolver.lookup(name, RecordType::A)),
+        pin!(resolver.lookup(name, RecordType::AAAA)),
+    )
+    .await
+    {
+        Either::Left((first, other)) | Either::Right((first, other)) => match first {
+            Ok(first) => {
+                let other = tokio::time::timeout(GRACE, other).await;
+                [Some(first), other.ok().and_then(Result::ok)]
+            }
+            Err(_) => [Some(other.await?), None],
+        },
+    };
+    let records = || answers.iter().flatten().flat_map(Lookup::answers);
+    let mut addresses: Vec<IpAddr> = records()
+        .filter_map(|record| record.data.ip_addr())
+        .collect();
     if addresses.is_empty() {
         return Err(LookupError::Nothing);
     }
     // Servers rotate their answers; that is no change.
     addresses.sort_unstable();
     addresses.dedup();
-    let ttl = answer
-        .as_lookup()
-        .answers()
-        .iter()
-        .map(|record| record.ttl)
-        .min()
-        .unwrap_or(0);
+    let ttl = records().map(|record| record.ttl).min().unwrap_or(0);
     Ok((addresses.into(), Duration::from_secs(u64::from(ttl))))
 }
 
@@ -201,7 +219,6 @@ fn resolver(dns: &Dns) -> Result<TokioResolver, NetError> {
         builder
     };
     let options = builder.options_mut();
-    options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
     options.cache_size = 0;
     // Half, so that a lost datagram leaves time for a second.
     options.timeout = options.timeout.min(dns.timeout / 2);
