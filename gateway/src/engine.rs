@@ -115,6 +115,8 @@ impl Engine {
         let (started, start) = std::sync::mpsc::sync_channel(1);
         let runtime = runtime::Builder::new_current_thread()
             .enable_all()
+            // Files are read one after the other; each further thread would keep memory of its own.
+            .max_blocking_threads(1)
             .build()
             .map_err(ApplyError::Thread)?;
         let counted = metrics.clone();

@@ -165,6 +165,10 @@ impl Worker {
                 order = orders.recv() => match order {
                     Some(Order::Apply(plan, assignments, done)) => {
                         self.apply(plan, assignments).await;
+                        // Whoever waits for this order wants no socket left on its way.
+                        while let Ok(fresh) = inbox.try_recv() {
+                            self.door.receive(fresh);
+                        }
                         if done.send(()).is_err() {
                             tracing::debug!("nobody waits for this plan any more");
                         }

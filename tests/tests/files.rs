@@ -416,3 +416,11 @@ async fn sighup_reads_again_what_the_configuration_names() {
     gateway.signal("HUP");
     answers(address, "a", "two").await;
 }
+
+#[tokio::test]
+async fn a_change_of_process_settings_waits_for_the_next_start() {
+    let gateway = Sluice::run(&says("one")).await;
+    gateway.write_config(&says("two").replace("workers = 1", "workers = 2"));
+    gateway.says("takes effect at the next start").await;
+    answers(gateway.address(), "a", "two").await;
+}

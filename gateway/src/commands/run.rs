@@ -61,6 +61,8 @@ pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        // As in the engine: memory stays flat over reloads.
+        .max_blocking_threads(2)
         .build()?;
     let exit = runtime.block_on(running.run());
     // A file that is being read on a stuck disk must not hold the process up.

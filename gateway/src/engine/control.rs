@@ -231,16 +231,23 @@ impl Control {
         Ok(())
     }
 
+    /// Lets every worker accept on nothing.
+    async fn close(&self, plan: &Arc<Plan>) {
+        let mut waiting = Vec::with_capacity(self.workers.len());
+        for worker in &self.workers {
+            waiting.push(worker.apply(Arc::clone(plan), Vec::new()).await);
+        }
+        for done in waiting {
+            done.await.unwrap_or_default();
+        }
+    }
+
     /// Stops accepting, waits for what is in flight, ends the rest. Whether all was in time.
     async fn end(mut self, grace: Duration) -> bool {
         if let Some(plan) = self.planner.current.clone() {
-            let mut waiting = Vec::with_capacity(self.workers.len());
-            for worker in &self.workers {
-                waiting.push(worker.apply(Arc::clone(&plan), Vec::new()).await);
-            }
-            for done in waiting {
-                done.await.unwrap_or_default();
-            }
+            self.close(&plan).await;
+            // Once more, for the sockets that one worker handed to another meanwhile.
+            self.close(&plan).await;
         }
         let in_time = self.planner.connections.finish(grace).await;
         self.background.abort();
