@@ -1,18 +1,11 @@
 //! Configuration files that change while the program runs.
 
-use std::{
-    ffi::OsStr,
-    fs,
-    net::SocketAddr,
-    os::unix::fs::{PermissionsExt, symlink},
-    path::Path,
-    sync::Arc,
-};
+use std::{ffi::OsStr, fs, net::SocketAddr, os::unix::fs::symlink, path::Path, sync::Arc};
 
 use sluice_tests::{
     Client, Origin,
-    eventually::{eventually, within},
-    process::{Sluice, free_port, sluice, stderr},
+    eventually::within,
+    process::{Sluice, free_port},
     reach::{answers, ask, refuses, streaming},
 };
 use tempfile::TempDir;
@@ -351,56 +344,6 @@ async fn an_address_that_cannot_be_had_refuses_the_whole_reload() {
     gateway.signal("HUP");
     answers(address, "a", "bad").await;
     answers(gateway.address(), "a", "bad").await;
-}
-
-#[tokio::test]
-async fn a_start_with_a_broken_file_runs_the_last_good_one_and_says_so() {
-    let mut gateway = Sluice::run(&says("kept")).await;
-    answers(gateway.address(), "a", "kept").await;
-    let (folder, address) = (gateway.folder(), gateway.address());
-    let state = folder.path().join("state");
-    let kept = eventually("it is kept", || {
-        let mut entries = fs::read_dir(&state).ok()?.flatten();
-        entries.find(|entry| entry.file_name().to_string_lossy().starts_with("last-good"))
-    })
-    .await;
-    let mode = kept.metadata().expect("it is there").permissions().mode();
-    assert_eq!(mode & 0o777, 0o600);
-    gateway.signal("TERM");
-    assert!(gateway.ends().await.success());
-
-    let broken = says("new").replace("respond", "respnd");
-    let gateway = Sluice::start_in(folder, address, &broken);
-    gateway.accepts().await;
-    answers(address, "a", "kept").await;
-    let output = gateway.output();
-    assert!(
-        output.contains("respnd") && output.contains("sluice.toml:"),
-        "{output}"
-    );
-    assert!(
-        output.contains("last good") && output.contains("ERROR"),
-        "{output}"
-    );
-
-    gateway.write_config(&says("mended"));
-    answers(address, "a", "mended").await;
-}
-
-#[tokio::test]
-async fn a_first_start_with_a_broken_file_ends_with_3_and_the_diagnosis() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let text = says("new")
-        .replace("respond", "respnd")
-        .replace("{address}", "127.0.0.1:0");
-    fs::write(folder.path().join("sluice.toml"), text).expect("a file");
-    let output = sluice(folder.path(), &["run"]).await;
-    let text = stderr(&output);
-    assert_eq!(output.status.code(), Some(3), "{text}");
-    assert!(
-        text.contains("sluice.toml:10:1") && text.contains("did you mean"),
-        "{text}"
-    );
 }
 
 #[tokio::test]
