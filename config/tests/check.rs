@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use sluice_config::{Report, Snapshot, Sources, check, model::Action, names::RouteName};
+use sluice_config::{Report, Snapshot, Sources, Style, check, model::Action, names::RouteName};
 
 fn checked(text: &str) -> Report {
     check(&Sources::from_text("sluice.toml", text), None)
@@ -195,4 +195,34 @@ fn all_names_that_serde_would_hide_are_reported() {
             ("wrong_type", "routes.app.rules[0].to"),
         ]
     );
+}
+
+#[test]
+fn programs_get_one_array_with_every_problem() {
+    let sources = Sources::from_text("a.toml", "[routes.app]\nto = \"u\"\nhosst = [\"a\"]\n");
+    let report = check(&sources, None);
+    let json: serde_json::Value =
+        serde_json::from_str(&report.render(&sources, Style::Json)).unwrap();
+    assert_eq!(
+        json,
+        serde_json::json!([
+            {
+                "severity": "error", "file": "a.toml", "line": 2, "column": 6, "code": "unknown_upstream",
+                "at": "routes.app.to", "what": "there is no upstream named \"u\"", "hint": "there is no upstream at all",
+            },
+            {
+                "severity": "error", "file": "a.toml", "line": 3, "column": 1, "code": "unknown_key",
+                "at": "routes.app.hosst", "what": "there is no key \"hosst\" in routes.app", "hint": "did you mean \"hosts\"?",
+            },
+        ])
+    );
+}
+
+#[test]
+fn a_mistake_in_every_route_of_a_large_configuration_is_reported_in_each() {
+    let routes = (0..2000)
+        .map(|n| format!("[routes.r{n}]\nhosts = [\"h{n}.example\"]\nto = \"missing{n}\"\n"));
+    let report = checked(&routes.collect::<String>());
+    assert_eq!(report.problems.len(), 2000);
+    assert_eq!(report.problems[1999].place.as_ref().unwrap().line, 6000);
 }
