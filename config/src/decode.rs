@@ -42,7 +42,7 @@ where
             Err(error) => {
                 let path = failed(&track.path());
                 with_path(*at, &path, &mut |at| {
-                    findings.value(at, describe(&error));
+                    findings.value(at, describe(&error, at));
                     findings.poison(at);
                 });
                 if path.is_empty() {
@@ -55,15 +55,21 @@ where
     T::default()
 }
 
-fn describe(error: &DecodeError) -> Finding {
+fn describe(error: &DecodeError, at: &At<'_>) -> Finding {
     match error {
         DecodeError::Word { word, words } => {
             let hint = nearest(words.iter().copied(), word);
             Finding::new("unknown_value", error.to_string()).maybe(hint)
         }
-        DecodeError::Type { .. } | DecodeError::Other(_) => {
-            Finding::new("wrong_type", error.to_string())
+        DecodeError::Type { found, expected } => {
+            let hint = match (found.as_str(), expected.as_str()) {
+                ("a table", "a list") => Some(format!("write [[{at}]]")),
+                ("a list", "a table") => Some(format!("write [{at}]")),
+                _ => None,
+            };
+            Finding::new("wrong_type", error.to_string()).maybe(hint)
         }
+        DecodeError::Other(_) => Finding::new("wrong_type", error.to_string()),
     }
 }
 

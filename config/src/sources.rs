@@ -1,6 +1,6 @@
 //! What the configuration was read from: texts, the environment they name, what to watch.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, fmt, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -9,7 +9,7 @@ use crate::Problem;
 
 /// Everything a check needs. Equal sources check to equal reports, so a reload that finds the same
 /// content does nothing. Holds values of the environment: treat as a secret.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sources {
     /// In the order they are merged.
     pub files: Vec<SourceFile>,
@@ -23,7 +23,7 @@ pub struct Sources {
 }
 
 /// One text.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceFile {
     /// As it was given, or found in the directory that was given.
     pub path: PathBuf,
@@ -43,6 +43,28 @@ pub enum Form {
     Json,
     /// Not to be read: `Sources::problems` says why.
     Unreadable,
+}
+
+/// Without values of the environment.
+impl fmt::Debug for Sources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sources")
+            .field("files", &self.files)
+            .field("watch", &self.watch)
+            .field("environment", &self.environment.keys())
+            .field("problems", &self.problems)
+            .finish()
+    }
+}
+
+/// Without its content.
+impl fmt::Debug for SourceFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SourceFile")
+            .field("path", &self.path)
+            .field("form", &self.form)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Sources {

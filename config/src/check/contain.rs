@@ -5,7 +5,10 @@
 //! refused with it. A route whose hosts or listeners cannot be read refuses everything, since
 //! nobody knows what it would have matched.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use super::{Draft, Drafts};
 use crate::{
@@ -33,6 +36,12 @@ pub(super) fn contain(drafts: Drafts, previous: Option<&Snapshot>) -> Option<Obj
         access_log: access_log.unwrap_or_default(),
         dns: dns.unwrap_or_default(),
     };
+    // A listener that keeps its previous address may stand where another one has moved.
+    let addresses = objects.listeners.values().map(|listener| listener.address);
+    let addresses: Vec<_> = addresses.filter(|address| address.port() != 0).collect();
+    if addresses.len() != addresses.iter().collect::<BTreeSet<_>>().len() {
+        return None;
+    }
     for (name, draft) in drafts.routes {
         let before = previous.and_then(|previous| previous.routes.get(&name));
         let route = match (draft.into_clean(), before) {
