@@ -71,6 +71,11 @@ impl Tasks {
         self.draining.is_cancelled()
     }
 
+    /// Whether the group's deadline is over.
+    pub fn is_aborted(&self) -> bool {
+        self.aborting.is_cancelled()
+    }
+
     /// Completes when the group is told to finish.
     pub fn drained(&self) -> impl Future<Output = ()> + 'static {
         self.draining.clone().cancelled_owned()

@@ -497,3 +497,25 @@ async fn origins_own_date_and_server_pass_through_once() {
     })
     .await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_outlasts_the_drain_says_so_in_its_line() {
+    local(async {
+        let mut rig = Rig::new(PLAIN);
+        rig.origin(|_, mut peer| async move {
+            peer.rest().await;
+        });
+        let mut client = rig.client();
+        client.send(GET).await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        let log = rig.log.clone();
+
+        let drained = Box::pin(rig.engine.drain(Duration::from_secs(5))).await;
+
+        assert!(!drained);
+        let lines = log.lines();
+        assert_eq!(lines.len(), 1);
+        assert!(lines[0].contains("\"verdict\":\"draining\""), "{lines:?}");
+    })
+    .await;
+}

@@ -22,6 +22,7 @@ use crate::{
     filter::{Chain, Facts},
     plan::{self, Local, Route, Rule},
     telemetry::{access_log::Line, metrics::Counter},
+    upstream::EndpointKey,
 };
 
 /// A client on its connection: what its requests have in common.
@@ -42,7 +43,7 @@ pub(crate) struct Exchange {
     pub(crate) accept: Option<HeaderValue>,
     pub(crate) chosen: Option<Chosen>,
     pub(crate) upstream: Option<UpstreamName>,
-    pub(crate) endpoint: Option<Arc<str>>,
+    pub(crate) endpoint: Option<EndpointKey>,
     pub(crate) attempts: u32,
     pub(crate) reused: bool,
     /// What response filters will ask of the request's headers.
@@ -216,7 +217,7 @@ impl Exchange {
             route: chosen.map(|chosen| chosen.route.model.name.as_str()),
             rule: chosen.map(|chosen| chosen.rule.model.name.as_str()),
             upstream: self.upstream.as_ref().map(UpstreamName::as_str),
-            endpoint: self.endpoint.as_deref(),
+            endpoint: self.endpoint.as_ref().map(EndpointKey::as_str),
             attempts: self.attempts,
             reused: self.reused,
             request_id: Some(&*self.downstream.request_id).filter(|id| !id.is_empty()),
@@ -230,7 +231,12 @@ impl Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         if !self.ended {
-            self.fail(&self.visitor.phase.cause());
+            let cause = if self.visitor.listener.tasks.is_aborted() {
+                ProxyError::Draining
+            } else {
+                self.visitor.phase.cause()
+            };
+            self.fail(&cause);
             self.end();
         }
     }

@@ -83,7 +83,7 @@ async fn attempts(
             Ok(lease) => Some(lease.endpoint_key()),
             Err(no) => no.endpoint.clone(),
         };
-        exchange.endpoint = endpoint.map(Arc::from);
+        exchange.endpoint = endpoint;
         let lease = lease?;
         choice = Choice::FreshOf(lease.endpoint_key());
         exchange.attempts = exchange.attempts.saturating_add(1);

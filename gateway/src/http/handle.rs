@@ -50,7 +50,8 @@ pub(crate) async fn handle(
     let malformed = matches!(outcome, Err(ProxyError::BadRequest(_)));
     let response = outcome.unwrap_or_else(|error| refuse(&mut exchange, &error));
     // A client that asks before it sends must not be told to go on by our reading the rest.
-    if !asks_first && body.size_hint().upper().is_some_and(|size| size <= DRAIN) {
+    let small = body.size_hint().upper().is_some_and(|size| size <= DRAIN);
+    if small && !asks_first && !matches!(body, Body::Empty) {
         // Whether it worked stands in the upload's progress.
         let _in_time = tokio::time::timeout(DRAIN_TIME, drain(&mut body)).await;
     }
@@ -216,7 +217,14 @@ fn finish(mut exchange: Exchange, response: Response, last: bool) -> Response {
 
 /// A request id: 128 bits by chance, as in trace contexts.
 fn new_id(local: &Local) -> Arc<str> {
-    Arc::from(format!("{:016x}{:016x}", local.random(), local.random()))
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut random = (u128::from(local.random()) << 64) | u128::from(local.random());
+    let text = [(); 32].map(|()| {
+        let digit = usize::try_from(random & 15).unwrap_or_default();
+        random >>= 4;
+        DIGITS.get(digit).copied().unwrap_or(b'0')
+    });
+    Arc::from(std::str::from_utf8(&text).unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -32,7 +32,7 @@ pub(crate) const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 pub(crate) struct Rig {
     pub(crate) engine: LocalEngine,
     network: MemoryNetwork,
-    log: Memory,
+    pub(crate) log: Memory,
     tasks: Tasks,
 }
 
