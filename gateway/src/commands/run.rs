@@ -204,7 +204,8 @@ fn tell_kept(start: &Start, problems: &[Problem], first: &First, last_good: &Las
         version = %start.snapshot.version,
         path = %last_good.path().display(),
         problems = problems.len(),
-        "configuration refused, starting with the last good one instead\n{text}"
+        "configuration refused, starting with the last good one instead\n{}",
+        text.trim_end()
     );
     text.into()
 }

@@ -292,7 +292,8 @@ fn contained(problems: &[Problem], sources: &Sources) {
         let text = sluice_config::render(problems, sources, Style::Plain);
         tracing::error!(
             problems = problems.len(),
-            "parts of the configuration are refused and contained\n{text}"
+            "parts of the configuration are refused and contained\n{}",
+            text.trim_end()
         );
     }
 }
@@ -301,7 +302,11 @@ fn contained(problems: &[Problem], sources: &Sources) {
 pub fn warn(warnings: &[Problem], sources: &Sources) {
     if !warnings.is_empty() {
         let text = sluice_config::render_warnings(warnings, sources, Style::Plain);
-        tracing::warn!("the configuration has {} warnings\n{text}", warnings.len());
+        let text = text.trim_end();
+        tracing::warn!(
+            warnings = warnings.len(),
+            "the configuration has warnings\n{text}"
+        );
     }
 }
 
@@ -350,7 +355,8 @@ impl Tell {
         let text = sluice_config::render(&problems, sources, Style::Plain);
         tracing::error!(
             problems = problems.len(),
-            "configuration refused, the last good one keeps running\n{text}"
+            "configuration refused, the last good one keeps running\n{}",
+            text.trim_end()
         );
         self.status
             .send_modify(|status| status.refused = Some(text.into()));
