@@ -6,8 +6,10 @@
 //! host is chosen there is no fall-back to a wider one. Pure.
 
 mod candidates;
+mod entry;
 mod explain;
 mod hosts;
+mod keys;
 mod predicate;
 mod rules;
 mod texts;

@@ -148,6 +148,10 @@ impl<'q> Truth<'q> {
         }
     }
 
+    pub(super) fn question(&self) -> &'q Question<'q> {
+        self.question
+    }
+
     pub(super) fn is_met(&mut self, need: Need) -> bool {
         self.look_at(need.kind);
         self.holding.contains(need.number) == need.holds
