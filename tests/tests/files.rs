@@ -5,6 +5,7 @@ use std::{ffi::OsStr, fs, net::SocketAddr, os::unix::fs::symlink, path::Path, sy
 use sluice_tests::{
     Client, Origin,
     eventually::within,
+    load::Load,
     process::{Sluice, free_port},
     reach::{answers, ask, refuses, streaming},
 };
@@ -366,4 +367,58 @@ async fn a_change_of_process_settings_waits_for_the_next_start() {
     gateway.write_config(&says("two").replace("workers = 1", "workers = 2"));
     gateway.says("takes effect at the next start").await;
     answers(gateway.address(), "a", "two").await;
+}
+
+#[tokio::test]
+async fn with_containment_a_refused_object_fails_alone() {
+    let with = |rest: &str| format!("on_error = \"contain\"\n{}{rest}", says("app"));
+    let one = "[routes.one]\nhosts = \"one.example\"\nrespond = { body = \"one\" }\n";
+    let gateway = Sluice::run(&with(one)).await;
+    answers(gateway.address(), "one.example", "one").await;
+
+    // The known route keeps what it was, the new one is closed, and the neighbour proceeds.
+    let broken = one.replace("respond", "to = \"nowhere\"\nrespond");
+    let two = "[routes.two]\nhosts = \"two.example\"\nto = \"nowhere\"\n";
+    gateway.write_config(&with(&format!("{broken}{two}")).replace("\"app\"", "\"new\""));
+    answers(gateway.address(), "a", "new").await;
+    answers(gateway.address(), "one.example", "one").await;
+    let mut client = gateway.connect().await;
+    assert_eq!(client.get("two.example", "/").await.status, 503);
+    let line = gateway.log().wait_for("host", "two.example").await;
+    assert_eq!(line["verdict"], "config_refused");
+    assert!(gateway.output().contains("nowhere"), "{}", gateway.output());
+}
+
+#[tokio::test]
+async fn what_needs_a_restart_is_said_so_and_the_rest_takes_effect() {
+    let gateway = Sluice::run(&says("before")).await;
+    gateway.write_config(&says("after").replace("workers = 1", "workers = 2"));
+    answers(gateway.address(), "a", "after").await;
+    gateway.says("takes effect at the next start").await;
+}
+
+#[tokio::test]
+async fn a_listener_that_gets_another_name_or_a_wider_address_refuses_nobody() {
+    let gateway = Sluice::run(&says("app")).await;
+    let (port, host) = (gateway.address().port(), "a.example");
+    let load = Load::start(
+        gateway.address(),
+        200,
+        |_| "GET / HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n".to_owned(),
+        |_, reply| (reply.status != 200).then(|| format!("status {}", reply.status)),
+    );
+    for (number, name, address) in [
+        (1, "front", format!("127.0.0.1:{port}")),
+        (2, "front", format!("0.0.0.0:{port}")),
+        (3, "web", format!("0.0.0.0:{port}")),
+        (4, "web", format!("127.0.0.1:{port}")),
+    ] {
+        let text = says(&number.to_string());
+        let text = text.replace("listeners.web", &format!("listeners.{name}"));
+        gateway.write_config(&text.replace("{address}", &address));
+        answers(gateway.address(), host, &number.to_string()).await;
+    }
+    let outcome = load.stop().await;
+    assert_eq!(outcome.bad, 0, "{:#?}", outcome.failures);
+    assert!(outcome.good > 100, "{outcome:?}");
 }

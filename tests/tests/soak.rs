@@ -144,11 +144,22 @@ async fn a_thousand_reloads_under_a_thousand_requests_a_second_fail_none_and_lea
     let (two, _second) = forgetful_origin("origin").await;
     let (one, two) = (one.to_string(), two.to_string());
     let origins = [one.as_str(), two.as_str()];
-    by_channel(origins).await;
-    by_file(origins).await;
+    by_channel(origins, BY_CHANNEL).await;
+    by_file(origins, BY_FILE).await;
 }
 
-async fn by_channel(origins: [&str; 2]) {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes ten minutes; `make soak` runs it"]
+async fn twenty_thousand_reloads_fail_none_and_leak_nothing() {
+    let (one, _first) = forgetful_origin("origin").await;
+    let (two, _second) = forgetful_origin("origin").await;
+    let (one, two) = (one.to_string(), two.to_string());
+    let origins = [one.as_str(), two.as_str()];
+    by_channel(origins, 20 * BY_CHANNEL).await;
+    by_file(origins, 20 * BY_FILE).await;
+}
+
+async fn by_channel(origins: [&str; 2], reloads: u64) {
     let folder = tempfile::tempdir().expect("a folder");
     let log = folder.path().join("access.jsonl").display().to_string();
     let text = |number| {
@@ -166,7 +177,7 @@ async fn by_channel(origins: [&str; 2]) {
     let beat = Duration::from_millis(25);
     let mut due = Instant::now();
     let mut warm = 0;
-    for number in 1..=BY_CHANNEL {
+    for number in 1..=reloads {
         due += beat;
         sleep_until(due).await;
         let snapshot = checked(&text(number));
@@ -177,23 +188,20 @@ async fn by_channel(origins: [&str; 2]) {
         let now = within("a reload", taken).await.expect("the engine runs");
         assert!(now.refused.is_none(), "{:?}", now.refused);
         drop(now);
-        if number == BY_CHANNEL / 3 {
+        if number == reloads / 3 {
             warm = resident("self");
         }
     }
     let end = resident("self");
     let outcome = load.stop().await;
 
-    assert_eq!(
-        engine.metrics().sum(Counter::ReloadsApplied),
-        BY_CHANNEL + 1
-    );
+    assert_eq!(engine.metrics().sum(Counter::ReloadsApplied), reloads + 1);
     assert!(engine.drain(Duration::from_secs(5)).await, "nothing hangs");
     hold(&outcome, "by channel");
     flat("by channel", warm, end);
 }
 
-async fn by_file(origins: [&str; 2]) {
+async fn by_file(origins: [&str; 2], reloads: u64) {
     let text = |number| {
         format!(
             "[process]\nworkers = 2\nstate_directory = \"state\"\n\
@@ -208,12 +216,12 @@ async fn by_file(origins: [&str; 2]) {
 
     let load = Load::start(gateway.address(), RATE, ask, judge);
     let mut warm = 0;
-    for number in 1..=BY_FILE {
+    for number in 1..=reloads {
         gateway.write_config(&text(number));
         gateway.signal("HUP");
         let wanted = before + number;
         eventually("a reload", || (applied() >= wanted).then_some(())).await;
-        if number == BY_FILE / 3 {
+        if number == reloads / 3 {
             warm = resident(&id);
         }
     }

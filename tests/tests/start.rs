@@ -130,3 +130,48 @@ async fn without_any_listener_port_8080_is_meant() {
     assert!(output.status.success(), "{}", stderr(&output));
     assert!(stdout(&output).contains(":8080"), "{}", stdout(&output));
 }
+
+#[tokio::test]
+async fn a_state_directory_that_cannot_be_written_stops_nobody_and_is_said_so() {
+    let folder = Arc::new(tempfile::tempdir().expect("a folder"));
+    fs::write(folder.path().join("state"), "a file").expect("a file");
+    let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let good = says("good").replace("{address}", &address.to_string());
+    let gateway = start(&folder, address, Some(good.as_bytes()));
+    answers(address, "a", "good").await;
+    let output = gateway.says("cannot be kept").await;
+    assert!(output.contains("WARN"), "{output}");
+}
+
+#[tokio::test]
+async fn several_files_and_directories_make_one_configuration() {
+    let folder = Arc::new(tempfile::tempdir().expect("a folder"));
+    let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let write = |name: &str, text: &str| {
+        let text = text.replace("{address}", &address.to_string());
+        fs::write(folder.path().join(name), text).expect("a file");
+    };
+    fs::create_dir(folder.path().join("routes")).expect("a directory");
+    write("base.toml", &says("base"));
+    write(
+        "routes/b.toml",
+        "[routes.b]\nhosts = \"${HOST_B:-b.example}\"\nto = \"u\"\n",
+    );
+    write(
+        "routes/u.toml",
+        "[upstreams.u]\nendpoints = \"${NOWHERE:-127.0.0.1:1}\"\n",
+    );
+    let args = [
+        "run",
+        "-c",
+        "base.toml",
+        "-c",
+        "routes",
+        "--state-directory",
+        "state",
+    ];
+    let gateway = Sluice::spawn(Arc::clone(&folder), address, &args.map(OsStr::new));
+    answers(address, "a", "base").await;
+    let mut client = gateway.connect().await;
+    assert_eq!(client.get("b.example", "/").await.status, 502);
+}
