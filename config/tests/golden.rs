@@ -92,3 +92,21 @@ fn golden_twenty_mistakes_in_five_files_are_twenty_problems_of_at_least_twelve_k
             .all(|problem| problem.place.is_some())
     );
 }
+
+#[test]
+fn golden_canonical_forms_check_to_equal_snapshots_also_contained_ones() {
+    for (case, path) in cases() {
+        let (_, report) = checked(&path);
+        let Some(snapshot) = report.snapshot else {
+            continue;
+        };
+        for sources in [
+            Sources::from_json("wire", &snapshot.to_json()),
+            Sources::from_text("canonical.toml", &snapshot.to_toml()),
+        ] {
+            let again = check(&sources, None);
+            assert_eq!(again.problems, [], "{case}");
+            assert_eq!(again.snapshot.as_ref(), Some(&snapshot), "{case}");
+        }
+    }
+}
