@@ -50,9 +50,9 @@ bench:
 fuzz:
 	@SLUICE_FUZZ_SECONDS=$(SLUICE_FUZZ_SECONDS) tests/fuzz/run $(TARGET)
 
-# Long runs that `make test` leaves out.
+# Reloads under load, optimised, as often as it takes: stop it when you believe it.
 soak:
-	SLUICE_SOAK=1 $(CARGO) test --package sluice-tests --locked --release -- --ignored --nocapture
+	while $(CARGO) test --locked --profile quick --package sluice-tests --test soak -- --include-ignored --nocapture; do :; done
 
 # One build per program, so that features of one do not leak into another.
 dist:
