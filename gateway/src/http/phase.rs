@@ -25,8 +25,8 @@ use crate::{
     stream::{Stalled, Stream, WriteStall},
 };
 
-/// How long a client that closed its sending side may neither be written to nor finish before it
-/// counts as gone. TCP says the same for "I have asked everything" and for "I am no longer here".
+/// How long nothing may move on behalf of a client that closed its sending side before it counts as
+/// gone. TCP says the same for "I have asked everything" and for "I am no longer here".
 const HALF_CLOSED: Duration = Duration::from_secs(1);
 
 /// How long, and how many bytes, a refused client may go on sending before its connection is torn
@@ -45,7 +45,7 @@ pub(crate) struct Phase {
     answered: Cell<bool>,
     gone: Cell<Option<Gone>>,
     unread: Cell<bool>,
-    /// The client closed its sending side; since when nothing was written.
+    /// The client closed its sending side; since when nothing has moved.
     half_closed: Cell<Option<Instant>>,
 }
 
@@ -127,6 +127,13 @@ impl Phase {
         self.since.set(Instant::now());
     }
 
+    /// A piece of a body got on.
+    pub(crate) fn moved(&self) {
+        if self.half_closed.get().is_some() {
+            self.half_closed.set(Some(Instant::now()));
+        }
+    }
+
     /// A request was answered without reading all of it.
     pub(crate) fn leave_unread(&self) {
         self.unread.set(true);
@@ -148,8 +155,8 @@ impl Phase {
             (At::Idle, None) => Some((after(since, timeouts.idle), Gone::Idle)),
             (At::Idle, Some(_)) => Some((since, Gone::Idle)),
             (At::Head, _) => Some((after(since, timeouts.request_head), Gone::HeadTimeout)),
-            (At::Answer, Some(since)) => Some((after(since, HALF_CLOSED), Gone::Closed)),
-            (At::Body, _) | (At::Answer, None) => None,
+            (At::Body | At::Answer, Some(since)) => Some((after(since, HALF_CLOSED), Gone::Closed)),
+            (At::Body | At::Answer, None) => None,
         }
     }
 
@@ -256,10 +263,11 @@ impl Wire {
         let _in_time = tokio::time::timeout(LINGER, read).await;
     }
 
-    /// The client sends nothing more. While it is being answered that alone is no reason to stop, so
-    /// the codec is not told.
+    /// The client sends nothing more. While a request is under way that alone is no reason to stop,
+    /// so the codec is not told: the rest of the body may still be on its way through us. If it is
+    /// not, the clock ends the wait.
     fn ended(&self) -> Poll<io::Result<()>> {
-        if self.phase.at() != At::Answer {
+        if matches!(self.phase.at(), At::Idle | At::Head) {
             return Poll::Ready(Ok(()));
         }
         if self.phase.half_closed.get().is_none() {
@@ -271,11 +279,7 @@ impl Wire {
     fn written<T>(&mut self, progress: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         self.writing = progress.is_pending();
         match &progress {
-            Poll::Ready(Ok(_)) => {
-                if self.phase.half_closed.get().is_some() {
-                    self.phase.half_closed.set(Some(Instant::now()));
-                }
-            }
+            Poll::Ready(Ok(_)) => self.phase.moved(),
             Poll::Ready(Err(error)) => {
                 if error
                     .get_ref()

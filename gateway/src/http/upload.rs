@@ -169,6 +169,7 @@ impl<B: HttpBody<Data = Bytes, Error = Fault> + Unpin> HttpBody for Upload<B> {
         if let Some(data) = frame.data_ref() {
             let bytes = this.progress.bytes.get().saturating_add(length(data));
             this.progress.bytes.set(bytes);
+            this.progress.phase.moved();
             let limit = this.progress.limit.get();
             if bytes > limit {
                 return this.fail(Fault::TooLarge(limit));

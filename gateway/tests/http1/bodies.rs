@@ -3,7 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use sluice_config::model::Limit;
-use tokio::{io::AsyncWriteExt as _, time::Instant};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    time::Instant,
+};
 
 use crate::rig::{GET, OK, PLAIN, Rig, local, respond};
 
@@ -387,4 +390,31 @@ async fn bodies_stream_both_ways_at_once() {
         assert_eq!(line["verdict"], serde_json::Value::Null);
     })
     .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_may_be_followed_by_the_end_of_sending_but_not_cut_by_it() {
+    for (body, status) in [("body", 200), ("bo", 499)] {
+        local(async {
+            let mut rig = Rig::new(PLAIN);
+            rig.origin(|_, mut peer| async move {
+                peer.head().await;
+                tokio::time::sleep(Duration::from_millis(500)).await;
+                let mut body = [0; 4];
+                if peer.0.read_exact(&mut body).await.is_ok() {
+                    peer.send(OK).await;
+                }
+            });
+            let mut client = rig.client();
+
+            let head = "POST / HTTP/1.1\r\nhost: app.test\r\ncontent-length: 4\r\n\r\n";
+            client.send(&[head, body].concat()).await;
+            client.0.shutdown().await.unwrap();
+            let answer = client.rest().await;
+
+            assert_eq!(answer.ends_with("ok"), status == 200, "{answer}");
+            assert_eq!(rig.line()["status"], status);
+        })
+        .await;
+    }
 }
