@@ -1,16 +1,19 @@
 //! Configuration files that change while the program runs.
 
-use std::{ffi::OsStr, fs, net::SocketAddr, os::unix::fs::symlink, path::Path, sync::Arc};
+use std::{
+    ffi::OsStr, fs, net::SocketAddr, os::unix::fs::symlink, path::Path, sync::Arc, time::Duration,
+};
 
 use sluice_tests::{
     Client, Origin,
     eventually::within,
     load::Load,
+    origin::ok,
     process::{Sluice, free_port},
     reach::{answers, ask, refuses, streaming},
 };
 use tempfile::TempDir;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::watch, time::Instant};
 
 /// What every configuration here begins with.
 const HEAD: &str = "[process]\nworkers = 1\nstate_directory = \"state\"\ndrain_timeout = \"10s\"\n\
@@ -28,6 +31,9 @@ fn says(text: &str) -> String {
         "[routes.app]\nrespond = {{ body = \"{text}\" }}\n"
     ))
 }
+
+/// Sooner than a look without being told: the kernel must have told.
+const SOON: Duration = Duration::from_secs(8);
 
 fn local(port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port))
@@ -421,4 +427,71 @@ async fn a_listener_that_gets_another_name_or_a_wider_address_refuses_nobody() {
     let outcome = load.stop().await;
     assert_eq!(outcome.bad, 0, "{:#?}", outcome.failures);
     assert!(outcome.good > 100, "{outcome:?}");
+}
+
+#[tokio::test]
+async fn a_directory_that_is_replaced_is_watched_like_the_one_before() {
+    let folder = Arc::new(tempfile::tempdir().expect("a folder"));
+    let address = local(free_port());
+    let write = |directory: &str, text: &str| {
+        let directory = folder.path().join(directory);
+        fs::create_dir_all(&directory).expect("a directory");
+        let text = says(text).replace("{address}", &address.to_string());
+        fs::write(directory.join("a.toml"), text).expect("a file");
+    };
+    let rename = |from: &str, to: &str| {
+        fs::rename(folder.path().join(from), folder.path().join(to)).expect("renamed");
+    };
+    let soon = async |text: &str| {
+        let begun = Instant::now();
+        answers(address, "a", text).await;
+        assert!(
+            begun.elapsed() < SOON,
+            "{text} only after {:?}",
+            begun.elapsed()
+        );
+    };
+    write("conf", "one");
+    let _gateway = run_on(Arc::clone(&folder), address, &folder.path().join("conf")).await;
+    answers(address, "a", "one").await;
+
+    write("next", "two");
+    rename("conf", "gone");
+    rename("next", "conf");
+    soon("two").await;
+    write("conf", "three");
+    soon("three").await;
+
+    // A link to a directory, which then leads to another one.
+    write("release", "four");
+    symlink("release", folder.path().join("link")).expect("a link");
+    rename("conf", "gone too");
+    rename("link", "conf");
+    soon("four").await;
+    write("conf", "five");
+    soon("five").await;
+}
+
+#[tokio::test]
+async fn idle_connections_to_an_upstream_that_is_gone_are_closed() {
+    let (tell, mut told) = watch::channel(0);
+    let origin = Origin::start(move |mut peer| {
+        let tell = tell.clone();
+        async move {
+            while peer.request().await.is_some() {
+                peer.send(ok("origin")).await;
+            }
+            tell.send_modify(|closed| *closed += 1);
+        }
+    })
+    .await;
+    let to = config(&format!("[routes.app]\nto = \"{}\"\n", origin.address()));
+    let gateway = Sluice::run(&to).await;
+    answers(gateway.address(), "a", "origin").await;
+    gateway.write_config(&says("gone"));
+    answers(gateway.address(), "a", "gone").await;
+    let closed = told.wait_for(|closed| *closed == origin.connections());
+    within("the connection is closed", closed)
+        .await
+        .expect("the origin lives");
 }

@@ -55,19 +55,21 @@ async fn busy(drain_timeout: &str) -> Busy {
 }
 
 #[tokio::test]
-async fn sigterm_finishes_what_is_under_way_takes_nothing_new_and_ends_with_0() {
-    let mut busy = busy("60s").await;
-    busy.gateway.signal("TERM");
-    refuses(busy.gateway.address()).await;
-    assert!(
-        within("idle connections are closed", busy.idle.rest())
-            .await
-            .is_empty()
-    );
-    busy.tell.send_replace((2, true));
-    let rest = String::from_utf8(busy.client.rest().await).expect("text");
-    assert!(rest.ends_with("piece-2;\r\n0\r\n\r\n"), "{rest:?}");
-    assert_eq!(busy.gateway.ends().await.code(), Some(0));
+async fn sigterm_and_sigint_finish_what_is_under_way_take_nothing_new_and_end_with_0() {
+    for signal in ["TERM", "INT"] {
+        let mut busy = busy("60s").await;
+        busy.gateway.signal(signal);
+        refuses(busy.gateway.address()).await;
+        assert!(
+            within("idle connections are closed", busy.idle.rest())
+                .await
+                .is_empty()
+        );
+        busy.tell.send_replace((2, true));
+        let rest = String::from_utf8(busy.client.rest().await).expect("text");
+        assert!(rest.ends_with("piece-2;\r\n0\r\n\r\n"), "{rest:?}");
+        assert_eq!(busy.gateway.ends().await.code(), Some(0));
+    }
 }
 
 #[tokio::test]
