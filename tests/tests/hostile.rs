@@ -66,7 +66,7 @@ async fn play(gateway: &Gateway, origin: &Origin, case: &Case) -> Result<(), Str
     let mut client = gateway.connect().await;
     client.send(case.send).await;
     let (statuses, closes): (&[u16], bool) = match &case.answer {
-        Answer::Refused(status) | Answer::LastAnswer(status) => {
+        Answer::Refused(status) | Answer::Last(status) => {
             (std::slice::from_ref(status), true)
         }
         Answer::Answers(statuses) => (statuses, false),

@@ -19,7 +19,7 @@ pub(crate) enum Answer {
     /// These statuses, one per request.
     Answers(&'static [u16]),
     /// This status, then the connection is closed although the request was served.
-    LastAnswer(u16),
+    Last(u16),
 }
 
 /// What the origin gets.
@@ -68,7 +68,7 @@ const fn last(name: &'static str, send: &'static [u8], origin: &'static str) -> 
     Case {
         name,
         send,
-        answer: Answer::LastAnswer(200),
+        answer: Answer::Last(200),
         origin: Saw::Exactly(origin),
     }
 }
