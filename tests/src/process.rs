@@ -86,8 +86,17 @@ pub fn stderr(output: &Output) -> String {
 
 /// A port that was free a moment ago.
 pub fn free_port() -> u16 {
-    let listener = StdListener::bind(("127.0.0.1", 0)).expect("a port");
-    listener.local_addr().expect("an address").port()
+    free_ports(1)
+}
+
+/// The first of so many ports in a row that were free a moment ago. They lie below those that the
+/// kernel gives to connections, so that none of these takes one before the program does.
+pub fn free_ports(count: u16) -> u16 {
+    let is_free = |port| StdListener::bind(("127.0.0.1", port)).is_ok();
+    std::iter::repeat_with(|| rand::random_range(10_000..32_000))
+        .take(1000)
+        .find(|first| (*first..first + count).all(is_free))
+        .expect("free ports")
 }
 
 /// A running program.

@@ -5,22 +5,9 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use sluice_tests::{
     Client,
     eventually::within,
-    process::{Sluice, free_port, sluice, stderr},
+    process::{Sluice, free_port, free_ports, sluice, stderr, stdout},
 };
 use tempfile::TempDir;
-
-/// Six ports in a row that were free a moment ago.
-fn free_ports() -> u16 {
-    (0..100)
-        .map(|_| free_port().saturating_sub(6).max(1024))
-        .find(|first| {
-            let held: Vec<_> = (*first..first + 6)
-                .map(|port| std::net::TcpListener::bind(("127.0.0.1", port)))
-                .collect();
-            held.iter().all(Result::is_ok)
-        })
-        .expect("six free ports in a row")
-}
 
 struct Demo {
     gateway: Sluice,
@@ -35,7 +22,7 @@ impl Demo {
             "--port".to_owned(),
             port.to_string(),
             "--shop-port".to_owned(),
-            free_ports().to_string(),
+            free_ports(6).to_string(),
         ];
         let args: Vec<_> = args.iter().map(AsRef::as_ref).collect();
         let address = SocketAddr::from(([127, 0, 0, 1], port));
@@ -66,6 +53,15 @@ async fn the_demo_keeps_every_promise_it_prints() {
     demo.gateway.accepts().await;
     let said = demo.gateway.output();
     assert_eq!(said.matches("curl ").count(), 5, "{said}");
+    for check in [&["check"][..], &["fmt", "--check"]] {
+        let file = ["sluice-demo/sluice.toml"];
+        let output = sluice(demo.folder.path(), &[check, &file].concat()).await;
+        let (out, err) = (stdout(&output), stderr(&output));
+        assert!(
+            output.status.success() && !format!("{out}{err}").contains("warning["),
+            "{out}{err}"
+        );
+    }
 
     let details = demo.get("/details/0").await;
     assert!(details.text().contains("Shakespeare"));

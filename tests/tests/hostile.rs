@@ -66,9 +66,7 @@ async fn play(gateway: &Gateway, origin: &Origin, case: &Case) -> Result<(), Str
     let mut client = gateway.connect().await;
     client.send(case.send).await;
     let (statuses, closes): (&[u16], bool) = match &case.answer {
-        Answer::Refused(status) | Answer::Last(status) => {
-            (std::slice::from_ref(status), true)
-        }
+        Answer::Refused(status) | Answer::Last(status) => (std::slice::from_ref(status), true),
         Answer::Answers(statuses) => (statuses, false),
     };
     for status in statuses {
@@ -112,8 +110,15 @@ async fn play_all(cases: &[Case]) {
     }
     assert!(wrong.is_empty(), "\n{wrong}");
     assert_eq!(gateway.count(Counter::Panics), 0);
-    // One line per request, whoever refused it.
+    // Never without a line and a count, whoever refused it: beside each case one was good.
     gateway.log().wait(cases.len() * 2).await;
+    let refused = cases
+        .iter()
+        .filter(|case| matches!(case.answer, Answer::Refused(_)))
+        .count();
+    gateway
+        .counts(Counter::RequestsRefused, refused as u64)
+        .await;
 }
 
 #[test]
@@ -227,11 +232,12 @@ async fn an_endless_stream_of_chunk_extensions_is_cut() {
         .send("POST / HTTP/1.1\r\nHost: a.example\r\nTransfer-Encoding: chunked\r\n\r\n")
         .await;
     let chunk = format!("1;{}\r\nx\r\n", "e".repeat(1000));
+    // Some megabytes wait in the kernel unread; far more than that can only have been read.
     let mut sent = 0;
-    while sent < 4 << 20 && client.try_send(&chunk).await {
+    while sent < 64 << 20 && client.try_send(&chunk).await {
         sent += chunk.len();
     }
-    assert!(sent < 4 << 20, "four megabytes of extensions were read");
+    assert!(sent < 64 << 20, "all the extensions were read");
     assert!(origin.requests().is_empty());
 }
 
