@@ -250,6 +250,26 @@ pub(crate) const FRAMING: &[Case] = &[
         b"GET /a HTTP/1.1\r\nHost: a.example\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n",
         "GET /a HTTP/1.1\r\nhost: a.example\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n",
     ),
+    refused(
+        "the same length twice in one field",
+        b"POST /a HTTP/1.1\r\nHost: a.example\r\nContent-Length: 3, 3\r\n\r\nabc",
+        400,
+    ),
+    reframed(
+        "Connection cannot take the length away",
+        b"POST /a HTTP/1.1\r\nHost: a.example\r\nConnection: Content-Length\r\nContent-Length: 3\r\n\r\nabc",
+        "POST /a HTTP/1.1\r\nhost: a.example\r\ncontent-length: 3\r\n\r\nabc",
+    ),
+    reframed(
+        "Connection cannot take the coding away",
+        b"POST /a HTTP/1.1\r\nHost: a.example\r\nConnection: Transfer-Encoding\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+        "POST /a HTTP/1.1\r\nhost: a.example\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+    ),
+    reframed(
+        "Connection cannot take the host away",
+        b"GET /a HTTP/1.1\r\nHost: a.example\r\nConnection: Host\r\n\r\n",
+        "GET /a HTTP/1.1\r\nhost: a.example\r\n\r\n",
+    ),
 ];
 
 pub(crate) const CHUNKS: &[Case] = &[
@@ -302,6 +322,11 @@ pub(crate) const CHUNKS: &[Case] = &[
         "framing and forwarding fields in trailers are not sent on",
         b"POST /a HTTP/1.1\r\nHost: a.example\r\nTE: trailers\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nContent-Length: 9\r\nHost: b.example\r\nX-Forwarded-For: 1.2.3.4\r\nx_forwarded_for: 1.2.3.4\r\nTransfer-Encoding: chunked\r\n\r\n",
         "POST /a HTTP/1.1\r\nhost: a.example\r\nte: trailers\r\nconnection: te\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+    ),
+    reframed(
+        "zeros before a chunk size",
+        b"POST /a HTTP/1.1\r\nHost: a.example\r\nTransfer-Encoding: chunked\r\n\r\n0003\r\nabc\r\n000\r\n\r\n",
+        "POST /a HTTP/1.1\r\nhost: a.example\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
     ),
 ];
 
@@ -397,6 +422,16 @@ pub(crate) const HOSTS: &[Case] = &[
         "a host in the alias of a host",
         b"GET /a HTTP/1.1\r\nHost : a.example\r\n\r\n",
         400,
+    ),
+    reframed(
+        "an asterisk with OPTIONS",
+        b"OPTIONS * HTTP/1.1\r\nHost: a.example\r\n\r\n",
+        "OPTIONS * HTTP/1.1\r\nhost: a.example\r\n\r\n",
+    ),
+    last(
+        "HTTP/1.0",
+        b"GET /a HTTP/1.0\r\nHost: a.example\r\n\r\n",
+        "GET /a HTTP/1.1\r\nhost: a.example\r\n\r\n",
     ),
 ];
 
