@@ -24,7 +24,7 @@ use crate::{
     error::ProxyError,
     filter,
     message::{Body, Request, Response},
-    plan::{Action, Local, Question},
+    plan::{Action, Question},
     telemetry::metrics::{Counter, Shard},
 };
 
@@ -91,7 +91,7 @@ async fn answer(
         .counters
         .add(Counter::UnderscoreHeadersDropped, dropped);
     let trailers = normalized.trailers;
-    let sender = forwarded::downstream(&mut parts, &visitor.connection, listener, || new_id(local));
+    let sender = forwarded::downstream(&mut parts, &visitor.connection, listener, new_id);
     exchange.learn(&parts, normalized, sender);
 
     if let Some(redirect) = listener.https_redirect
@@ -215,10 +215,11 @@ fn finish(mut exchange: Exchange, response: Response, last: bool) -> Response {
     Response::from_parts(parts, body)
 }
 
-/// A request id: 128 bits by chance, as in trace contexts.
-fn new_id(local: &Local) -> Arc<str> {
+/// A request id: 128 bits by chance, as in trace contexts. From the generator for secrets: nobody may
+/// tell the next one from the last.
+fn new_id() -> Arc<str> {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut random = (u128::from(local.random()) << 64) | u128::from(local.random());
+    let mut random: u128 = rand::random();
     let text = [(); 32].map(|()| {
         let digit = usize::try_from(random & 15).unwrap_or_default();
         random >>= 4;
