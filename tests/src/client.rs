@@ -142,6 +142,11 @@ impl Client {
         }
     }
 
+    /// The next answer to a GET, if anything happens within this time.
+    pub async fn try_reply_for(&mut self, time: Duration) -> Option<Result<Reply, NoReply>> {
+        timeout(time, self.try_reply("GET")).await.ok()
+    }
+
     async fn one(&mut self, method: &str) -> Result<(u16, Message), NoReply> {
         loop {
             match response(&self.pending, method) {

@@ -139,6 +139,11 @@ impl Origin {
         self.seen.lock().len()
     }
 
+    /// How many connections are open.
+    pub fn open_now(&self) -> u64 {
+        self.open.now.load(Ordering::Relaxed)
+    }
+
     /// How many connections were open at the same time.
     pub fn most_at_once(&self) -> u64 {
         self.open.most.load(Ordering::Relaxed)

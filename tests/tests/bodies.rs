@@ -318,3 +318,72 @@ async fn a_client_that_sends_everything_and_closes_its_side_still_gets_the_answe
     client.finish().await;
     assert_eq!(client.reply().await.text(), "ok");
 }
+
+#[tokio::test]
+async fn what_is_left_of_a_body_after_an_early_answer_is_never_read_as_a_request() {
+    let origin = Origin::start(|mut peer| async move {
+        while peer.head().await.is_some() {
+            peer.send(ok("early")).await;
+        }
+    })
+    .await;
+    let gateway = to(&origin).await;
+    let mut client = gateway.connect().await;
+    let smuggled = "GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n";
+    let length = smuggled.len() + 4;
+    client
+        .send(format!(
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\nsome"
+        ))
+        .await;
+    assert_eq!(client.reply().await.text(), "early");
+    client.send(smuggled).await;
+    // Whatever is done with the rest of the body: no second answer comes of it.
+    assert!(!matches!(
+        client.try_reply_for(Duration::from_millis(500)).await,
+        Some(Ok(_))
+    ));
+    assert!(
+        gateway
+            .log()
+            .lines()
+            .iter()
+            .all(|line| line["path"] != "/smuggled")
+    );
+    // Nor is the connection to the origin used for anybody else.
+    assert_eq!(gateway.get("a", "/next").await.text(), "early");
+    assert!(origin.connections() > 1);
+}
+
+#[tokio::test]
+async fn an_upload_that_breaks_off_never_looks_complete_to_the_origin() {
+    for body in [
+        "Content-Length: 10\r\n\r\nsome",
+        "Transfer-Encoding: chunked\r\n\r\n4\r\nsome\r\n",
+    ] {
+        for reset in [true, false] {
+            let origin = Origin::start(|mut peer| async move { peer.hold().await }).await;
+            let gateway = to(&origin).await;
+            let mut client = gateway.connect().await;
+            client
+                .send(format!("POST / HTTP/1.1\r\nHost: a\r\n{body}"))
+                .await;
+            sluice_tests::eventually::eventually("the piece arrives", || {
+                origin
+                    .saw()
+                    .first()
+                    .and_then(|bytes| http1::find(bytes, b"some"))
+            })
+            .await;
+            if reset {
+                client.reset();
+            } else {
+                drop(client);
+            }
+            let line = gateway.log().wait(1).await.remove(0);
+            assert_eq!(line["verdict"], "client_closed", "{body}");
+            sluice_tests::eventually::becomes("the origin is left", 0, || origin.open_now()).await;
+            assert!(origin.requests().is_empty(), "{body}: {:?}", origin.saw());
+        }
+    }
+}

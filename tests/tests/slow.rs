@@ -397,3 +397,34 @@ async fn a_client_that_leaves_frees_its_upstream_connection() {
     assert_eq!(line["status"], 499);
     assert_eq!(gateway.count(Counter::Panics), 0);
 }
+
+#[tokio::test]
+async fn an_origin_that_switches_protocols_unasked_is_a_502_and_opens_no_tunnel() {
+    let origin = Origin::raw(
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nraw",
+    )
+    .await;
+    let gateway = to(&origin).await;
+    for upgrade in ["", "Connection: Upgrade\r\nUpgrade: websocket\r\n"] {
+        let reply = gateway
+            .ask(format!("GET / HTTP/1.1\r\nHost: a\r\n{upgrade}\r\n"))
+            .await;
+        assert_eq!(reply.status, 502);
+    }
+}
+
+#[tokio::test]
+async fn endless_interim_answers_are_no_answer() {
+    let origin = Origin::start(|mut peer| async move {
+        peer.request().await;
+        while peer.send("HTTP/1.1 103 Early Hints\r\n\r\n").await {
+            sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    let gateway = to(&origin).await;
+    assert_eq!(
+        outcome(&gateway).await,
+        (Ok(504), "response_timeout".to_owned())
+    );
+}
