@@ -40,6 +40,12 @@ pub fn read(paths: &[PathBuf], env: &dyn Fn(&str) -> Option<String>) -> Sources 
             read_file(path.clone(), &mut sources);
         }
     }
+    let mut texts = sources.files.iter().map(|file| file.text.as_str());
+    if sources.problems.is_empty() && texts.all(|text| text.trim().is_empty()) {
+        sources
+            .problems
+            .extend(paths.iter().map(|path| empty(path)));
+    }
     for file in &sources.files {
         for name in substitute::names(&file.text) {
             if !sources.environment.contains_key(name) {
@@ -134,6 +140,21 @@ fn unreadable(path: &Path, error: &io::Error) -> Problem {
             };
             Problem { hint, ..problem }
         }
+    }
+}
+
+/// Somebody may want no route at all, but a file that was cut off and a directory whose volume is
+/// not there look just like that, and would take down everything that is served.
+fn empty(path: &Path) -> Problem {
+    let what = if path.is_dir() {
+        format!("there is nothing in the *.toml files of {}", path.display())
+    } else {
+        format!("{} is empty", path.display())
+    };
+    let hint = "write at least a comment where nothing is meant";
+    Problem {
+        hint: Some(hint.to_owned()),
+        ..problem_at(path, "empty", what)
     }
 }
 

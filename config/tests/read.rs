@@ -40,7 +40,7 @@ fn a_directory_is_its_visible_toml_files_in_byte_order() {
         "c.toml~",
         "d.txt",
     ] {
-        fs::write(folder.path().join(name), "").unwrap();
+        fs::write(folder.path().join(name), "# nothing\n").unwrap();
     }
     fs::create_dir(folder.path().join("e.toml")).unwrap();
     let (sources, report) = of(&[folder.path().to_path_buf()]);
@@ -102,7 +102,9 @@ fn odd_bytes_are_problems_or_nothing() {
         (ROUTE.as_bytes(), &[][..]),
         (format!("\u{feff}{ROUTE}").as_bytes(), &[]),
         (ROUTE.replace('\n', "\r\n").as_bytes(), &[]),
-        (b"", &[]),
+        (b"", &["empty"]),
+        (b" \n\t\r\n", &["empty"]),
+        (b"# nothing", &[]),
         (b"[routes.app]\nto = \"\xff\"", &["encoding"]),
         (b"\xff\xfe[\0r\0", &["encoding"]),
         (b"a = \"\0\"", &["syntax"]),
