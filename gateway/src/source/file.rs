@@ -134,9 +134,8 @@ impl Files {
         tell: Tell,
     ) {
         let mut watcher = Watcher::new();
-        watcher.follow(&self.read().await.watch);
-        // What changed between the first read and the watch was told to nobody.
-        let mut unwatched = true;
+        // What changed between a read and the watch that it led to was told to nobody.
+        let mut unwatched = watcher.follow(&self.read().await.watch);
         loop {
             let asked = tokio::select! {
                 biased;
@@ -147,14 +146,13 @@ impl Files {
                 () = std::future::ready(()), if unwatched => false,
                 () = watcher.changed() => false,
             };
-            unwatched = false;
-            let Some(sources) = self.settled(asked).await else {
-                continue;
-            };
-            watcher.follow(&sources.watch);
-            self.seen = sources.hash();
-            let applied = applied.clone();
-            self.reload(sources, &publish, applied, &tell).await;
+            let (sources, is_new) = self.settled().await;
+            unwatched = watcher.follow(&sources.watch);
+            if is_new || asked {
+                self.seen = sources.hash();
+                let applied = applied.clone();
+                self.reload(sources, &publish, applied, &tell).await;
+            }
         }
     }
 
@@ -164,13 +162,12 @@ impl Files {
         read.await.unwrap_or_default()
     }
 
-    /// What the files say when it stays the same for a moment. None when that is nothing new,
-    /// unless `asked`.
-    async fn settled(&mut self, asked: bool) -> Option<Sources> {
+    /// What the files say when it stays the same for a moment, and whether that is new.
+    async fn settled(&mut self) -> (Sources, bool) {
         let mut sources = self.read().await;
         self.look_for_replaced(&sources);
         if sources.hash() == self.seen {
-            return asked.then_some(sources);
+            return (sources, false);
         }
         for _ in 0..READS {
             sleep(SETTLE).await;
@@ -181,7 +178,8 @@ impl Files {
                 break;
             }
         }
-        (asked || sources.hash() != self.seen).then_some(sources)
+        let is_new = sources.hash() != self.seen;
+        (sources, is_new)
     }
 
     /// A file without a name is one whose name was given to another outside of a mount of this

@@ -4,7 +4,13 @@
 //! nothing (no inotify, a file mounted from elsewhere) a slow poll does; the reader compares contents,
 //! so a false alarm costs a read.
 
-use std::{collections::BTreeSet, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
 
 use notify::{
     EventKind, RecommendedWatcher, RecursiveMode,
@@ -22,11 +28,16 @@ const SLOW_POLL: Duration = Duration::from_secs(10);
 /// How often to look where it does not.
 const POLL: Duration = Duration::from_secs(1);
 
+/// Device, inode, and when it was made, since numbers of inodes are given again.
+type Identity = (u64, u64, Option<SystemTime>);
+
 /// Watches directories.
 pub(super) struct Watcher {
     debouncer: Option<Debouncer<RecommendedWatcher, RecommendedCache>>,
     alarms: mpsc::Receiver<()>,
-    watched: BTreeSet<PathBuf>,
+    /// With what stood at each path when its watch began: another directory of the same name
+    /// needs a watch of its own.
+    watched: BTreeMap<PathBuf, Option<Identity>>,
 }
 
 impl Watcher {
@@ -49,35 +60,43 @@ impl Watcher {
         Self {
             debouncer,
             alarms,
-            watched: BTreeSet::new(),
+            watched: BTreeMap::new(),
         }
     }
 
-    /// From now on watches these directories and no others.
-    pub(super) fn follow(&mut self, directories: &[PathBuf]) {
+    /// From now on watches these directories and no others. Gives whether a watch began: what
+    /// changed just before was told to nobody.
+    pub(super) fn follow(&mut self, directories: &[PathBuf]) -> bool {
         let Some(debouncer) = &mut self.debouncer else {
-            return;
+            return false;
         };
-        let wanted: BTreeSet<_> = directories.iter().cloned().collect();
-        for gone in self.watched.difference(&wanted) {
-            if let Err(error) = debouncer.unwatch(gone) {
-                tracing::debug!(%error, path = %gone.display(), "unwatch");
+        let wanted: BTreeMap<_, _> = directories
+            .iter()
+            .map(|path| (path.clone(), identity(path)))
+            .collect();
+        self.watched.retain(|path, identity| {
+            let stays = wanted.get(path) == Some(identity);
+            if !stays && let Err(error) = debouncer.unwatch(path) {
+                tracing::debug!(%error, path = %path.display(), "unwatch");
             }
-        }
-        self.watched.retain(|path| wanted.contains(path));
-        for path in wanted {
-            if self.watched.contains(&path) {
+            stays
+        });
+        let mut began = false;
+        for (path, identity) in wanted {
+            if self.watched.contains_key(&path) {
                 continue;
             }
             match debouncer.watch(&path, RecursiveMode::NonRecursive) {
                 Ok(()) => {
-                    self.watched.insert(path);
+                    self.watched.insert(path, identity);
+                    began = true;
                 }
                 Err(error) => {
                     tracing::debug!(%error, path = %path.display(), "cannot be watched, polling");
                 }
             }
         }
+        began
     }
 
     /// Completes when something may have changed.
@@ -90,6 +109,11 @@ impl Watcher {
         // Late or told makes no difference.
         let _told_or_late = timeout(poll, self.alarms.recv()).await;
     }
+}
+
+fn identity(path: &Path) -> Option<Identity> {
+    let metadata = fs::metadata(path).ok()?;
+    Some((metadata.dev(), metadata.ino(), metadata.created().ok()))
 }
 
 /// Whether content, names or permissions may differ afterwards. Our own reading must not count.
