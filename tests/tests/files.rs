@@ -6,7 +6,7 @@ use std::{
 
 use sluice_tests::{
     Client, Origin,
-    eventually::within,
+    eventually::{eventually, within},
     load::Load,
     origin::ok,
     process::{Sluice, free_port},
@@ -494,4 +494,35 @@ async fn idle_connections_to_an_upstream_that_is_gone_are_closed() {
     within("the connection is closed", closed)
         .await
         .expect("the origin lives");
+}
+
+#[tokio::test]
+async fn files_that_say_nothing_at_all_do_not_take_down_what_runs() {
+    let folder = Arc::new(tempfile::tempdir().expect("a folder"));
+    let address = local(free_port());
+    let place = folder.path().join("conf");
+    let file = place.join("a.toml");
+    let text = |body: &str| says(body).replace("{address}", &address.to_string());
+    fs::create_dir(&place).expect("a directory");
+    fs::write(&file, text("one")).expect("a file");
+    let gateway = run_on(Arc::clone(&folder), address, &place).await;
+
+    // Cut off, as on a full disk.
+    fs::write(&file, "\n").expect("a file");
+    gateway
+        .says("there is nothing in the *.toml files of")
+        .await;
+    answers(address, "a", "one").await;
+    fs::write(&file, text("two")).expect("a file");
+    answers(address, "a", "two").await;
+
+    // A volume that went away.
+    fs::remove_file(&file).expect("it was there");
+    eventually("it is refused again", || {
+        (gateway.output().matches("there is nothing").count() >= 2).then_some(())
+    })
+    .await;
+    answers(address, "a", "two").await;
+    fs::write(&file, text("three")).expect("a file");
+    answers(address, "a", "three").await;
 }

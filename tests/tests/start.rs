@@ -64,6 +64,7 @@ async fn a_start_with_a_broken_file_runs_the_last_good_one_and_says_so() {
         (Some(syntax.as_bytes()), "sluice.toml:1:"),
         (Some(half.as_bytes()), "sluice.toml:6:"),
         (Some(&bytes), "sluice.toml:7:1"),
+        (Some(b" \n"), "sluice.toml is empty"),
         (None, "sluice.toml"),
     ] {
         let mut gateway = start(&folder, address, content);
