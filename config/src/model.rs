@@ -22,7 +22,7 @@ pub use action::{
     Scheme, Target,
 };
 pub use dns::Dns;
-pub use filter::{Filters, HeaderEdits, Rewrite};
+pub use filter::{Filters, HeaderEdits, Rewrite, Upgrade, UpgradeProtocol};
 pub use listener::{
     Escapes, HttpsRedirect, Listener, ListenerLimits, ListenerTimeouts, Normalize, Protocol,
     Underscores,

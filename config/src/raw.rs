@@ -21,7 +21,7 @@ use serde::Deserialize;
 pub use access_log::{AccessLog, AccessLogFile};
 pub use action::{PathRegex, Redirect, Respond, Target};
 pub use dns::Dns;
-pub use filter::{FilterSet, HeaderEdits, Rewrite};
+pub use filter::{FilterSet, HeaderEdits, Rewrite, Upgrade};
 pub use listener::{
     Escapes, HttpsRedirect, Listener, ListenerLimits, ListenerTimeouts, Normalize, Underscores,
 };

@@ -174,6 +174,8 @@ fn line() -> impl Strategy<Value = String> {
         "use = [\"f\"]",
         "max_body = \"off\"",
         "max_body = \"1000B\"",
+        "upgrade = { protocols = [\"WebSocket\"], idle_timeout = \"off\", max_duration = \"90m\" }",
+        "upgrade = { protocols = [] }",
         "timeout = \"1m30s\"",
         "timeout = \"off\"",
         "request_headers = { set = { a = \"{request.header.X-Y}\" }, add = { b = [\"1\", \"2\"], c = \"3\" }, remove = \"d\" }",

@@ -53,6 +53,7 @@ pub struct Chain {
     response: Edits,
     rewrite: Option<model::Rewrite>,
     max_body: Option<u64>,
+    upgrade: model::Upgrade,
     /// What response templates want to know of the request.
     wanted: Vec<HeaderName>,
 }
@@ -83,6 +84,9 @@ impl Chain {
             response: Edits::compile(response),
             rewrite: nearest(levels, |level| level.rewrite.as_ref()).cloned(),
             max_body: max_body.copied().unwrap_or(Filters::MAX_BODY).get(),
+            upgrade: nearest(levels, |level| level.upgrade.as_ref())
+                .cloned()
+                .unwrap_or_default(),
             wanted: response.map(edits::wanted).unwrap_or_default(),
         }
     }
@@ -134,6 +138,11 @@ impl Chain {
     pub fn max_body(&self) -> Option<u64> {
         self.max_body
     }
+
+    /// Which protocols a connection may go over to, and how long.
+    pub fn upgrade(&self) -> &model::Upgrade {
+        &self.upgrade
+    }
 }
 
 /// One value from a template: what would end a header line is left out.
@@ -170,6 +179,7 @@ pub fn sources(
     };
     let keys = [
         nearest("max_body", |level| level.max_body.is_some()),
+        nearest("upgrade", |level| level.upgrade.is_some()),
         nearest("rewrite", |level| level.rewrite.is_some()),
         nearest("request_headers", |level| level.request_headers.is_some()),
         nearest("response_headers", |level| level.response_headers.is_some()),

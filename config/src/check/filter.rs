@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     findings::{Finding, Findings},
-    model::{Filters, HeaderEdits, HeaderName, PathChange, Template},
+    model::{Filters, HeaderEdits, HeaderName, PathChange, Template, Upgrade, UpgradeProtocol},
     names::FilterName,
     raw::{self, OneOrMany, SizeOrOff, Table},
     scalar::Scalars,
@@ -49,6 +49,7 @@ pub(super) struct Keys<'r> {
     response_headers: Option<&'r raw::HeaderEdits>,
     rewrite: Option<&'r raw::Rewrite>,
     max_body: Option<&'r SizeOrOff>,
+    upgrade: Option<&'r raw::Upgrade>,
 }
 
 macro_rules! keys {
@@ -62,6 +63,7 @@ macro_rules! keys {
                     response_headers: self.response_headers.as_ref(),
                     rewrite: self.rewrite.as_ref(),
                     max_body: self.max_body.as_ref(),
+                    upgrade: self.upgrade.as_ref(),
                 }
             }
         }
@@ -85,6 +87,7 @@ pub(super) fn check_sets(root: &Node, known: &mut Known, findings: &mut Findings
             response_headers: raw.response_headers.as_ref(),
             rewrite: raw.rewrite.as_ref(),
             max_body: raw.max_body.as_ref(),
+            upgrade: raw.upgrade.as_ref(),
         };
         let filters = check(&keys, &at, Level::Set, known, findings);
         let set = filters
@@ -126,6 +129,9 @@ pub(super) fn check(
         max_body: keys
             .max_body
             .and_then(|raw| Scalars { at: *at, findings }.size_or_off("max_body", raw)),
+        upgrade: keys
+            .upgrade
+            .map(|raw| upgrade(raw, &at.key("upgrade"), findings)),
     };
     if let Some(filters) = &mut filters {
         overlay(filters, own);
@@ -139,11 +145,13 @@ fn overlay(filters: &mut Filters, nearer: Filters) {
         response_headers,
         rewrite,
         max_body,
+        upgrade,
     } = nearer;
     filters.request_headers = request_headers.or_else(|| filters.request_headers.take());
     filters.response_headers = response_headers.or_else(|| filters.response_headers.take());
     filters.rewrite = rewrite.or_else(|| filters.rewrite.take());
     filters.max_body = max_body.or(filters.max_body);
+    filters.upgrade = upgrade.or_else(|| filters.upgrade.take());
 }
 
 fn used(
@@ -233,6 +241,39 @@ pub(super) fn offers(needs: Offer, at: &At<'_>, level: Level, findings: &mut Fin
             finding.hint("write match = { path = { prefix = \"/…\" } }"),
         );
     }
+}
+
+fn upgrade(raw: &raw::Upgrade, at: &At<'_>, findings: &mut Findings<'_>) -> Upgrade {
+    let mut upgrade = Upgrade::default();
+    if let Some(list) = &raw.protocols {
+        upgrade.protocols.clear();
+        let at = at.key("protocols");
+        for (index, text) in list.as_slice().iter().enumerate() {
+            let at = at.element(index, list.is_list());
+            match UpgradeProtocol::new(text) {
+                Some(protocol) if upgrade.protocols.contains(&protocol) => {
+                    let what = format!("the protocol {protocol} is written twice");
+                    findings.value(&at, Finding::new("duplicate_value", what));
+                }
+                Some(protocol) => upgrade.protocols.push(protocol),
+                None => findings.value(&at, no_protocol(text)),
+            }
+        }
+    }
+    let mut scalars = Scalars { at: *at, findings };
+    let (idle, most) = (raw.idle_timeout.as_ref(), raw.max_duration.as_ref());
+    upgrade.idle_timeout = scalars.time_or_off("idle_timeout", idle, upgrade.idle_timeout);
+    upgrade.max_duration = scalars.time_or_off("max_duration", most, upgrade.max_duration);
+    upgrade
+}
+
+fn no_protocol(text: &str) -> Finding {
+    if text.eq_ignore_ascii_case("h2c") {
+        let what = "h2c is never allowed: its requests would pass by every rule";
+        return Finding::new("bad_protocol", what);
+    }
+    let what = format!("{text:?} is no name of a protocol");
+    Finding::new("bad_protocol", what).hint("a name without a version: \"websocket\"")
 }
 
 fn edits(

@@ -69,6 +69,7 @@ pub(super) fn check(
         "response_headers",
         "rewrite",
         "max_body",
+        "upgrade",
         "timeout",
         "priority",
     ];

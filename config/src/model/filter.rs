@@ -1,9 +1,11 @@
 //! Filters: what changes a request or a response on its way. Keys on listener, route or rule;
 //! the nearest wins whole.
 
+use std::{fmt, sync::Arc, time::Duration};
+
 use serde::Serialize;
 
-use super::{HeaderName, Limit, PathChange, Template, canonical};
+use super::{HeaderName, Limit, PathChange, Template, canonical, value::is_token};
 
 /// One level's filters, `use` already resolved. `None`: this level says nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
@@ -23,6 +25,9 @@ pub struct Filters {
         serialize_with = "canonical::maybe_size_or_off"
     )]
     pub max_body: Option<Limit<u64>>,
+    /// Which protocols a connection may go over to, and how long.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upgrade: Option<Upgrade>,
 }
 
 impl Filters {
@@ -59,4 +64,60 @@ pub struct Rewrite {
     /// The new `Host`; none keeps the client's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host: Option<Template>,
+}
+
+/// Which protocols a connection may go over to, and how long.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Upgrade {
+    /// The protocols; with none there are no upgrades.
+    pub protocols: Vec<UpgradeProtocol>,
+    /// How long nothing may move in either direction.
+    #[serde(serialize_with = "canonical::time_or_off")]
+    pub idle_timeout: Limit<Duration>,
+    /// How long an upgraded connection may last.
+    #[serde(serialize_with = "canonical::time_or_off")]
+    pub max_duration: Limit<Duration>,
+}
+
+impl Upgrade {
+    /// Whether a connection may go over to what `Upgrade` names so.
+    pub fn allows(&self, protocol: &str) -> bool {
+        let mut protocols = self.protocols.iter();
+        protocols.any(|allowed| allowed.0.eq_ignore_ascii_case(protocol))
+    }
+}
+
+impl Default for Upgrade {
+    /// WebSocket, and an hour without a byte: browsers keep quiet connections open for that long.
+    fn default() -> Self {
+        Self {
+            protocols: UpgradeProtocol::new("websocket").into_iter().collect(),
+            idle_timeout: Limit::At(Duration::from_hours(1)),
+            max_duration: Limit::Off,
+        }
+    }
+}
+
+/// A protocol that `Upgrade` may name: a lower-case token, and never HTTP itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct UpgradeProtocol(Arc<str>);
+
+impl UpgradeProtocol {
+    /// Lower-cases `text` and refuses what is no token, and `h2c`: a tunnel through which HTTP
+    /// requests pass that no rule has seen.
+    pub fn new(text: &str) -> Option<Self> {
+        let text = text.to_ascii_lowercase();
+        (is_token(&text) && text != "h2c").then(|| Self(Arc::from(text)))
+    }
+
+    /// The name, lower-case.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for UpgradeProtocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
 }

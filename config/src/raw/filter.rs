@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{OneOrMany, PathRegex, SizeOrOff, Table};
+use super::{DurationOrOff, OneOrMany, PathRegex, SizeOrOff, Table};
 
 /// A reusable set of filters.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
@@ -18,6 +18,8 @@ pub struct FilterSet {
     pub rewrite: Option<Rewrite>,
     /// The largest request body (413), or `off`. Range `0B` to `1TiB`.
     pub max_body: Option<SizeOrOff>,
+    /// Which protocols a connection may go over to, and how long.
+    pub upgrade: Option<Upgrade>,
 }
 
 /// Edits of headers, applied in the order remove, set, add. Variables such as `{client.ip}` and
@@ -49,4 +51,19 @@ pub struct Rewrite {
     pub regex: Option<PathRegex>,
     /// The new `Host`; variables and captures are filled in. Default the client's.
     pub host: Option<String>,
+}
+
+/// Which protocols a connection may go over to (`Upgrade`), and how long. Wins whole: what is not
+/// written here has its default, whatever stands further away.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+#[serde(default)]
+pub struct Upgrade {
+    /// Names of protocols, their case does not count; `[]` switches upgrades off. A request for
+    /// another goes on as an ordinary one. `h2c` is never allowed. Default `["websocket"]`.
+    pub protocols: Option<OneOrMany<String>>,
+    /// How long nothing may move in either direction, or `off`. Range `1ms` to `24h`. Default `1h`.
+    pub idle_timeout: Option<DurationOrOff>,
+    /// How long an upgraded connection may last, or `off`. Range `1ms` to `24h`. Default `off`.
+    pub max_duration: Option<DurationOrOff>,
 }

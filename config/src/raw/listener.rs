@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
-    CountOrOff, DurationText, HeaderEdits, OneOrMany, Rewrite, SizeOrOff, SizeText, Switch,
+    CountOrOff, DurationText, HeaderEdits, OneOrMany, Rewrite, SizeOrOff, SizeText, Switch, Upgrade,
 };
 
 /// An address and protocol we accept on.
@@ -47,6 +47,8 @@ pub struct Listener {
     pub rewrite: Option<Rewrite>,
     /// The largest request body (413), or `off`. Range `0B` to `1TiB`. Default `1GiB`.
     pub max_body: Option<SizeOrOff>,
+    /// Which protocols a connection may go over to, and how long. Default WebSocket, an hour idle.
+    pub upgrade: Option<Upgrade>,
 }
 
 /// The redirect to https.

@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use super::{
     DurationOrOff, HeaderEdits, Match, OneOrMany, Redirect, Respond, Rewrite, SizeOrOff, Target,
-    TextOr,
+    TextOr, Upgrade,
 };
 
 /// Hosts and ordered rules. The first rule with a match that holds decides.
@@ -50,6 +50,8 @@ pub struct Route {
     pub rewrite: Option<Rewrite>,
     /// The largest request body (413), or `off`. Range `0B` to `1TiB`. Default that of the listener.
     pub max_body: Option<SizeOrOff>,
+    /// Which protocols a connection may go over to, and how long. Default what the listener says.
+    pub upgrade: Option<Upgrade>,
 }
 
 /// Which requests, and what happens to them.
@@ -89,4 +91,6 @@ pub struct Rule {
     pub rewrite: Option<Rewrite>,
     /// The largest request body (413), or `off`. Range `0B` to `1TiB`. Default that of the route.
     pub max_body: Option<SizeOrOff>,
+    /// Which protocols a connection may go over to, and how long. Default what the route says.
+    pub upgrade: Option<Upgrade>,
 }

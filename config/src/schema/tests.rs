@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::{json, markdown, schema};
 use crate::model::{
     AccessLog, Dns, Filters, HttpsRedirect, Limit, ListenerLimits, ListenerTimeouts, Process,
-    UpstreamLimits, UpstreamPool, UpstreamTimeouts,
+    Upgrade, UpstreamLimits, UpstreamPool, UpstreamTimeouts,
 };
 
 fn committed(path: &str) -> String {
@@ -60,6 +60,9 @@ fn said(definition: &str, key: &str) -> String {
 
 fn duration(duration: Duration) -> String {
     match duration.as_secs() {
+        seconds if seconds >= 3600 && seconds.is_multiple_of(3600) => {
+            format!("{}h", seconds / 3600)
+        }
         seconds if seconds >= 60 && seconds.is_multiple_of(60) => format!("{}m", seconds / 60),
         seconds => format!("{seconds}s"),
     }
@@ -132,6 +135,16 @@ fn the_manual_says_the_defaults_that_the_model_has_downstream() {
             duration(timeouts.write_stall),
         ),
         ("Listener", "max_body", limit(Filters::MAX_BODY, size)),
+        (
+            "Upgrade",
+            "idle_timeout",
+            limit(Upgrade::default().idle_timeout, duration),
+        ),
+        (
+            "Upgrade",
+            "max_duration",
+            limit(Upgrade::default().max_duration, duration),
+        ),
     ]);
 }
 
