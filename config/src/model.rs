@@ -30,5 +30,7 @@ pub use listener::{
 pub use process::Process;
 pub use route::{HeaderMatch, HostPattern, Match, PathMatch, Route, Rule, ValueMatch};
 pub use text::{Part, Template, Variable};
-pub use upstream::{Balance, Endpoint, Upstream, UpstreamLimits, UpstreamPool, UpstreamTimeouts};
+pub use upstream::{
+    Balance, Endpoint, Upstream, UpstreamLimits, UpstreamPool, UpstreamProtocol, UpstreamTimeouts,
+};
 pub use value::{HeaderName, Limit, Method, Pattern, PatternError};

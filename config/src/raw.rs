@@ -28,7 +28,9 @@ pub use listener::{
 pub use matching::{Match, PathMatch, ValueMatch};
 pub use process::Process;
 pub use route::{Route, Rule};
-pub use upstream::{Balance, Endpoint, Upstream, UpstreamLimits, UpstreamPool, UpstreamTimeouts};
+pub use upstream::{
+    Balance, Endpoint, Upstream, UpstreamLimits, UpstreamPool, UpstreamProtocol, UpstreamTimeouts,
+};
 pub use value::{
     CountOrOff, DurationOrOff, DurationText, OneOrMany, SizeOrOff, SizeText, Switch, Table, TextOr,
 };

@@ -3,7 +3,10 @@
 use super::{Draft, decode};
 use crate::{
     findings::{Finding, Findings},
-    model::{Balance, Endpoint, Upstream, UpstreamLimits, UpstreamPool, UpstreamTimeouts},
+    model::{
+        Balance, Endpoint, Scheme, Upstream, UpstreamLimits, UpstreamPool, UpstreamProtocol,
+        UpstreamTimeouts,
+    },
     names::UpstreamName,
     raw::{self, OneOrMany, TextOr},
     scalar::{Scalars, TIMEOUT},
@@ -21,8 +24,10 @@ pub(super) fn check(
     findings: &mut Findings<'_>,
 ) -> Draft<Upstream> {
     let raw: raw::Upstream = decode(node, at, findings);
-    let endpoints = endpoints(raw.endpoints.as_ref(), at, findings);
+    let mut endpoints = endpoints(raw.endpoints.as_ref(), at, findings);
+    let protocol = protocol(raw.protocol, &mut endpoints, at, findings);
     let upstream = Upstream {
+        protocol,
         balance: match raw.balance {
             None => Balance::default(),
             Some(raw::Balance::RoundRobin) => Balance::RoundRobin,
@@ -41,6 +46,47 @@ pub(super) fn check(
     Draft {
         object: Some(upstream),
         clean: findings.is_clean(at),
+    }
+}
+
+/// One upstream, one way to speak: what the schemes of its endpoints say has to be the same as what
+/// is written. Afterwards the schemes say nothing any more.
+fn protocol(
+    raw: Option<raw::UpstreamProtocol>,
+    endpoints: &mut [Endpoint],
+    at: &At<'_>,
+    findings: &mut Findings<'_>,
+) -> UpstreamProtocol {
+    let mut count = 0_usize;
+    for endpoint in &mut *endpoints {
+        count = count.saturating_add(usize::from(endpoint.address.scheme == Scheme::H2c));
+        endpoint.address.scheme = Scheme::Http;
+    }
+    let mut conflict = |key: &str, what: String| {
+        let finding = Finding::new("conflict", what);
+        let hint = "write protocol = \"http2\", or addresses without h2c://";
+        findings.value(&at.key(key), finding.hint(hint));
+    };
+    match raw {
+        Some(raw::UpstreamProtocol::Http2) => UpstreamProtocol::Http2,
+        Some(raw) => {
+            if count > 0 {
+                let what = format!("{at} has h2c:// endpoints, which speak HTTP/2 only");
+                conflict("protocol", what);
+            }
+            match raw {
+                raw::UpstreamProtocol::Auto => UpstreamProtocol::Auto,
+                _ => UpstreamProtocol::Http1,
+            }
+        }
+        None if count == 0 => UpstreamProtocol::default(),
+        None => {
+            if count < endpoints.len() {
+                let what = format!("only some endpoints of {at} are h2c://");
+                conflict("endpoints", what);
+            }
+            UpstreamProtocol::Http2
+        }
     }
 }
 
@@ -143,6 +189,7 @@ fn pool(raw: &raw::UpstreamPool, at: &At<'_>, findings: &mut Findings<'_>) -> Up
             1..=1_000_000_000,
             default.requests_per_connection,
         ),
+        ping: scalars.time_or_off("ping", raw.ping.as_ref(), default.ping),
     }
 }
 
@@ -162,5 +209,6 @@ fn limits(raw: &raw::UpstreamLimits, at: &At<'_>, findings: &mut Findings<'_>) -
             0..=1_000_000,
             default.pending_requests,
         ),
+        streams: scalars.number("streams", raw.streams, 1..=10_000, default.streams),
     }
 }

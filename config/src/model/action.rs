@@ -91,8 +91,10 @@ pub struct Address {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Scheme {
-    /// HTTP/1.1 without TLS.
+    /// HTTP without TLS; which version is the upstream's to say.
     Http,
+    /// HTTP/2 without TLS, from the first byte.
+    H2c,
 }
 
 /// The place of an endpoint.
@@ -125,6 +127,7 @@ impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.scheme {
             Scheme::Http => self.host.fmt(f),
+            Scheme::H2c => write!(f, "h2c://{}", self.host),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{Address, Limit, canonical};
+use super::{Address, Limit, Scheme, canonical};
 use crate::names::UpstreamName;
 
 /// A named group of endpoints.
@@ -15,6 +15,8 @@ pub struct Upstream {
     pub name: UpstreamName,
     /// In the order written; may be empty (then requests answer 503 `no_endpoint`).
     pub endpoints: Vec<Endpoint>,
+    /// How its endpoints are spoken to.
+    pub protocol: UpstreamProtocol,
     /// How an endpoint is chosen.
     pub balance: Balance,
     /// Bounds on how long endpoints may take.
@@ -31,6 +33,7 @@ impl Upstream {
         Self {
             name,
             endpoints,
+            protocol: UpstreamProtocol::default(),
             balance: Balance::default(),
             timeouts: UpstreamTimeouts::default(),
             pool: UpstreamPool::default(),
@@ -40,17 +43,23 @@ impl Upstream {
 
     /// What an address written directly in `to` stands for.
     pub fn of_address(address: &Address) -> Self {
-        Self::new(
-            UpstreamName::of_address(address),
-            vec![Endpoint::new(address.clone())],
-        )
+        let name = UpstreamName::of_address(address);
+        let (protocol, scheme) = match address.scheme {
+            Scheme::Http => (UpstreamProtocol::default(), Scheme::Http),
+            Scheme::H2c => (UpstreamProtocol::Http2, Scheme::Http),
+        };
+        let host = address.host.clone();
+        Self {
+            protocol,
+            ..Self::new(name, vec![Endpoint::new(Address { scheme, host })])
+        }
     }
 }
 
 /// One address of an upstream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Endpoint {
-    /// Where.
+    /// Where. Its scheme says nothing here: how to speak stands in the upstream's `protocol`.
     pub address: Address,
     /// Its share among the endpoints, 0 to 1,000,000. 0 gets nothing.
     pub weight: u32,
@@ -61,6 +70,19 @@ impl Endpoint {
     pub fn new(address: Address) -> Self {
         Self { address, weight: 1 }
     }
+}
+
+/// How endpoints are spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UpstreamProtocol {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2 from the first byte.
+    Http2,
+    /// Without TLS: HTTP/2 for gRPC, which needs it, and HTTP/1.1 for everything else.
+    Auto,
 }
 
 /// How an endpoint is chosen.
@@ -128,6 +150,9 @@ pub struct UpstreamPool {
     pub max_age: Limit<Duration>,
     /// A connection takes at most this many requests.
     pub requests_per_connection: Limit<u64>,
+    /// How often an HTTP/2 connection with requests under way is asked for a sign of life.
+    #[serde(serialize_with = "canonical::time_or_off")]
+    pub ping: Limit<Duration>,
 }
 
 impl UpstreamPool {
@@ -145,6 +170,8 @@ impl Default for UpstreamPool {
             idle_connections: Self::IDLE_CONNECTIONS,
             max_age: Limit::Off,
             requests_per_connection: Limit::Off,
+            // Some gRPC origins take frequent pings for an attack.
+            ping: Limit::Off,
         }
     }
 }
@@ -156,6 +183,8 @@ pub struct UpstreamLimits {
     pub connections: Limit<usize>,
     /// Requests that may wait for a connection; further ones answer 503 `overflow`.
     pub pending_requests: usize,
+    /// Requests at a time on one HTTP/2 connection; the origin may allow fewer.
+    pub streams: usize,
 }
 
 impl UpstreamLimits {
@@ -163,6 +192,8 @@ impl UpstreamLimits {
     pub const CONNECTIONS: Limit<usize> = Limit::At(1024);
     /// As Envoy.
     pub const PENDING_REQUESTS: usize = 1024;
+    /// What RFC 9113 recommends as the least that origins should allow.
+    pub const STREAMS: usize = 100;
 }
 
 impl Default for UpstreamLimits {
@@ -170,6 +201,7 @@ impl Default for UpstreamLimits {
         Self {
             connections: Self::CONNECTIONS,
             pending_requests: Self::PENDING_REQUESTS,
+            streams: Self::STREAMS,
         }
     }
 }

@@ -10,10 +10,14 @@ use super::{CountOrOff, DurationOrOff, DurationText, OneOrMany, TextOr};
 #[schemars(deny_unknown_fields)]
 #[serde(default)]
 pub struct Upstream {
-    /// Addresses (`10.0.0.1:9080`, `[::1]:80`, `name:8080`, `http://name`, `unix:/path`), or tables
-    /// with `address` and `weight`. A name stands for all its addresses, resolved in the background.
+    /// Addresses (`10.0.0.1:9080`, `[::1]:80`, `name:8080`, `http://name`, `h2c://name`,
+    /// `unix:/path`), or tables with `address` and `weight`. A name stands for all its addresses, resolved in the background.
     /// With an empty list requests answer 503 `no_endpoint`. Required.
     pub endpoints: Option<OneOrMany<TextOr<Endpoint>>>,
+    /// How endpoints are spoken to: `http1` (HTTP/1.1), `http2` (HTTP/2 from the first byte) or `auto`
+    /// (HTTP/2 for gRPC, that is where `content-type` begins with `application/grpc`; HTTP/1.1 else).
+    /// Where every endpoint is `h2c://`, `http2` need not be written. Default `http1`.
+    pub protocol: Option<UpstreamProtocol>,
     /// How an endpoint is chosen: `round-robin`, `random` or `least-request`, each by weight.
     /// Default `round-robin`.
     pub balance: Option<Balance>,
@@ -30,11 +34,23 @@ pub struct Upstream {
 #[schemars(deny_unknown_fields)]
 #[serde(default)]
 pub struct Endpoint {
-    /// `10.0.0.1:9080`, `[::1]:80`, `name:8080`, `http://name` or `unix:/path`. Required.
+    /// `10.0.0.1:9080`, `[::1]:80`, `name:8080`, `http://name`, `h2c://name` or `unix:/path`. Required.
     pub address: Option<String>,
     /// Its share among the endpoints; 0 gets nothing. Range 0 to 1000000. Default `1`.
     #[schemars(range(min = 0, max = 1_000_000))]
     pub weight: Option<i64>,
+}
+
+/// How endpoints are spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum UpstreamProtocol {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2 from the first byte.
+    Http2,
+    /// HTTP/2 for gRPC, HTTP/1.1 for everything else.
+    Auto,
 }
 
 /// How an endpoint is chosen.
@@ -82,6 +98,10 @@ pub struct UpstreamPool {
     pub max_age: Option<DurationOrOff>,
     /// The most requests a connection takes, or `off`. Range 1 to 1000000000. Default `off`.
     pub requests_per_connection: Option<CountOrOff>,
+    /// How often an HTTP/2 connection with requests under way is asked for a sign of life, or `off`;
+    /// without an answer within the same time it is closed. Some gRPC origins refuse frequent pings.
+    /// Range `1ms` to `24h`. Default `off`.
+    pub ping: Option<DurationOrOff>,
 }
 
 /// Bounds on what is asked of an upstream, over all workers.
@@ -96,4 +116,8 @@ pub struct UpstreamLimits {
     /// Range 0 to 1000000. Default `1024`.
     #[schemars(range(min = 0, max = 1_000_000))]
     pub pending_requests: Option<i64>,
+    /// Requests at a time on one HTTP/2 connection; the origin may allow fewer.
+    /// Range 1 to 10000. Default `100`.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub streams: Option<i64>,
 }

@@ -191,6 +191,8 @@ fn the_manual_says_the_defaults_that_the_model_has_upstream() {
             "pending_requests",
             number(up_limits.pending_requests),
         ),
+        ("UpstreamLimits", "streams", number(up_limits.streams)),
+        ("UpstreamPool", "ping", limit(pool.ping, duration)),
         ("AccessLog", "queue", number(AccessLog::default().queue)),
         ("Dns", "min_refresh", duration(dns.min_refresh)),
         ("Dns", "max_refresh", duration(dns.max_refresh)),

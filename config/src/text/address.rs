@@ -36,22 +36,24 @@ pub(crate) fn listener_address(text: &str) -> Result<SocketAddr, Finding> {
     })
 }
 
-/// One endpoint: `10.0.0.5:8080`, `[::1]:80`, `name:8080`, `http://name`, `unix:/path`.
+/// One endpoint: `10.0.0.5:8080`, `[::1]:80`, `name:8080`, `http://name`, `h2c://name`, `unix:/path`.
 pub(crate) fn endpoint(text: &str) -> Result<Address, Finding> {
     if let Some(path) = text.strip_prefix("unix:") {
-        return unix(path).map(http);
+        return unix(path).map(|host| address(Scheme::Http, host));
     }
-    let (rest, default) = match text.split_once("://") {
-        Some(("http", rest)) => (rest, Some(80)),
-        Some((scheme @ ("https" | "h2c" | "h2" | "tls"), _)) => {
+    let (scheme, rest, default) = match text.split_once("://") {
+        Some(("http", rest)) => (Scheme::Http, rest, Some(80)),
+        Some(("h2c", rest)) => (Scheme::H2c, rest, Some(80)),
+        Some((scheme @ ("https" | "h2" | "tls"), _)) => {
             let what = format!("{scheme}:// to an endpoint is not in this version yet");
-            return Err(Finding::new("unsupported", what).hint("only http:// endpoints work now"));
+            return Err(Finding::new("unsupported", what)
+                .hint("only http:// and h2c:// endpoints work now"));
         }
         Some((scheme, _)) => {
             return Err(bad(format!("there is no scheme {scheme:?} for endpoints"))
-                .hint("write ADDRESS:PORT, http://NAME or unix:/PATH"));
+                .hint("write ADDRESS:PORT, http://NAME, h2c://NAME or unix:/PATH"));
         }
-        None => (text, None),
+        None => (Scheme::Http, text, None),
     };
     if let Some(at) = rest.find(['/', '?', '#']) {
         let kept = text.len().saturating_sub(rest.len()).saturating_add(at);
@@ -62,14 +64,11 @@ pub(crate) fn endpoint(text: &str) -> Result<Address, Finding> {
     if rest.contains('@') {
         return Err(bad(format!("{text:?} has a user, but an address has none")));
     }
-    host_port(text, rest, default).map(http)
+    host_port(text, rest, default).map(|host| address(scheme, host))
 }
 
-fn http(host: HostPort) -> Address {
-    Address {
-        scheme: Scheme::Http,
-        host,
-    }
+fn address(scheme: Scheme, host: HostPort) -> Address {
+    Address { scheme, host }
 }
 
 fn unix(path: &str) -> Result<HostPort, Finding> {

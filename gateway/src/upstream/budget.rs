@@ -128,6 +128,7 @@ mod tests {
         Budget::new(&UpstreamLimits {
             connections: Limit::At(connections),
             pending_requests,
+            ..UpstreamLimits::default()
         })
     }
 
@@ -166,6 +167,7 @@ mod tests {
         let budget = Budget::new(&UpstreamLimits {
             connections: Limit::Off,
             pending_requests: 0,
+            ..UpstreamLimits::default()
         });
         assert!((0..10_000).all(|_| budget.try_take(false)));
     }

@@ -155,12 +155,14 @@ fn same_settings(a: &model::Upstream, b: &model::Upstream) -> bool {
     let model::Upstream {
         name,
         endpoints: _,
+        protocol,
         balance,
         timeouts,
         pool,
         limits,
     } = a;
     *name == b.name
+        && *protocol == b.protocol
         && *balance == b.balance
         && *timeouts == b.timeouts
         && *pool == b.pool
