@@ -160,6 +160,13 @@ impl Engine {
         async move { while applied.changed().await.is_ok() {} }
     }
 
+    /// Opens the file of the access log anew, for whoever rotates logs. Failures are logged.
+    pub async fn reopen_log(&self) {
+        if self.commands.send(Command::ReopenLog).await.is_err() {
+            tracing::debug!("nobody is there to reopen the access log");
+        }
+    }
+
     /// Stops accepting, lets requests in flight finish for at most `grace`, and ends the rest.
     /// Returns whether everything finished by itself.
     pub async fn drain(self, grace: Duration) -> bool {

@@ -135,3 +135,29 @@ async fn a_request_that_arrives_while_draining_is_answered_and_is_the_last() {
     );
     becomes("what came", 1, || origin.requests().len()).await;
 }
+
+#[tokio::test]
+async fn sigusr1_opens_the_access_log_anew_and_sigusr2_does_no_harm() {
+    let gateway = Sluice::run(&config("[routes.app]\nrespond = {}\n", "5s")).await;
+    let log = gateway.folder().path().join("access.jsonl");
+    let moved = gateway.folder().path().join("access.jsonl.1");
+    let mut client = gateway.connect().await;
+    assert_eq!(client.get("a", "/before").await.status, 200);
+    let has = |path: &std::path::Path, word: &str| {
+        std::fs::read_to_string(path).is_ok_and(|text| text.contains(word))
+    };
+    becomes("the first line is written", true, || has(&log, "/before")).await;
+
+    std::fs::rename(&log, &moved).unwrap();
+    gateway.signal("USR1");
+    gateway.says("access log reopened").await;
+    gateway.signal("USR2");
+    gateway.says("cannot hand over").await;
+
+    assert_eq!(client.get("a", "/after").await.status, 200);
+    becomes("the next line is in the new file", true, || {
+        has(&log, "/after")
+    })
+    .await;
+    assert!(!has(&moved, "/after") && has(&moved, "/before"));
+}

@@ -119,6 +119,10 @@ impl Running {
             match signal {
                 // Full: a reload is about to begin anyway.
                 Signal::Reload => reload.try_send(()).unwrap_or_default(),
+                Signal::Reopen => engine.reopen_log().await,
+                Signal::HandOver => {
+                    tracing::warn!("this version cannot hand over to another binary: restart it");
+                }
                 Signal::Drain => break grace,
                 Signal::End => break Duration::ZERO,
             }

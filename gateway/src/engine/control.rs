@@ -22,6 +22,8 @@ use crate::{
 pub(super) enum Command {
     /// Finish within this time; answer whether it sufficed.
     Drain(Duration, oneshot::Sender<bool>),
+    /// The file of the access log was moved away.
+    ReopenLog,
 }
 
 /// Tells the starter how the first snapshot fared.
@@ -99,12 +101,16 @@ impl Control {
             tokio::select! {
                 biased;
                 command = commands.recv() => {
-                    let Some(Command::Drain(grace, done)) = command else {
-                        self.end(Duration::ZERO).await;
-                        return;
+                    let (grace, done) = match command {
+                        Some(Command::ReopenLog) => {
+                            self.reopen_log();
+                            continue;
+                        }
+                        Some(Command::Drain(grace, done)) => (grace, Some(done)),
+                        None => (Duration::ZERO, None),
                     };
                     let in_time = self.end(grace).await;
-                    if done.send(in_time).is_err() {
+                    if done.is_some_and(|done| done.send(in_time).is_err()) {
                         tracing::debug!("nobody waits for the end");
                     }
                     return;
@@ -118,6 +124,18 @@ impl Control {
                         }
                     }
                 }
+            }
+        }
+    }
+
+    fn reopen_log(&self) {
+        let Some(plan) = &self.planner.current else {
+            return;
+        };
+        match plan.access_log.reopen() {
+            Ok(()) => tracing::info!("access log reopened"),
+            Err(error) => {
+                tracing::error!(%error, "access log not reopened, writing on to the old file");
             }
         }
     }

@@ -25,7 +25,7 @@ use sluice_config::model::{AccessLog, AccessLogOutput};
 use super::metrics::{Counter, Shard};
 
 pub use line::Line;
-pub use sink::{Memory, Sink};
+pub use sink::{LogFile, Memory, Sink};
 
 /// How long lines gather before they are written. Bounds the system calls per second.
 const GATHER: Duration = Duration::from_millis(10);
@@ -70,13 +70,7 @@ pub fn open(model: &AccessLog) -> std::io::Result<Sink> {
     match &model.output {
         AccessLogOutput::Off => Ok(Sink::Nowhere),
         AccessLogOutput::Stdout => Ok(Sink::Stdout),
-        AccessLogOutput::File(path) => {
-            let file = std::fs::OpenOptions::new()
-                .create(true)
-                .append(true)
-                .open(path)?;
-            Ok(Sink::File(file))
-        }
+        AccessLogOutput::File(path) => Ok(Sink::File(LogFile::open(path)?)),
     }
 }
 
@@ -123,6 +117,16 @@ impl Writer {
         if let Some(Handle(shared)) = self.0.as_deref() {
             shared.write(worker, line);
         }
+    }
+
+    /// Opens the file anew by its name, after what waits has been written: whoever rotates logs
+    /// has moved the old one away. When that fails, the old one stays.
+    pub fn reopen(&self) -> std::io::Result<()> {
+        let Some(Handle(shared)) = self.0.as_deref() else {
+            return Ok(());
+        };
+        shared.drain(&mut Vec::new());
+        shared.sink.lock().reopen()
     }
 
     /// Writes what waits, on this thread. For shutdown.

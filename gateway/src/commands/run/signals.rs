@@ -1,4 +1,6 @@
-//! What signals mean: HUP reloads, TERM and INT drain, QUIT drains at once, a further one forces.
+//! What signals mean: HUP reloads, USR1 reopens the access log, TERM and INT drain, QUIT drains at
+//! once, a further one forces. USR2 is kept for handing over to another binary; until then it is
+//! refused rather than deadly.
 
 use std::io;
 
@@ -9,6 +11,10 @@ use tokio::signal::unix::{self, SignalKind};
 pub(super) enum Signal {
     /// Read the configuration again.
     Reload,
+    /// Open the access log anew.
+    Reopen,
+    /// Hand over to another binary.
+    HandOver,
     /// Finish what is in flight, then end.
     Drain,
     /// End now.
@@ -22,6 +28,8 @@ pub(super) struct Signals {
     interrupt: unix::Signal,
     quit: unix::Signal,
     terminate: unix::Signal,
+    user1: unix::Signal,
+    user2: unix::Signal,
 }
 
 impl Signals {
@@ -32,6 +40,8 @@ impl Signals {
             interrupt: unix::signal(SignalKind::interrupt())?,
             quit: unix::signal(SignalKind::quit())?,
             terminate: unix::signal(SignalKind::terminate())?,
+            user1: unix::signal(SignalKind::user_defined1())?,
+            user2: unix::signal(SignalKind::user_defined2())?,
         })
     }
 
@@ -42,11 +52,13 @@ impl Signals {
             _ = self.interrupt.recv() => Signal::Drain,
             _ = self.quit.recv() => Signal::End,
             _ = self.hangup.recv() => Signal::Reload,
+            _ = self.user1.recv() => Signal::Reopen,
+            _ = self.user2.recv() => Signal::HandOver,
         }
     }
 
     /// Completes with the next one that ends the process.
     pub(super) async fn force(&mut self) {
-        while self.next().await == Signal::Reload {}
+        while !matches!(self.next().await, Signal::Drain | Signal::End) {}
     }
 }

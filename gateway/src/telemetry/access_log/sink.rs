@@ -1,8 +1,9 @@
 //! Where lines end.
 
 use std::{
-    fs::File,
+    fs::{File, OpenOptions},
     io::{self, Write as _},
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -15,10 +16,26 @@ pub enum Sink {
     Nowhere,
     /// Standard output.
     Stdout,
-    /// A file, opened for appending.
-    File(File),
+    /// A file.
+    File(LogFile),
     /// Kept, for tests.
     Memory(Memory),
+}
+
+/// A file that is appended to, and can be opened anew when it was moved away.
+#[derive(Debug)]
+pub struct LogFile {
+    file: File,
+    path: PathBuf,
+}
+
+impl LogFile {
+    /// Opens `path`, made when it is not there.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let file = OpenOptions::new().create(true).append(true).open(path)?;
+        let path = path.to_owned();
+        Ok(Self { file, path })
+    }
 }
 
 /// Lines that are kept. Clones share them.
@@ -36,6 +53,17 @@ impl Memory {
 }
 
 impl Sink {
+    /// Opens a file anew; nothing else needs it.
+    pub(super) fn reopen(&mut self) -> io::Result<()> {
+        match self {
+            Self::File(log) => {
+                *log = LogFile::open(&log.path)?;
+                Ok(())
+            }
+            Self::Nowhere | Self::Stdout | Self::Memory(_) => Ok(()),
+        }
+    }
+
     /// Writes whole lines.
     pub(super) fn write(&mut self, lines: &[u8]) -> io::Result<()> {
         match self {
@@ -45,7 +73,7 @@ impl Sink {
                 out.write_all(lines)?;
                 out.flush()
             }
-            Self::File(file) => file.write_all(lines),
+            Self::File(log) => log.file.write_all(lines),
             Self::Memory(memory) => {
                 memory.0.lock().extend_from_slice(lines);
                 Ok(())
