@@ -116,6 +116,7 @@ async fn an_endpoint_that_refuses_is_named_with_the_word_connect() {
     let line = gateway.log().wait(1).await.remove(0);
     assert_eq!(line["verdict"], "connect");
     assert_eq!(line["endpoint"], closed.to_string());
+    assert_eq!(line["attempts"], 1, "an endpoint was tried");
 }
 
 #[tokio::test]

@@ -83,12 +83,15 @@ async fn attempts(
             Ok(lease) => Some(lease.endpoint_key()),
             Err(no) => no.endpoint.clone(),
         };
+        // Without a connection, too, an endpoint was tried.
+        if endpoint.is_some() {
+            exchange.attempts = exchange.attempts.saturating_add(1);
+            local.counters.count(Counter::UpstreamAttempts);
+        }
         exchange.endpoint = endpoint;
         let lease = lease?;
         choice = Choice::FreshOf(lease.endpoint_key());
-        exchange.attempts = exchange.attempts.saturating_add(1);
         exchange.reused = lease.reused();
-        local.counters.count(Counter::UpstreamAttempts);
         let spare = Spare::of(&request, lease.reused() && exchange.attempts == 1);
         let failed = match lease.send(request).await {
             Ok(response) => return Ok(response),
