@@ -245,6 +245,70 @@ impl ProxyError {
         };
         Verdict { status, reason, blame, retry }
     }
+
+    /// What a gRPC client is told: the same table once more, since the statuses of HTTP say too little
+    /// there. No wildcard arm: a new variant must choose.
+    #[must_use]
+    pub const fn grpc_status(&self) -> GrpcStatus {
+        match self {
+            Self::ClientClosed | Self::ClientStalled => GrpcStatus::Cancelled,
+            Self::HeadTimeout
+            | Self::BodyTimeout
+            | Self::ResponseTimeout { .. }
+            | Self::UpstreamStalled { .. }
+            | Self::RequestTimeout => GrpcStatus::DeadlineExceeded,
+            Self::HeadTooLarge | Self::UriTooLong { .. } | Self::BodyTooLarge { .. } => {
+                GrpcStatus::ResourceExhausted
+            }
+            Self::NoRoute => GrpcStatus::Unimplemented,
+            Self::BadRequest(_) | Self::Expectation | Self::Internal => GrpcStatus::Internal,
+            // No endpoint can have seen the call, so that the client's own retries may repeat it; or
+            // what one saw is lost, and the client decides.
+            Self::ConfigRefused
+            | Self::NoTarget
+            | Self::UnknownService { .. }
+            | Self::NoEndpoint { .. }
+            | Self::Overflow { .. }
+            | Self::Connect { .. }
+            | Self::ConnectTimeout { .. }
+            | Self::UpstreamReset { .. }
+            | Self::UpstreamProtocol { .. }
+            | Self::ResponseBroken { .. }
+            | Self::Draining => GrpcStatus::Unavailable,
+        }
+    }
+}
+
+/// The statuses of gRPC that the gateway gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GrpcStatus {
+    /// 1: the caller is gone.
+    Cancelled,
+    /// 4: it took too long.
+    DeadlineExceeded,
+    /// 8: larger than allowed.
+    ResourceExhausted,
+    /// 12: nobody here serves it.
+    Unimplemented,
+    /// 13: a broken protocol or a defect.
+    Internal,
+    /// 14: nobody can serve it now.
+    Unavailable,
+}
+
+impl GrpcStatus {
+    /// Its number, as it is sent.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Cancelled => "1",
+            Self::DeadlineExceeded => "4",
+            Self::ResourceExhausted => "8",
+            Self::Unimplemented => "12",
+            Self::Internal => "13",
+            Self::Unavailable => "14",
+        }
+    }
 }
 
 /// nginx's status for a client that left; it appears in logs only.

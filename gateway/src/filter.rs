@@ -5,6 +5,7 @@
 //! a peer says can end a header line, leave the path it is put into, or touch the framing. Pure.
 
 mod edits;
+mod grpc_web;
 mod redirect;
 mod rewrite;
 mod template;
@@ -15,7 +16,10 @@ use sluice_config::model::{self, Filters, PathMatch, Template};
 use self::{edits::Edits, template::Filled};
 use crate::downstream::Downstream;
 
-pub use self::redirect::{https_redirect, redirect};
+pub use self::{
+    grpc_web::{Base64, Rpc, trailer_frame},
+    redirect::{https_redirect, redirect},
+};
 
 /// What templates may speak of: the request as it was normalised, before any filter.
 #[derive(Debug, Clone, Copy)]
@@ -54,6 +58,7 @@ pub struct Chain {
     rewrite: Option<model::Rewrite>,
     max_body: Option<u64>,
     upgrade: model::Upgrade,
+    grpc_web: bool,
     /// What response templates want to know of the request.
     wanted: Vec<HeaderName>,
 }
@@ -87,6 +92,7 @@ impl Chain {
             upgrade: nearest(levels, |level| level.upgrade.as_ref())
                 .cloned()
                 .unwrap_or_default(),
+            grpc_web: nearest(levels, |level| level.grpc_web.as_ref()) == Some(&true),
             wanted: response.map(edits::wanted).unwrap_or_default(),
         }
     }
@@ -143,6 +149,11 @@ impl Chain {
     pub fn upgrade(&self) -> &model::Upgrade {
         &self.upgrade
     }
+
+    /// Whether calls in gRPC-Web become gRPC.
+    pub fn grpc_web(&self) -> bool {
+        self.grpc_web
+    }
 }
 
 /// One value from a template: what would end a header line is left out.
@@ -180,6 +191,7 @@ pub fn sources(
     let keys = [
         nearest("max_body", |level| level.max_body.is_some()),
         nearest("upgrade", |level| level.upgrade.is_some()),
+        nearest("grpc_web", |level| level.grpc_web.is_some()),
         nearest("rewrite", |level| level.rewrite.is_some()),
         nearest("request_headers", |level| level.request_headers.is_some()),
         nearest("response_headers", |level| level.response_headers.is_some()),

@@ -50,6 +50,7 @@ pub(super) struct Keys<'r> {
     rewrite: Option<&'r raw::Rewrite>,
     max_body: Option<&'r SizeOrOff>,
     upgrade: Option<&'r raw::Upgrade>,
+    grpc_web: Option<bool>,
 }
 
 macro_rules! keys {
@@ -64,6 +65,7 @@ macro_rules! keys {
                     rewrite: self.rewrite.as_ref(),
                     max_body: self.max_body.as_ref(),
                     upgrade: self.upgrade.as_ref(),
+                    grpc_web: self.grpc_web,
                 }
             }
         }
@@ -88,6 +90,7 @@ pub(super) fn check_sets(root: &Node, known: &mut Known, findings: &mut Findings
             rewrite: raw.rewrite.as_ref(),
             max_body: raw.max_body.as_ref(),
             upgrade: raw.upgrade.as_ref(),
+            grpc_web: raw.grpc_web,
         };
         let filters = check(&keys, &at, Level::Set, known, findings);
         let set = filters
@@ -132,6 +135,7 @@ pub(super) fn check(
         upgrade: keys
             .upgrade
             .map(|raw| upgrade(raw, &at.key("upgrade"), findings)),
+        grpc_web: keys.grpc_web,
     };
     if let Some(filters) = &mut filters {
         overlay(filters, own);
@@ -146,12 +150,14 @@ fn overlay(filters: &mut Filters, nearer: Filters) {
         rewrite,
         max_body,
         upgrade,
+        grpc_web,
     } = nearer;
     filters.request_headers = request_headers.or_else(|| filters.request_headers.take());
     filters.response_headers = response_headers.or_else(|| filters.response_headers.take());
     filters.rewrite = rewrite.or_else(|| filters.rewrite.take());
     filters.max_body = max_body.or(filters.max_body);
     filters.upgrade = upgrade.or_else(|| filters.upgrade.take());
+    filters.grpc_web = grpc_web.or(filters.grpc_web);
 }
 
 fn used(

@@ -70,6 +70,7 @@ pub(super) fn check(
         "rewrite",
         "max_body",
         "upgrade",
+        "grpc_web",
         "timeout",
         "priority",
     ];

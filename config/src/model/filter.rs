@@ -28,6 +28,9 @@ pub struct Filters {
     /// Which protocols a connection may go over to, and how long.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upgrade: Option<Upgrade>,
+    /// Whether calls in gRPC-Web become gRPC; none means no.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grpc_web: Option<bool>,
 }
 
 impl Filters {

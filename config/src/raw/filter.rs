@@ -20,6 +20,9 @@ pub struct FilterSet {
     pub max_body: Option<SizeOrOff>,
     /// Which protocols a connection may go over to, and how long.
     pub upgrade: Option<Upgrade>,
+    /// Whether calls in gRPC-Web, as browsers make them, become gRPC for the upstream, and its answers
+    /// gRPC-Web.
+    pub grpc_web: Option<bool>,
 }
 
 /// Edits of headers, applied in the order remove, set, add. Variables such as `{client.ip}` and

@@ -49,6 +49,9 @@ pub struct Listener {
     pub max_body: Option<SizeOrOff>,
     /// Which protocols a connection may go over to, and how long. Default WebSocket, an hour idle.
     pub upgrade: Option<Upgrade>,
+    /// Whether calls in gRPC-Web, as browsers make them, become gRPC for the upstream, and its answers
+    /// gRPC-Web. Default `false`.
+    pub grpc_web: Option<bool>,
 }
 
 /// The redirect to https.

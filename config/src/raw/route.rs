@@ -52,6 +52,9 @@ pub struct Route {
     pub max_body: Option<SizeOrOff>,
     /// Which protocols a connection may go over to, and how long. Default what the listener says.
     pub upgrade: Option<Upgrade>,
+    /// Whether calls in gRPC-Web, as browsers make them, become gRPC for the upstream, and its answers
+    /// gRPC-Web. Default that of the listener.
+    pub grpc_web: Option<bool>,
 }
 
 /// Which requests, and what happens to them.
@@ -93,4 +96,7 @@ pub struct Rule {
     pub max_body: Option<SizeOrOff>,
     /// Which protocols a connection may go over to, and how long. Default what the route says.
     pub upgrade: Option<Upgrade>,
+    /// Whether calls in gRPC-Web, as browsers make them, become gRPC for the upstream, and its answers
+    /// gRPC-Web. Default that of the route.
+    pub grpc_web: Option<bool>,
 }

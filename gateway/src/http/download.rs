@@ -1,6 +1,8 @@
 //! A response body on its way. It carries its request's [`Exchange`] and ends it, so that the access
 //! log tells what really happened to the body.
 
+mod web;
+
 use std::{
     pin::Pin,
     task::{Context, Poll, ready},
@@ -12,6 +14,8 @@ use tokio::time::{Instant, Sleep};
 
 use super::{exchange::Exchange, normalize::clean_trailers};
 use crate::{error::ProxyError, message::Body};
+
+pub(crate) use web::into_web;
 
 /// A response body, and the exchange that ends with it.
 pub(crate) struct Download {

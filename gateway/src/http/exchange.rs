@@ -19,7 +19,7 @@ use super::{
 use crate::{
     downstream::{Connection, Downstream},
     error::ProxyError,
-    filter::{Chain, Facts},
+    filter::{Chain, Facts, Rpc},
     plan::{self, Local, Route, Rule},
     telemetry::{access_log::Line, metrics::Counter},
     upstream::EndpointKey,
@@ -41,6 +41,8 @@ pub(crate) struct Exchange {
     pub(crate) started: Instant,
     pub(crate) method: Method,
     pub(crate) accept: Option<HeaderValue>,
+    /// What its content type says it is.
+    rpc: Option<Rpc>,
     pub(crate) chosen: Option<Chosen>,
     pub(crate) upstream: Option<UpstreamName>,
     pub(crate) endpoint: Option<EndpointKey>,
@@ -57,7 +59,7 @@ pub(crate) struct Exchange {
     port: Option<u16>,
     downstream: Downstream,
     /// None when there is no body.
-    upload: Option<Rc<Progress>>,
+    pub(crate) upload: Option<Rc<Progress>>,
     status: Option<StatusCode>,
     verdict: Option<&'static str>,
     bytes_out: u64,
@@ -88,6 +90,7 @@ impl Exchange {
             started: Instant::now(),
             method: parts.method.clone(),
             accept: header(header::ACCEPT),
+            rpc: Rpc::of(&parts.method, &parts.headers),
             chosen: None,
             upstream: None,
             endpoint: None,
@@ -144,6 +147,18 @@ impl Exchange {
             Some(chosen) => &chosen.filters,
             None => &self.visitor.listener.filters,
         }
+    }
+
+    /// The remote call that it is; calls from browsers count where they are translated.
+    pub(crate) fn rpc(&self) -> Option<Rpc> {
+        self.rpc
+            .filter(|rpc| *rpc == Rpc::Grpc || self.filters().grpc_web())
+    }
+
+    /// The call from a browser that has to be translated, and the form of its answer.
+    pub(crate) fn web(&self) -> Option<(Rpc, Rpc)> {
+        let rpc = self.rpc().filter(|rpc| *rpc != Rpc::Grpc)?;
+        Some((rpc, rpc.answered_as(self.accept.as_ref())))
     }
 
     /// What templates may speak of.

@@ -12,13 +12,13 @@ use http_body::Body as _;
 use http_body_util::BodyExt as _;
 
 use super::{
-    download::Download,
+    download::{self, Download},
     exchange::{Chosen, Exchange, Visitor},
     forward::{self, forward},
     forwarded,
     normalize::normalize,
     respond,
-    upload::Progress,
+    upload::{self, Progress},
 };
 use crate::{
     error::ProxyError,
@@ -110,11 +110,19 @@ async fn answer(
     };
     match &rule.action {
         Action::Forward(split) => {
-            if trailers {
+            let web = exchange.web();
+            if trailers || web.is_some() {
                 forward::want_trailers(&mut parts.headers);
             }
-            let request = Request::from_parts(parts, std::mem::take(body));
-            forward(exchange, split, rule.timeout, request).await
+            let mut request = Request::from_parts(parts, std::mem::take(body));
+            if let Some((form, _)) = web {
+                request = upload::from_web(request, form, exchange.upload.clone());
+            }
+            let response = forward(exchange, split, rule.timeout, request).await?;
+            Ok(match web {
+                None => response,
+                Some((_, form)) => download::into_web(response, form),
+            })
         }
         Action::Redirect(redirect) => {
             let location = filter::redirect(redirect, &exchange.facts(&parts.headers));
@@ -173,7 +181,10 @@ fn refuse(exchange: &mut Exchange, error: &ProxyError) -> Response {
     exchange.fail(error);
     let counters = &exchange.visitor.local.counters;
     counters.count(Counter::RequestsRefused);
-    respond::refusal(error.verdict().status, exchange.accept.as_ref())
+    match exchange.rpc() {
+        Some(rpc) => respond::grpc_refusal(error, rpc),
+        None => respond::refusal(error.verdict().status, exchange.accept.as_ref()),
+    }
 }
 
 async fn drain(body: &mut Body) {

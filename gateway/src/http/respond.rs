@@ -8,7 +8,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use super::exchange::Exchange;
 use crate::{
-    filter,
+    error::ProxyError,
+    filter::{self, Rpc},
     message::{Body, Response},
     plan,
 };
@@ -30,6 +31,28 @@ pub(crate) fn refusal(status: StatusCode, accept: Option<&HeaderValue>) -> Respo
     response.headers_mut().insert(header::CONTENT_TYPE, kind);
     response
 }
+
+/// A refusal of a remote call: gRPC's status in the head, no body, no trailers. Its clients look at
+/// HTTP's status only where there is none of gRPC.
+pub(crate) fn grpc_refusal(error: &ProxyError, rpc: Rpc) -> Response {
+    let verdict = error.verdict();
+    let title = verdict.status.canonical_reason().unwrap_or("Error");
+    // Printable ASCII without `%`: percent-encoded as it is.
+    let text = HeaderValue::try_from(format!("{title} ({})", verdict.reason));
+    let mut response = Response::new(Body::Empty);
+    let headers = response.headers_mut();
+    let kind = HeaderValue::from_static(rpc.content_type());
+    headers.insert(header::CONTENT_TYPE, kind);
+    let status = HeaderValue::from_static(error.grpc_status().code());
+    headers.insert(GRPC_STATUS, status);
+    if let Ok(text) = text {
+        headers.insert(GRPC_MESSAGE, text);
+    }
+    response
+}
+
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
 /// Sends the client elsewhere.
 pub(crate) fn redirect(status: u16, location: HeaderValue) -> Response {
@@ -178,6 +201,34 @@ mod tests {
         assert_eq!(response.headers()["content-length"], text.len().to_string());
         assert_eq!(response.headers()["content-type"], "application/json");
         assert!(!response.headers().contains_key("server"));
+    }
+
+    #[test]
+    fn a_refused_call_is_told_in_the_words_of_grpc() {
+        let limit = 8;
+        for (error, rpc, status, message) in [
+            (ProxyError::NoRoute, Rpc::Grpc, "12", "Not Found (no_route)"),
+            (
+                ProxyError::RequestTimeout,
+                Rpc::Grpc,
+                "4",
+                "Gateway Timeout (request_timeout)",
+            ),
+            (
+                ProxyError::BodyTooLarge { limit },
+                Rpc::WebText,
+                "8",
+                "Payload Too Large (body_too_large)",
+            ),
+        ] {
+            let response = grpc_refusal(&error, rpc);
+
+            assert_eq!(response.status(), StatusCode::OK);
+            assert_eq!(response.headers()["content-type"], rpc.content_type());
+            assert_eq!(response.headers()["grpc-status"], status);
+            assert_eq!(response.headers()["grpc-message"], message);
+            assert!(matches!(response.body(), Body::Empty));
+        }
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! What must stay true: the client is asked for the body only when somebody reads it, and whoever
 //! answers can see how far it came ([`Progress`]), wherever the body itself went.
 
+mod web;
+
 use std::{
     cell::Cell,
     pin::Pin,
@@ -17,6 +19,8 @@ use tokio::time::{Instant, Sleep};
 
 use super::{normalize::clean_trailers, phase::Phase};
 use crate::error::{Malformed, ProxyError};
+
+pub(crate) use web::from_web;
 
 /// Why a request body broke off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,6 +94,11 @@ impl Progress {
 
     pub(crate) fn fault(&self) -> Option<Fault> {
         self.fault.get()
+    }
+
+    /// What was in it cannot be read.
+    fn break_off(&self, fault: Fault) {
+        self.fault.set(Some(fault));
     }
 
     fn end(&self) {
