@@ -8,6 +8,7 @@ pub mod client;
 pub mod eventually;
 pub mod fuzz;
 pub mod gateway;
+pub mod h2;
 pub mod http1;
 pub mod load;
 pub mod log;
@@ -17,6 +18,7 @@ pub mod reach;
 
 pub use client::{Client, Reply};
 pub use gateway::{Gateway, gateway};
+pub use h2::H2;
 pub use log::AccessLog;
 pub use origin::Origin;
 
