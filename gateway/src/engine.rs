@@ -27,6 +27,7 @@ use tokio::{
 };
 
 use crate::{
+    pressure::Bounds,
     telemetry::{access_log::Writer, metrics::Metrics},
     upstream::Connector,
 };
@@ -42,6 +43,8 @@ pub struct Options {
     pub workers: NonZeroUsize,
     /// How endpoints are reached.
     pub connector: Connector,
+    /// What the process may take; nothing is watched by default.
+    pub bounds: Bounds,
     /// Takes request lines instead of what the snapshots say.
     pub access_log: Option<Writer>,
 }
@@ -52,6 +55,7 @@ impl Options {
         Self {
             workers,
             connector: Connector::Network,
+            bounds: Bounds::default(),
             access_log: None,
         }
     }

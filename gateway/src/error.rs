@@ -127,6 +127,9 @@ pub enum ProxyError {
     /// The request took longer than `timeout` of its rule.
     #[error("the request took longer than its rule allows")]
     RequestTimeout,
+    /// The process holds as much memory as `process.memory` allows.
+    #[error("the gateway holds too much memory")]
+    Overloaded,
     /// The gateway is stopping, or the object that served the request is gone and its grace over.
     #[error("the gateway is draining")]
     Draining,
@@ -240,6 +243,7 @@ impl ProxyError {
             Self::UpstreamStalled { .. } => (StatusCode::GATEWAY_TIMEOUT, "upstream_stalled", Upstream, Never),
             Self::ResponseBroken { .. } => (StatusCode::BAD_GATEWAY, "response_broken", Upstream, Never),
             Self::RequestTimeout => (StatusCode::GATEWAY_TIMEOUT, "request_timeout", Upstream, Never),
+            Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "overloaded", Gateway, Never),
             Self::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining", Gateway, Never),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal", Gateway, Never),
         };
@@ -274,6 +278,7 @@ impl ProxyError {
             | Self::UpstreamReset { .. }
             | Self::UpstreamProtocol { .. }
             | Self::ResponseBroken { .. }
+            | Self::Overloaded
             | Self::Draining => GrpcStatus::Unavailable,
         }
     }

@@ -14,7 +14,7 @@
 //! message · stream
 //! telemetry
 //! downstream
-//! drain · error
+//! drain · error · pressure
 //! ```
 
 pub mod connection;
@@ -29,6 +29,7 @@ pub mod listener;
 pub mod load;
 pub mod message;
 pub mod plan;
+pub mod pressure;
 pub mod route;
 pub mod source;
 pub mod stream;

@@ -48,6 +48,8 @@ pub struct Door {
     local: Rc<Local>,
     crew: Arc<Crew>,
     next_id: Cell<u64>,
+    /// When a pause for want of descriptors was last logged.
+    told: Cell<Option<Instant>>,
 }
 
 /// One socket that is accepted on, and the listener that its connections belong to.
@@ -100,7 +102,9 @@ async fn accept(
         match accepted {
             Ok((stream, peer)) => {
                 pause = PAUSE;
-                door.admit(stream, peer, &Arc::clone(&listener.borrow()));
+                if let Some(stream) = door.descriptor(stream, stop).await {
+                    door.admit(stream, peer, &Arc::clone(&listener.borrow()));
+                }
             }
             Err(error) => {
                 door.local.counters.count(Counter::AcceptErrors);
@@ -160,7 +164,39 @@ impl Door {
             local,
             crew,
             next_id,
+            told: Cell::new(None),
         }
+    }
+
+    /// A fresh connection on a descriptor that is not of the reserve: waits until there is one. Only
+    /// the accept loop waits, so that at most one connection of each is held.
+    async fn descriptor(&self, stream: TcpStream, stop: &Tasks) -> Option<TcpStream> {
+        let pressure = &self.local.pressure;
+        if !pressure.reserves(&stream) {
+            return Some(stream);
+        }
+        self.local.counters.count(Counter::AcceptPauses);
+        if self.told.get().is_none_or(|at| at.elapsed() > TELL_AGAIN) {
+            tracing::warn!(
+                "accepting pauses: the descriptors that are left are kept for control work"
+            );
+            self.told.set(Some(Instant::now()));
+        }
+        let mut stream = stream.into_std().ok()?;
+        let mut pause = PAUSE;
+        while pressure.reserves(&stream) {
+            tokio::select! {
+                // Whoever was accepted is served.
+                () = stop.drained() => break,
+                () = tokio::time::sleep(pause) => {}
+            }
+            pause = LONGEST_PAUSE.min(pause.saturating_mul(2));
+            // The same socket under the lowest number that is free by now.
+            if let Ok(same) = stream.try_clone() {
+                stream = same;
+            }
+        }
+        TcpStream::from_std(stream).ok()
     }
 
     /// Lets a connection in, here or at a less loaded worker, unless a limit is reached.
@@ -169,7 +205,8 @@ impl Door {
         // A dual-stack socket shows IPv4 peers as mapped addresses.
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         let limits = &listener.model.limits;
-        let Some(seat) = listener.census.admit(peer.ip(), limits) else {
+        let seat = listener.census.admit(peer.ip(), limits);
+        let Some(seat) = seat.filter(|_| !self.local.pressure.is_overloaded()) else {
             self.local.counters.count(Counter::ConnectionsRefused);
             return;
         };

@@ -23,6 +23,7 @@ use crate::{
     listener::{Accepting, Crew, Door, Fresh},
     load::SocketKey,
     plan::{Local, Plan, Reaper},
+    pressure::Pressure,
     telemetry::metrics::Shard,
     upstream::{Connector, Pools},
 };
@@ -43,6 +44,8 @@ pub struct Setup {
     pub background: Tasks,
     /// Its counters.
     pub counters: Shard,
+    /// Whether the process can take more.
+    pub pressure: Arc<Pressure>,
     /// Where replaced plans go.
     pub reaper: Reaper,
     /// The first plan.
@@ -135,12 +138,13 @@ impl Worker {
             connector,
             background,
             counters,
+            pressure,
             reaper,
             plan,
         } = setup;
         let pools = Pools::new(number, crew.len(), connector, background, counters.clone());
-        let seed = rand::random();
-        let local = Rc::new(Local::new(number, plan, pools, counters, reaper, seed));
+        let own = (rand::random(), pressure);
+        let local = Rc::new(Local::new(number, plan, pools, counters, reaper, own));
         Self {
             door: Rc::new(Door::new(Rc::clone(&local), crew)),
             local,

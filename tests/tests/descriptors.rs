@@ -5,9 +5,13 @@ use std::time::Duration;
 use sluice_tests::{Client, process::Sluice};
 use tokio::time::timeout;
 
-const CONFIG: &str = "[process]\nstate_directory = \"state\"\nworkers = 1\n\
-    [listeners.web]\naddress = \"{address}\"\n[access_log]\noutput = \"off\"\n\
-    [routes.r]\nrespond = { body = \"ok\" }\n";
+fn config(reserve: usize, body: &str) -> String {
+    format!(
+        "[process]\nstate_directory = \"state\"\nworkers = 1\ndescriptor_reserve = {reserve}\n\
+         [listeners.web]\naddress = \"{{address}}\"\n[access_log]\noutput = \"off\"\n\
+         [routes.r]\nrespond = {{ body = \"{body}\" }}\n"
+    )
+}
 
 /// Clock ticks of CPU that the process has used.
 fn ticks(id: u32) -> u64 {
@@ -23,20 +27,90 @@ fn descriptors(id: u32) -> usize {
         .count()
 }
 
-#[tokio::test]
-async fn who_waits_for_a_descriptor_is_accepted_once_there_is_one() {
-    let gateway = Sluice::run(CONFIG).await;
-    let mut kept = gateway.connect().await;
-    assert_eq!(kept.get("a", "/").await.text(), "ok");
-    let limit = descriptors(gateway.id()) + 5;
+/// Lets the process have at most this many open files.
+fn lower(id: u32, limit: usize) {
     let lowered = std::process::Command::new("prlimit")
         .args([
             "--pid",
-            &gateway.id().to_string(),
-            &format!("--nofile={limit}"),
+            &id.to_string(),
+            &format!("--nofile={limit}:{limit}"),
         ])
         .status();
     assert!(lowered.expect("prlimit runs").success());
+}
+
+/// The limits of open files, the lower one first.
+fn limits(id: u32) -> Vec<String> {
+    let limits = std::fs::read_to_string(format!("/proc/{id}/limits")).expect("it runs");
+    let line = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files"));
+    let numbers = line.expect("a line").split_whitespace().take(2);
+    numbers.map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn the_gateway_takes_all_the_descriptors_that_it_may() {
+    let gateway = Sluice::run(&config(64, "ok")).await;
+    let limits = limits(gateway.id());
+    assert_eq!(limits[0], limits[1]);
+}
+
+#[tokio::test]
+async fn a_reserve_of_descriptors_is_left_for_control_work() {
+    const RESERVE: usize = 16;
+    let gateway = Sluice::run(&config(RESERVE, "ok")).await;
+    let mut kept = gateway.connect().await;
+    assert_eq!(kept.get("a", "/").await.text(), "ok");
+    let before = descriptors(gateway.id());
+    let limit = before.max(RESERVE) + RESERVE + 4;
+    lower(gateway.id(), limit);
+    // Much longer than the gateway looks away.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+
+    let mut clients: Vec<Client> = Vec::new();
+    for _ in 0..30 {
+        clients.push(gateway.connect().await);
+    }
+    gateway.says("accepting pauses").await;
+    let mut last = clients.pop().expect("the last one waits");
+    let waits = timeout(Duration::from_secs(1), last.get("a", "/")).await;
+    assert!(waits.is_err(), "there was no descriptor for it");
+    let open = descriptors(gateway.id());
+    // One connection is held, and looked at under a second number.
+    assert!(
+        open <= limit - RESERVE + 2,
+        "{open} of {limit}, before {before}"
+    );
+
+    // Control work goes on: a file is read, another written.
+    gateway.write_config(&config(RESERVE, "changed"));
+    gateway.signal("HUP");
+    eventually_says(&mut kept, "changed").await;
+
+    drop(clients);
+    let answer = timeout(Duration::from_secs(10), last.reply()).await;
+    assert_eq!(answer.expect("it is accepted now").text(), "changed");
+}
+
+async fn eventually_says(client: &mut Client, body: &str) {
+    let says = async {
+        while client.get("a", "/").await.text() != body {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(sluice_tests::PATIENCE, says)
+        .await
+        .expect("the new configuration runs");
+}
+
+#[tokio::test]
+async fn who_waits_for_a_descriptor_is_accepted_once_there_is_one() {
+    let gateway = Sluice::run(&config(0, "ok")).await;
+    let mut kept = gateway.connect().await;
+    assert_eq!(kept.get("a", "/").await.text(), "ok");
+    let limit = descriptors(gateway.id()) + 5;
+    lower(gateway.id(), limit);
 
     let mut clients: Vec<Client> = Vec::new();
     for _ in 0..20 {

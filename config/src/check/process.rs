@@ -6,8 +6,8 @@ use super::single;
 use crate::scalar::Scalars;
 use crate::{
     findings::Findings,
-    model::Process,
-    raw,
+    model::{Limit, Process},
+    raw::{self, SizeText},
     tree::{At, Node},
 };
 
@@ -20,6 +20,14 @@ pub(super) fn check(root: &Node, findings: &mut Findings<'_>) -> Process {
     let workers = raw
         .workers
         .map(|workers| scalars.number("workers", Some(workers), 1..=256, 1));
+    let memory = raw.memory.as_ref().map(|text| match text.0.as_str() {
+        "off" => Limit::Off,
+        text => {
+            let text = SizeText(text.to_owned());
+            let size = scalars.size("memory", Some(&text), 1 << 20..=1 << 40, usize::MAX);
+            Limit::At(u64::try_from(size).unwrap_or(u64::MAX))
+        }
+    });
     let drain = Duration::ZERO..=Duration::from_hours(24);
     Process {
         workers: workers.and_then(NonZeroUsize::new),
@@ -29,6 +37,13 @@ pub(super) fn check(root: &Node, findings: &mut Findings<'_>) -> Process {
             raw.drain_timeout.as_ref(),
             drain,
             Process::DRAIN_TIMEOUT,
+        ),
+        memory,
+        descriptor_reserve: scalars.number(
+            "descriptor_reserve",
+            raw.descriptor_reserve,
+            0..=1 << 16,
+            Process::DESCRIPTOR_RESERVE,
         ),
     }
 }

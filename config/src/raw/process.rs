@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::DurationText;
+use super::{DurationText, SizeOrOff};
 
 /// Settings that hold for the life of the process. They are read at start, arguments and
 /// environment override them, and a change takes effect at the next start.
@@ -20,4 +20,13 @@ pub struct Process {
     /// How long requests in flight may take to finish after SIGTERM. Range `0s` to `24h`.
     /// Default `30s`.
     pub drain_timeout: Option<DurationText>,
+    /// The memory that the process may hold, or `off`. Above it new requests are answered with 503
+    /// `overloaded` and new connections closed, until it holds a tenth less. Range `1MiB` to `1TiB`.
+    /// Default half of what the machine or the control group has.
+    pub memory: Option<SizeOrOff>,
+    /// File descriptors that clients and endpoints never get, so that control work always finds one.
+    /// Near the limit of open files, accepting pauses. At most half of that limit is kept.
+    /// Range 0 to 65536. Default `64`.
+    #[schemars(range(min = 0, max = 65536))]
+    pub descriptor_reserve: Option<i64>,
 }

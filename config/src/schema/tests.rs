@@ -103,6 +103,11 @@ fn the_manual_says_the_defaults_that_the_model_has_downstream() {
             "drain_timeout",
             duration(Process::default().drain_timeout),
         ),
+        (
+            "Process",
+            "descriptor_reserve",
+            number(Process::default().descriptor_reserve),
+        ),
         ("HttpsRedirect", "status", number(redirect.status)),
         ("HttpsRedirect", "port", number(redirect.port)),
         (

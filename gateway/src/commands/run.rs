@@ -14,6 +14,7 @@ use sluice_config::{Problem, Snapshot, Style, model::Process};
 use sluice_gateway::{
     drain::Tasks,
     engine::{ApplyError, Engine, Options},
+    pressure::{self, Bounds},
     source::{
         LastGood,
         file::{self, Files, First, Start, Status, Tell},
@@ -83,6 +84,7 @@ impl Running {
     /// Runs the gateway until a signal ends it.
     pub(crate) async fn run(self) -> anyhow::Result<Exit> {
         let mut signals = Signals::new()?;
+        pressure::raise_descriptor_limit();
         let first = First::read(&self.paths, environment);
         let last_good = self.last_good(&first);
         let started = match self.start(&first, &last_good)? {
@@ -177,7 +179,8 @@ impl Running {
     }
 
     fn engine(&self, start: Start) -> anyhow::Result<Result<Started, Vec<Problem>>> {
-        let options = Options::new(self.workers(&start.process));
+        let mut options = Options::new(self.workers(&start.process));
+        options.bounds = bounds(&start.process);
         let (snapshots, receiver) = watch::channel(Arc::clone(&start.snapshot));
         match Engine::start(options, receiver) {
             Ok(engine) => Ok(Ok(Started {
@@ -196,6 +199,17 @@ impl Running {
             .or(process.workers)
             .or_else(|| std::thread::available_parallelism().ok())
             .unwrap_or(NonZeroUsize::MIN)
+    }
+}
+
+/// What the process may take.
+fn bounds(process: &Process) -> Bounds {
+    Bounds {
+        memory: match process.memory {
+            None => pressure::half_of_memory(),
+            Some(limit) => limit.get(),
+        },
+        descriptor_reserve: Some(process.descriptor_reserve.into()),
     }
 }
 

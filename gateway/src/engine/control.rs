@@ -12,6 +12,7 @@ use crate::{
     listener::{Crew, Fresh},
     load::{self, Bound, SocketKey, Sockets},
     plan::{Plan, Reaper, reaper},
+    pressure::{self, Pressure},
     telemetry::metrics::{Counter, Metrics},
     upstream::{Connector, Registry},
     worker::{Assignment, Hand, Setup},
@@ -40,6 +41,7 @@ pub(super) struct Control {
     workers: Vec<Hand>,
     connector: Connector,
     metrics: Metrics,
+    pressure: Arc<Pressure>,
     reaper: Reaper,
     /// What runs here besides this loop.
     tasks: Tasks,
@@ -55,6 +57,8 @@ impl Control {
         let tasks = Tasks::new();
         let (reaper, reaping) = reaper();
         tasks.spawn(reaping);
+        let pressure = Arc::new(Pressure::default());
+        tasks.spawn(pressure::watch(options.bounds, Arc::clone(&pressure)));
         let connector = options.connector;
         let counters = metrics.control();
         let registry = Registry::new(connector.clone(), tasks.clone(), counters.clone());
@@ -74,6 +78,7 @@ impl Control {
             workers: Vec::new(),
             connector,
             metrics,
+            pressure,
             reaper,
             tasks,
             background: Tasks::new(),
@@ -221,6 +226,7 @@ impl Control {
                 connector: self.connector.clone(),
                 background: self.background.clone(),
                 counters: self.metrics.worker(number),
+                pressure: Arc::clone(&self.pressure),
                 reaper: self.reaper.clone(),
                 plan: Arc::clone(&plan),
             };

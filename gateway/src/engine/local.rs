@@ -59,6 +59,7 @@ impl Engine {
             connector,
             background: background.clone(),
             counters: metrics.worker(0),
+            pressure: Arc::default(),
             reaper,
             plan: Arc::clone(&plan),
         });

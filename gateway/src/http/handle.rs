@@ -46,8 +46,12 @@ pub(crate) async fn handle(
     let steps = answer(&mut exchange, parts, &mut body);
     let outcome = isolated(steps, &visitor.local.counters).await;
     let failed = outcome.is_err();
-    // Who sends one malformed request is not trusted to frame the next.
-    let malformed = matches!(outcome, Err(ProxyError::BadRequest(_)));
+    // Who sends one malformed request is not trusted to frame the next; and where memory is short its
+    // connection shall give back what it holds.
+    let ends = matches!(
+        outcome,
+        Err(ProxyError::BadRequest(_) | ProxyError::Overloaded)
+    );
     let response = outcome.unwrap_or_else(|error| refuse(&mut exchange, &error));
     // A client that asks before it sends must not be told to go on by our reading the rest.
     let small = body.size_hint().upper().is_some_and(|size| size <= DRAIN);
@@ -59,7 +63,7 @@ pub(crate) async fn handle(
     let unread = (failed || !matches!(body, Body::Empty))
         && exchange.upload().is_some_and(|upload| !upload.is_ended());
     drop(body);
-    finish(exchange, response, unread || malformed)
+    finish(exchange, response, unread || ends)
 }
 
 /// A panic ends its own request. What it left behind is that request's alone, and is dropped with it.
@@ -84,6 +88,9 @@ async fn answer(
 ) -> Result<Response, ProxyError> {
     let visitor = Rc::clone(&exchange.visitor);
     let (listener, local) = (&visitor.listener.model, &visitor.local);
+    if local.pressure.is_overloaded() {
+        return Err(ProxyError::Overloaded);
+    }
 
     let normalized = normalize(&mut parts, listener)?;
     let dropped = u64::try_from(normalized.underscores_dropped).unwrap_or(u64::MAX);

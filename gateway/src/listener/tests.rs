@@ -58,7 +58,14 @@ impl Bench {
         let (reaper, _) = reaper();
         let (crew, inboxes) = Crew::new(2);
         Self {
-            local: Rc::new(Local::new(0, plan, pools, counters, reaper, 1)),
+            local: Rc::new(Local::new(
+                0,
+                plan,
+                pools,
+                counters,
+                reaper,
+                (1, Arc::default()),
+            )),
             crew,
             inboxes,
             metrics,

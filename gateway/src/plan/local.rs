@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{Held, Plan, Reaper};
-use crate::{telemetry::metrics::Shard, upstream::Pools};
+use crate::{pressure::Pressure, telemetry::metrics::Shard, upstream::Pools};
 
 /// What one worker has at hand. Shared by its tasks, never leaves its thread.
 #[derive(Debug)]
@@ -18,6 +18,8 @@ pub struct Local {
     pub pools: Pools,
     /// Its counters.
     pub counters: Shard,
+    /// Whether the process can take more.
+    pub pressure: Arc<Pressure>,
     plan: RefCell<Rc<Held>>,
     reaper: Reaper,
     random: Cell<u64>,
@@ -31,12 +33,13 @@ impl Local {
         pools: Pools,
         counters: Shard,
         reaper: Reaper,
-        seed: u64,
+        (seed, pressure): (u64, Arc<Pressure>),
     ) -> Self {
         Self {
             worker,
             pools,
             counters,
+            pressure,
             plan: RefCell::new(Rc::new(Held::new(plan, reaper.clone()))),
             reaper,
             random: Cell::new(seed),

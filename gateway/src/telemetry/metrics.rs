@@ -36,6 +36,8 @@ counters! {
     ConnectionsHandedOver = "connections_handed_over_total",
     /// `accept` failed.
     AcceptErrors = "accept_errors_total",
+    /// Accepting paused because the next descriptor would have been of the reserve.
+    AcceptPauses = "accept_pauses_total",
     /// Requests that ended, whatever came of them.
     Requests = "requests_total",
     /// Requests that the gateway answered itself, refusals by the HTTP codec included.

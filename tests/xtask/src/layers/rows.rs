@@ -24,7 +24,7 @@ const ROWS: [&[&str]; 13] = [
     &["message", "stream"],
     &["telemetry"],
     &["downstream"],
-    &["drain", "error"],
+    &["drain", "error", "pressure"],
 ];
 
 /// A module of the gateway: `["upstream", "pool"]`.
