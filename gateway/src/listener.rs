@@ -28,7 +28,7 @@ use crate::{
     drain::Tasks,
     plan::{self, Local, Seat},
     stream::Stream,
-    telemetry::metrics::Counter,
+    telemetry::metrics::{Counter, Event},
 };
 
 pub use crew::{Berth, Crew, Fresh};
@@ -288,6 +288,7 @@ impl Door {
         listener: Arc<plan::Listener>,
         held: (Seat, Berth),
     ) {
+        listener.traffic.count(self.local.worker, Event::Connection);
         let connection = Arc::new(Connection {
             id: self.id(),
             listener: listener.model.name.clone(),

@@ -31,7 +31,12 @@ use sluice_config::{
     names::{ListenerName, RouteName, UpstreamName},
 };
 
-use crate::{drain::Tasks, filter::Chain, telemetry::access_log::Writer, upstream::Upstream};
+use crate::{
+    drain::Tasks,
+    filter::Chain,
+    telemetry::{access_log::Writer, metrics::Traffic},
+    upstream::Upstream,
+};
 
 pub use crate::route::{Question, Table};
 pub use census::{Census, Seat};
@@ -68,6 +73,8 @@ pub struct Listener {
     pub census: Arc<Census>,
     /// The filters of requests that find no rule.
     pub filters: Chain,
+    /// Its requests and connections; of all its versions.
+    pub traffic: Arc<Traffic>,
     replaced: AtomicBool,
 }
 
@@ -88,6 +95,8 @@ pub struct Route {
     pub rules: Vec<Arc<Rule>>,
     /// Owns its long-lived streams; drained when the route changed or is gone.
     pub streams: Tasks,
+    /// Its requests; of all its versions.
+    pub traffic: Arc<Traffic>,
 }
 
 /// A rule as it runs.

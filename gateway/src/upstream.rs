@@ -38,10 +38,11 @@ use sluice_config::{
 };
 use tokio::sync::Notify;
 
-use endpoints::{Set, Source, State};
+use crate::telemetry::metrics::Traffic;
+use endpoints::{Endpoint, Set, Source, State};
 
 pub use connect::Connector;
-pub use endpoints::{Choice, EndpointKey};
+pub use endpoints::{Choice, Connections, EndpointKey};
 pub use lease::{Failed, Lease, NoLease};
 pub use pools::Pools;
 pub use registry::Registry;
@@ -53,6 +54,7 @@ pub struct Upstream {
     dns: Dns,
     /// Kept when only the endpoints change.
     state: Arc<State>,
+    traffic: Arc<Traffic>,
     sources: Box<[Source]>,
     set: ArcSwap<Set>,
     /// One change at a time.
@@ -65,7 +67,7 @@ impl Upstream {
     fn new(
         model: Arc<model::Upstream>,
         dns: Dns,
-        state: Arc<State>,
+        (state, traffic): (Arc<State>, Arc<Traffic>),
         sources: Box<[Source]>,
     ) -> Self {
         let set = ArcSwap::from_pointee(Set::new(&sources, &state));
@@ -73,6 +75,7 @@ impl Upstream {
             model,
             dns,
             state,
+            traffic,
             sources,
             set,
             changing: Mutex::new(()),
@@ -88,6 +91,27 @@ impl Upstream {
     /// Its settings.
     pub fn model(&self) -> &Arc<model::Upstream> {
         &self.model
+    }
+
+    /// Its requests; of all upstreams that had its name one after the other.
+    pub fn traffic(&self) -> &Arc<Traffic> {
+        &self.traffic
+    }
+
+    /// The addresses that requests are sent to at this moment, each with the requests it is busy
+    /// with.
+    pub fn load(&self) -> Vec<(EndpointKey, usize)> {
+        let set = self.set.load();
+        let load = |endpoint: &Arc<Endpoint>| (endpoint.key.clone(), endpoint.active());
+        set.iter().map(load).collect()
+    }
+
+    /// Its connections over all workers, and the requests that wait for one.
+    pub fn connections(&self) -> Connections {
+        Connections {
+            waiting: self.state.budget.waiting(),
+            ..self.state.ledger.read()
+        }
     }
 
     /// The addresses that requests are sent to at this moment.

@@ -21,8 +21,11 @@ use crate::{
     error::ProxyError,
     filter::{Chain, Facts, Rpc},
     plan::{self, Local, Route, Rule},
-    telemetry::{access_log::Line, metrics::Counter},
-    upstream::EndpointKey,
+    telemetry::{
+        access_log::Line,
+        metrics::{Counter, Outcome, Traffic},
+    },
+    upstream::{EndpointKey, Upstream},
 };
 
 /// A client on its connection: what its requests have in common.
@@ -63,6 +66,8 @@ pub(crate) struct Exchange {
     status: Option<StatusCode>,
     verdict: Option<&'static str>,
     bytes_out: u64,
+    /// Of its upstream.
+    traffic: Option<Arc<Traffic>>,
     ended: bool,
 }
 
@@ -84,6 +89,7 @@ impl Exchange {
         parts: &Parts,
         upload: Option<Rc<Progress>>,
     ) -> Self {
+        visitor.listener.traffic.begin(visitor.local.worker);
         let header = |name| parts.headers.get(name).cloned();
         Self {
             visitor: Rc::clone(visitor),
@@ -108,6 +114,7 @@ impl Exchange {
             status: None,
             verdict: None,
             bytes_out: 0,
+            traffic: None,
             ended: false,
         }
     }
@@ -118,6 +125,19 @@ impl Exchange {
         self.host = normalized.host;
         self.port = normalized.port;
         self.downstream = downstream;
+    }
+
+    /// Its rule decides about it.
+    pub(crate) fn choose(&mut self, chosen: Chosen) {
+        chosen.route.traffic.begin(self.visitor.local.worker);
+        self.chosen = Some(chosen);
+    }
+
+    /// It goes to this upstream.
+    pub(crate) fn send_to(&mut self, upstream: &Upstream) {
+        self.upstream = Some(upstream.name().clone());
+        upstream.traffic().begin(self.visitor.local.worker);
+        self.traffic = Some(Arc::clone(upstream.traffic()));
     }
 
     pub(crate) fn host(&self) -> Option<&str> {
@@ -205,11 +225,30 @@ impl Exchange {
         }
         let local = &self.visitor.local;
         local.counters.count(Counter::Requests);
+        self.account();
         let plan = local.plan();
         if plan.access_log.is_on() {
             plan.access_log.write(local.worker, &self.line());
         }
         self.visitor.phase.end();
+    }
+
+    fn account(&self) {
+        let outcome = Outcome {
+            status: self.status.map_or(0, |status| status.as_u16()),
+            reason: self.verdict,
+            duration: self.started.elapsed(),
+            bytes_in: self.upload().map_or(0, Progress::bytes),
+            bytes_out: self.bytes_out,
+        };
+        let worker = self.visitor.local.worker;
+        self.visitor.listener.traffic.end(worker, &outcome);
+        if let Some(chosen) = &self.chosen {
+            chosen.route.traffic.end(worker, &outcome);
+        }
+        if let Some(traffic) = &self.traffic {
+            traffic.end(worker, &outcome);
+        }
     }
 
     fn line(&self) -> Line<'_> {
@@ -269,6 +308,15 @@ pub(crate) fn unreadable(visitor: &Visitor, error: &ProxyError) {
     let local = &visitor.local;
     local.counters.count(Counter::Requests);
     local.counters.count(Counter::RequestsRefused);
+    let outcome = Outcome {
+        status: verdict.status.as_u16(),
+        reason: Some(verdict.reason),
+        duration: visitor.phase.lasted(),
+        bytes_in: 0,
+        bytes_out: 0,
+    };
+    visitor.listener.traffic.begin(local.worker);
+    visitor.listener.traffic.end(local.worker, &outcome);
     let plan = local.plan();
     if plan.access_log.is_on() {
         let downstream = unknown(&visitor.connection);

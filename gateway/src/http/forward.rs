@@ -13,7 +13,7 @@ use crate::{
     error::{ProxyError, Retry},
     message::{Body, Request, Response},
     plan::{Destination, Split},
-    telemetry::metrics::Counter,
+    telemetry::metrics::{Counter, Event},
     upstream::{Choice, Failed, Upstream},
 };
 
@@ -49,7 +49,7 @@ fn pick(exchange: &mut Exchange, split: &Split) -> Result<Arc<Upstream>, ProxyEr
     let random = exchange.visitor.local.random();
     match split.pick(random) {
         Some(Destination::Upstream(upstream)) => {
-            exchange.upstream = Some(upstream.name().clone());
+            exchange.send_to(upstream);
             Ok(Arc::clone(upstream))
         }
         Some(Destination::UnknownService(service)) => Err(ProxyError::UnknownService {
@@ -87,6 +87,7 @@ async fn attempts(
         if endpoint.is_some() {
             exchange.attempts = exchange.attempts.saturating_add(1);
             local.counters.count(Counter::UpstreamAttempts);
+            upstream.traffic().count(local.worker, Event::Attempt);
         }
         exchange.endpoint = endpoint;
         let lease = lease?;
@@ -102,6 +103,7 @@ async fn attempts(
         }
         request = again(exchange, failed, spare)?;
         local.counters.count(Counter::UpstreamRetries);
+        upstream.traffic().count(local.worker, Event::Retry);
     }
 }
 

@@ -165,7 +165,7 @@ fn choose(exchange: &mut Exchange, parts: &Parts) -> Result<(), ProxyError> {
         filters: Arc::clone(filters),
         matched: found.matched,
     };
-    exchange.chosen = Some(chosen);
+    exchange.choose(chosen);
     Ok(())
 }
 

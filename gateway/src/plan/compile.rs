@@ -19,7 +19,7 @@ use super::{Action, Destination, Listener, Plan, Respond, Route, Rule, Split, Ta
 use crate::{
     drain::Tasks,
     filter::Chain,
-    telemetry::access_log::Writer,
+    telemetry::{access_log::Writer, metrics::Traffic},
     upstream::{Registry, Upstream},
 };
 
@@ -40,7 +40,7 @@ impl Plan {
     /// Compiles `snapshot`. An object is the same `Arc` as in `previous` when neither it nor what
     /// it refers to changed.
     pub fn compile(previous: Option<&Self>, snapshot: &Snapshot, parts: Parts<'_>) -> Self {
-        let listeners = listeners(previous, snapshot, parts.tasks);
+        let listeners = listeners(previous, snapshot, &parts);
         let upstreams = upstreams(snapshot, parts.registry);
         let compiler = Compiler {
             previous,
@@ -48,6 +48,7 @@ impl Plan {
             upstreams: &upstreams,
             bodies: &parts.bodies,
             tasks: parts.tasks,
+            registry: parts.registry,
         };
         let routes = snapshot
             .routes
@@ -68,7 +69,7 @@ impl Plan {
 fn listeners(
     previous: Option<&Plan>,
     snapshot: &Snapshot,
-    tasks: &Tasks,
+    parts: &Parts<'_>,
 ) -> HashMap<ListenerName, Arc<Listener>> {
     let compile = |(name, model): (&ListenerName, &Arc<model::Listener>)| {
         let old = previous.and_then(|plan| plan.listeners.get(name));
@@ -76,15 +77,21 @@ fn listeners(
             Some(old) if old.model == *model => Arc::clone(old),
             old => Arc::new(Listener {
                 model: Arc::clone(model),
-                tasks: tasks.child(),
+                tasks: parts.tasks.child(),
                 census: old.map(|old| Arc::clone(&old.census)).unwrap_or_default(),
                 filters: Chain::of_listener(model),
+                traffic: traffic(old.map(|old| &old.traffic), parts.registry),
                 replaced: AtomicBool::new(false),
             }),
         };
         (name.clone(), listener)
     };
     snapshot.listeners.iter().map(compile).collect()
+}
+
+/// What is counted goes on under the same name, whatever else changed.
+fn traffic(old: Option<&Arc<Traffic>>, registry: &Registry) -> Arc<Traffic> {
+    old.map_or_else(|| registry.traffic(), Arc::clone)
 }
 
 /// The upstreams of the snapshot and of the addresses in its rules.
@@ -119,6 +126,7 @@ struct Compiler<'a> {
     upstreams: &'a HashMap<UpstreamName, Arc<Upstream>>,
     bodies: &'a HashMap<PathBuf, Bytes>,
     tasks: &'a Tasks,
+    registry: &'a Registry,
 }
 
 impl Compiler<'_> {
@@ -139,6 +147,7 @@ impl Compiler<'_> {
                 .map(|rule| Arc::new(self.rule(model, rule)))
                 .collect(),
             streams: self.tasks.child(),
+            traffic: traffic(old.map(|old| &old.traffic), self.registry),
         })
     }
 

@@ -1,9 +1,15 @@
-//! Counters: one shard per worker, written without contention, summed when read.
+//! Counters: one shard per worker, written without contention, summed when read. What concerns one
+//! listener, route or upstream is counted in the [`Traffic`] that it holds.
+
+pub mod text;
+mod traffic;
 
 use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering},
 };
+
+pub use traffic::{BOUNDS, CLASSES, Event, Outcome, Reading, Traffic};
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $variant:ident = $name:literal),* $(,)?) => {
@@ -66,11 +72,22 @@ counters! {
 
 /// The counters of one worker, or of the control runtime. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Shard(Arc<[AtomicU64]>);
+pub struct Shard {
+    cells: Arc<[AtomicU64]>,
+    workers: usize,
+}
 
 impl Shard {
-    fn new() -> Self {
-        Self(Counter::ALL.iter().map(|_| AtomicU64::new(0)).collect())
+    fn new(workers: usize) -> Self {
+        Self {
+            cells: Counter::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
+            workers,
+        }
+    }
+
+    /// Cells of every worker for another object.
+    pub fn traffic(&self) -> Arc<Traffic> {
+        Arc::new(Traffic::new(self.workers))
     }
 
     /// Adds one.
@@ -80,13 +97,13 @@ impl Shard {
 
     /// Adds `amount`.
     pub fn add(&self, counter: Counter, amount: u64) {
-        if let Some(cell) = self.0.get(position(counter)) {
+        if let Some(cell) = self.cells.get(position(counter)) {
             cell.fetch_add(amount, Ordering::Relaxed);
         }
     }
 
     fn get(&self, counter: Counter) -> u64 {
-        self.0
+        self.cells
             .get(position(counter))
             .map_or(0, |cell| cell.load(Ordering::Relaxed))
     }
@@ -107,7 +124,7 @@ pub struct Metrics(Arc<[Shard]>);
 impl Metrics {
     /// One shard per worker and one for the control runtime.
     pub fn new(workers: usize) -> Self {
-        Self((0..=workers).map(|_| Shard::new()).collect())
+        Self((0..=workers).map(|_| Shard::new(workers)).collect())
     }
 
     /// The shard of worker `number`, from 0.

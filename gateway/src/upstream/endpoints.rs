@@ -1,5 +1,7 @@
 //! Where requests can go: the endpoints of an upstream at this moment.
 
+mod ledger;
+
 use std::{
     collections::HashMap,
     fmt,
@@ -15,6 +17,11 @@ use parking_lot::Mutex;
 use sluice_config::model::UpstreamLimits;
 
 use super::{balance::Weights, budget::Budget, resolve::Resolved};
+
+use ledger::Ledger;
+
+pub use ledger::Connections;
+pub(super) use ledger::Gauge;
 
 /// What is connected to.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -133,6 +140,7 @@ pub(super) struct State {
     /// Unique in the process.
     pub(super) id: u64,
     pub(super) budget: Budget,
+    pub(super) ledger: Ledger,
     known: Mutex<HashMap<Target, Weak<Endpoint>>>,
     generations: AtomicU64,
 }
@@ -143,6 +151,7 @@ impl State {
         Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             budget: Budget::new(limits),
+            ledger: Ledger::default(),
             known: Mutex::new(HashMap::new()),
             generations: AtomicU64::new(0),
         }

@@ -21,7 +21,7 @@ use super::{
     Upstream,
     balance::Rotor,
     connect::Connection,
-    endpoints::{Choice, Set, State},
+    endpoints::{Choice, Gauge, Set, State},
 };
 use crate::{drain::Tasks, error::ProxyError};
 
@@ -40,9 +40,9 @@ pub(super) struct Pool {
     upstream: RefCell<Weak<Upstream>>,
     /// Per endpoint, the one used last at the back.
     idle: RefCell<HashMap<u64, VecDeque<Idle>, foldhash::fast::RandomState>>,
-    kept: Cell<usize>,
+    kept: Gauge,
     /// Connections that exist or are being made.
-    live: Cell<usize>,
+    live: Gauge,
     waiters: RefCell<VecDeque<oneshot::Sender<Grant>>>,
     /// With the generation of the set it turns over.
     rotor: RefCell<(u64, Rotor)>,
@@ -91,6 +91,7 @@ impl Pool {
         let share = |total: usize| total.checked_div(workers).unwrap_or(0).max(1);
         let bell = Arc::new(Notify::new());
         upstream.state.budget.join(&bell);
+        let (live, kept) = upstream.state.ledger.open();
         Rc::new(Self {
             name: upstream.name().clone(),
             state: Arc::clone(&upstream.state),
@@ -108,8 +109,8 @@ impl Pool {
                 .map_or(usize::MAX, share),
             upstream: RefCell::new(Weak::new()),
             idle: RefCell::default(),
-            kept: Cell::new(0),
-            live: Cell::new(0),
+            kept,
+            live,
             waiters: RefCell::default(),
             // No set has this generation, so the first one starts the rotor.
             rotor: RefCell::new((u64::MAX, Rotor::default())),

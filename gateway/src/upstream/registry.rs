@@ -20,7 +20,10 @@ use super::{
     endpoints::{Source, State, Target},
     resolve::Resolved,
 };
-use crate::{drain::Tasks, telemetry::metrics::Shard};
+use crate::{
+    drain::Tasks,
+    telemetry::metrics::{Shard, Traffic},
+};
 
 /// The upstreams of the process. Control side; shared.
 #[derive(Debug)]
@@ -61,6 +64,10 @@ impl Registry {
         {
             return Arc::clone(previous);
         }
+        let traffic = match &previous {
+            Some(previous) => Arc::clone(&previous.traffic),
+            None => self.traffic(),
+        };
         let state = previous
             .filter(|previous| same_settings(&previous.model, model))
             .map_or_else(
@@ -75,7 +82,7 @@ impl Registry {
         let upstream = Arc::new(Upstream::new(
             Arc::clone(model),
             dns.clone(),
-            state,
+            (state, traffic),
             sources,
         ));
         for source in &upstream.sources {
@@ -89,6 +96,11 @@ impl Registry {
             .upstreams
             .insert(model.name.clone(), Arc::downgrade(&upstream));
         upstream
+    }
+
+    /// Where the traffic of another object is counted.
+    pub fn traffic(&self) -> Arc<Traffic> {
+        self.counters.traffic()
     }
 
     /// Forgets what nobody holds.
