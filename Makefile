@@ -45,6 +45,9 @@ test:
 
 bench:
 	$(CARGO) bench --package sluice-gateway --locked
+	@tests/load/setup
+	$(CARGO) build --release --locked --package sluice-gateway --bin sluice
+	tests/load/run
 
 # With a nightly toolchain and cargo-fuzz: coverage-guided. Without: corpus and seeded mutations.
 fuzz:
