@@ -2,7 +2,7 @@
 //!
 //! Every connection speaks HTTP/1 without TLS today, so there is nothing to learn yet.
 
-use std::{rc::Rc, sync::Arc};
+use std::{cell::RefCell, rc::Rc, sync::Arc};
 
 use crate::{
     downstream::Connection,
@@ -24,6 +24,7 @@ pub async fn serve(
         listener,
         local,
         phase,
+        joint: RefCell::default(),
     };
     serve::serve(wire, Rc::new(visitor)).await;
 }

@@ -130,6 +130,12 @@ pub enum ProxyError {
     /// The process holds as much memory as `process.memory` allows.
     #[error("the gateway holds too much memory")]
     Overloaded,
+    /// Nothing moved on an upgraded connection for `upgrade.idle_timeout`.
+    #[error("nothing moved on the upgraded connection for too long")]
+    UpgradeIdle,
+    /// An upgraded connection lasted for `upgrade.max_duration`.
+    #[error("the upgraded connection lasted longer than allowed")]
+    UpgradeExpired,
     /// The gateway is stopping, or the object that served the request is gone and its grace over.
     #[error("the gateway is draining")]
     Draining,
@@ -174,6 +180,9 @@ pub enum Malformed {
     /// The body broke its framing.
     #[error("the body is malformed")]
     Body,
+    /// A request for an upgrade with a body: nobody could tell where the protocol begins.
+    #[error("a request for an upgrade has a body")]
+    UpgradeBody,
 }
 
 /// Everything the rest of the gateway wants to know about a failure.
@@ -244,6 +253,8 @@ impl ProxyError {
             Self::ResponseBroken { .. } => (StatusCode::BAD_GATEWAY, "response_broken", Upstream, Never),
             Self::RequestTimeout => (StatusCode::GATEWAY_TIMEOUT, "request_timeout", Upstream, Never),
             Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "overloaded", Gateway, Never),
+            Self::UpgradeIdle => (StatusCode::SWITCHING_PROTOCOLS, "upgrade_idle", Downstream, Never),
+            Self::UpgradeExpired => (StatusCode::SWITCHING_PROTOCOLS, "upgrade_expired", Gateway, Never),
             Self::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining", Gateway, Never),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal", Gateway, Never),
         };
@@ -255,7 +266,9 @@ impl ProxyError {
     #[must_use]
     pub const fn grpc_status(&self) -> GrpcStatus {
         match self {
-            Self::ClientClosed | Self::ClientStalled => GrpcStatus::Cancelled,
+            Self::ClientClosed | Self::ClientStalled | Self::UpgradeIdle | Self::UpgradeExpired => {
+                GrpcStatus::Cancelled
+            }
             Self::HeadTimeout
             | Self::BodyTimeout
             | Self::ResponseTimeout { .. }

@@ -9,4 +9,5 @@ pub mod normalize;
 pub(crate) mod phase;
 pub(crate) mod respond;
 pub(crate) mod serve;
+pub(crate) mod upgrade;
 pub(crate) mod upload;

@@ -6,7 +6,7 @@
 //! engine · worker · source · explain
 //! load · listener
 //! connection
-//! http/*                     the verbs
+//! http/* · l4/*              the verbs
 //! plan                       composes the nouns
 //! filter
 //! route                      pure
@@ -25,6 +25,7 @@ pub mod error;
 pub mod explain;
 pub mod filter;
 pub mod http;
+mod l4;
 pub mod listener;
 pub mod load;
 pub mod message;

@@ -1,14 +1,19 @@
 //! What travels: requests and responses with one body type.
 
 use std::{
+    any::Any,
     pin::Pin,
     task::{Context, Poll},
 };
 
 use bytes::Bytes;
+use http::HeaderValue;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
-use crate::error::ProxyError;
+use crate::{
+    error::ProxyError,
+    stream::{self, WriteStall},
+};
 
 /// A request on its way through the gateway.
 pub type Request = http::Request<Body>;
@@ -29,6 +34,26 @@ pub enum Body {
     Full(Bytes),
     /// It arrives piece by piece.
     Stream(Stream),
+    /// None: the connection went over to another protocol (101). Counts as empty.
+    Tunnel(Box<Tunnel>),
+}
+
+/// A connection to an endpoint that went over to another protocol.
+pub struct Tunnel {
+    /// What was asked for and granted.
+    pub protocol: HeaderValue,
+    /// The connection.
+    pub stream: WriteStall<stream::Stream>,
+    /// What came behind the head of the answer.
+    pub ahead: Bytes,
+    /// What counts it; to be dropped once it is closed.
+    pub hold: Box<dyn Any>,
+}
+
+impl std::fmt::Debug for Tunnel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Tunnel").field(&self.protocol).finish()
+    }
 }
 
 impl Body {
@@ -54,6 +79,7 @@ impl std::fmt::Debug for Body {
             Self::Empty => "Empty",
             Self::Full(_) => "Full",
             Self::Stream(_) => "Stream",
+            Self::Tunnel(_) => "Tunnel",
         })
     }
 }
@@ -68,7 +94,7 @@ impl HttpBody for Body {
     ) -> Poll<Option<Result<Frame<Bytes>, ProxyError>>> {
         let this = self.get_mut();
         match this {
-            Self::Empty => Poll::Ready(None),
+            Self::Empty | Self::Tunnel(_) => Poll::Ready(None),
             Self::Full(bytes) => {
                 let bytes = std::mem::take(bytes);
                 *this = Self::Empty;
@@ -80,7 +106,7 @@ impl HttpBody for Body {
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Empty => true,
+            Self::Empty | Self::Tunnel(_) => true,
             Self::Full(_) => false,
             Self::Stream(stream) => stream.is_end_stream(),
         }
@@ -88,7 +114,7 @@ impl HttpBody for Body {
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Empty => SizeHint::with_exact(0),
+            Self::Empty | Self::Tunnel(_) => SizeHint::with_exact(0),
             Self::Full(bytes) => {
                 SizeHint::with_exact(u64::try_from(bytes.len()).unwrap_or(u64::MAX))
             }

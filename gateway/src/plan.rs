@@ -75,6 +75,8 @@ pub struct Listener {
     pub filters: Chain,
     /// Its requests and connections; of all its versions.
     pub traffic: Arc<Traffic>,
+    /// Owns its upgraded streams; drained when it has other settings, too.
+    pub streams: Tasks,
     replaced: AtomicBool,
 }
 
@@ -160,7 +162,10 @@ impl Plan {
                 Some(other) if Arc::ptr_eq(listener, other) => {}
                 // Open connections go on; each closes after its next response, never in between,
                 // so that a change of settings costs no client a request.
-                Some(_) => listener.replaced.store(true, Ordering::Relaxed),
+                Some(_) => {
+                    listener.replaced.store(true, Ordering::Relaxed);
+                    listener.streams.drain();
+                }
             }
         }
         for (name, route) in &self.routes {

@@ -253,6 +253,28 @@ impl Peer {
         }
     }
 
+    /// Takes everything that came, once it is at least that many bytes or the gateway closed.
+    pub async fn take(&mut self, least: usize) -> Vec<u8> {
+        while self.pending.len() < least && self.read().await > 0 {}
+        std::mem::take(&mut self.pending)
+    }
+
+    /// Sends back what comes until the gateway closes its sending side, then closes ours.
+    pub async fn echo(&mut self) {
+        loop {
+            let bytes = std::mem::take(&mut self.pending);
+            if !self.send(bytes).await || self.read().await == 0 {
+                break;
+            }
+        }
+        self.finish().await;
+    }
+
+    /// Says that nothing more will be sent.
+    pub async fn finish(&mut self) {
+        self.stream.shutdown().await.unwrap_or_default();
+    }
+
     /// Sends bytes; gives whether the gateway still took them.
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
         let mut rest = bytes.as_ref();

@@ -55,6 +55,7 @@ fn the_statuses_in_the_table_of_verdicts_are_those_of_the_code() {
         ("URI_TOO_LONG", 414),
         ("EXPECTATION_FAILED", 417),
         ("REQUEST_HEADER_FIELDS_TOO_LARGE", 431),
+        ("SWITCHING_PROTOCOLS", 101),
         ("INTERNAL_SERVER_ERROR", 500),
         ("BAD_GATEWAY", 502),
         ("SERVICE_UNAVAILABLE", 503),

@@ -3,7 +3,7 @@
 //! What must stay true: every exchange ends exactly once, with its line and its counters, also when
 //! its task is dropped in the middle. Then the client is gone, or the connection says why.
 
-use std::{rc::Rc, sync::Arc};
+use std::{cell::RefCell, rc::Rc, sync::Arc};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, header, request::Parts};
@@ -20,6 +20,8 @@ use crate::{
     downstream::{Connection, Downstream},
     error::ProxyError,
     filter::{Chain, Facts, Rpc},
+    l4::copy::Carried,
+    message::Tunnel,
     plan::{self, Local, Route, Rule},
     telemetry::{
         access_log::Line,
@@ -35,6 +37,16 @@ pub(crate) struct Visitor {
     pub(crate) listener: Arc<plan::Listener>,
     pub(crate) local: Rc<Local>,
     pub(crate) phase: Rc<Phase>,
+    /// What is to be joined with the connection once its 101 is out.
+    pub(crate) joint: RefCell<Option<Box<Joint>>>,
+}
+
+/// A connection to an endpoint that waits for its client to be told, and the exchange that ends
+/// with it.
+#[derive(Debug)]
+pub(crate) struct Joint {
+    pub(crate) exchange: Exchange,
+    pub(crate) tunnel: Box<Tunnel>,
 }
 
 /// One request and what became of it.
@@ -53,6 +65,10 @@ pub(crate) struct Exchange {
     pub(crate) reused: bool,
     /// What response filters will ask of the request's headers.
     pub(crate) kept: HeaderMap,
+    /// The protocols that the client wants to go over to.
+    pub(crate) upgrades: Vec<String>,
+    /// The bytes of an upgraded connection.
+    pub(crate) carried: Option<Rc<Carried>>,
     time: OffsetDateTime,
     protocol: Version,
     user_agent: Option<HeaderValue>,
@@ -103,6 +119,8 @@ impl Exchange {
             attempts: 0,
             reused: false,
             kept: HeaderMap::new(),
+            upgrades: Vec::new(),
+            carried: None,
             time: OffsetDateTime::now_utc(),
             protocol: parts.version,
             user_agent: header(header::USER_AGENT),
@@ -124,6 +142,7 @@ impl Exchange {
         self.uri = parts.uri.clone();
         self.host = normalized.host;
         self.port = normalized.port;
+        self.upgrades = normalized.upgrades;
         self.downstream = downstream;
     }
 
@@ -233,13 +252,22 @@ impl Exchange {
         self.visitor.phase.end();
     }
 
+    /// What was carried in and out.
+    fn bytes(&self) -> (u64, u64) {
+        match &self.carried {
+            Some(carried) => (carried.inward.get(), carried.outward.get()),
+            None => (self.upload().map_or(0, Progress::bytes), self.bytes_out),
+        }
+    }
+
     fn account(&self) {
+        let (bytes_in, bytes_out) = self.bytes();
         let outcome = Outcome {
             status: self.status.map_or(0, |status| status.as_u16()),
             reason: self.verdict,
             duration: self.started.elapsed(),
-            bytes_in: self.upload().map_or(0, Progress::bytes),
-            bytes_out: self.bytes_out,
+            bytes_in,
+            bytes_out,
         };
         let worker = self.visitor.local.worker;
         self.visitor.listener.traffic.end(worker, &outcome);
@@ -254,6 +282,7 @@ impl Exchange {
     fn line(&self) -> Line<'_> {
         let chosen = self.chosen.as_ref();
         let user_agent = self.user_agent.as_ref();
+        let (bytes_in, bytes_out) = self.bytes();
         Line {
             scheme: Some(self.downstream.scheme),
             method: Some(self.method.as_str()),
@@ -265,8 +294,8 @@ impl Exchange {
                 "HTTP/1.1"
             }),
             verdict: self.verdict,
-            bytes_in: self.upload().map_or(0, Progress::bytes),
-            bytes_out: self.bytes_out,
+            bytes_in,
+            bytes_out,
             duration: self.started.elapsed(),
             route: chosen.map(|chosen| chosen.route.model.name.as_str()),
             rule: chosen.map(|chosen| chosen.rule.model.name.as_str()),

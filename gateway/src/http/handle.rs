@@ -17,7 +17,7 @@ use super::{
     forward::{self, forward},
     forwarded,
     normalize::normalize,
-    respond,
+    respond, upgrade,
     upload::{self, Progress},
 };
 use crate::{
@@ -42,6 +42,7 @@ pub(crate) async fn handle(
 ) -> Response {
     let (parts, mut body) = request.into_parts();
     let asks_first = parts.headers.contains_key(header::EXPECT);
+    let upgrades = parts.headers.contains_key(header::UPGRADE);
     let mut exchange = Exchange::begin(visitor, &parts, upload);
     let steps = answer(&mut exchange, parts, &mut body);
     let outcome = isolated(steps, &visitor.local.counters).await;
@@ -63,7 +64,9 @@ pub(crate) async fn handle(
     let unread = (failed || !matches!(body, Body::Empty))
         && exchange.upload().is_some_and(|upload| !upload.is_ended());
     drop(body);
-    finish(exchange, response, unread || ends)
+    // What follows may be meant for the protocol that the client did not get.
+    let beyond = upgrade::is_refused(&exchange, response.status()) || (failed && upgrades);
+    finish(exchange, response, unread || ends || beyond)
 }
 
 /// A panic ends its own request. What it left behind is that request's alone, and is dropped with it.
@@ -117,8 +120,11 @@ async fn answer(
     };
     match &rule.action {
         Action::Forward(split) => {
-            let web = exchange.web();
-            if trailers || web.is_some() {
+            let protocol = upgrade::asked(exchange, &parts.method);
+            let web = exchange.web().filter(|_| protocol.is_none());
+            if let Some(protocol) = protocol {
+                upgrade::ask(protocol, &mut parts, body)?;
+            } else if trailers || web.is_some() {
                 forward::want_trailers(&mut parts.headers);
             }
             let mut request = Request::from_parts(parts, std::mem::take(body));
@@ -209,6 +215,13 @@ fn finish(mut exchange: Exchange, response: Response, last: bool) -> Response {
         parts.headers.insert(header::CONNECTION, close);
     }
     exchange.answered(parts.status);
+    let body = match body {
+        Body::Tunnel(tunnel) => {
+            upgrade::accept(exchange, tunnel, &mut parts.headers);
+            return Response::from_parts(parts, Body::Empty);
+        }
+        body => body,
+    };
 
     let bodiless = exchange.method == Method::HEAD
         || matches!(

@@ -39,6 +39,8 @@ pub struct Normalized {
     /// The body came chunked. `Transfer-Encoding` is stripped, so whoever sends the request on
     /// has to ask for chunks again (also for GET, where codecs assume that there is no body).
     pub chunked: bool,
+    /// The protocols that the client wants to go over to, in lower case.
+    pub upgrades: Vec<String>,
 }
 
 /// Holds a request against the rules of its listener and brings it into one form.
@@ -65,6 +67,7 @@ pub fn normalize(parts: &mut Parts, listener: &model::Listener) -> Result<Normal
         trailers: hop.trailers,
         close: hop.close,
         chunked,
+        upgrades: hop.upgrades,
     })
 }
 

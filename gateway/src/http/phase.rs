@@ -247,6 +247,11 @@ impl Wire {
         }
     }
 
+    /// The stream below, for another protocol; none while something of ours is still to be written.
+    pub(crate) fn into_stream(self) -> Option<WriteStall<Stream>> {
+        (!self.writing).then_some(self.stream)
+    }
+
     /// Reads what the client still sends and throws it away.
     async fn linger(&mut self) {
         let mut scratch = vec![0; 4096];

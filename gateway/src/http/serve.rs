@@ -25,6 +25,7 @@ use super::{
     exchange::{Visitor, unreadable},
     handle::handle,
     phase::{At, Clock, Gone, Phase, Wire},
+    upgrade,
     upload::{Fault, Progress, Upload},
 };
 use crate::{
@@ -77,7 +78,19 @@ pub(crate) async fn serve(wire: Wire, visitor: Rc<Visitor>) {
         }
     })
     .await;
-    let wire = connection.into_parts().io.into_inner();
+    let parts = connection.into_parts();
+    let wire = parts.io.into_inner();
+    let joint = visitor.joint.take();
+    if let Some(joint) = joint {
+        // Without its 101 the client is gone, and what was to be joined is dropped.
+        if ended.is_ok()
+            && visitor.phase.gone().is_none()
+            && let Some(stream) = wire.into_stream()
+        {
+            upgrade::join(joint, stream, parts.read_buf).await;
+        }
+        return;
+    }
     let (farewell, refused) = account(&visitor, ended.err().as_ref());
     wire.close(farewell, refused).await;
 }

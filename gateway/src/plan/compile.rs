@@ -75,14 +75,18 @@ fn listeners(
         let old = previous.and_then(|plan| plan.listeners.get(name));
         let listener = match old {
             Some(old) if old.model == *model => Arc::clone(old),
-            old => Arc::new(Listener {
-                model: Arc::clone(model),
-                tasks: parts.tasks.child(),
-                census: old.map(|old| Arc::clone(&old.census)).unwrap_or_default(),
-                filters: Chain::of_listener(model),
-                traffic: traffic(old.map(|old| &old.traffic), parts.registry),
-                replaced: AtomicBool::new(false),
-            }),
+            old => {
+                let tasks = parts.tasks.child();
+                Arc::new(Listener {
+                    model: Arc::clone(model),
+                    streams: tasks.child(),
+                    tasks,
+                    census: old.map(|old| Arc::clone(&old.census)).unwrap_or_default(),
+                    filters: Chain::of_listener(model),
+                    traffic: traffic(old.map(|old| &old.traffic), parts.registry),
+                    replaced: AtomicBool::new(false),
+                })
+            }
         };
         (name.clone(), listener)
     };

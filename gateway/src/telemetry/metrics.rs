@@ -52,6 +52,10 @@ counters! {
     UnderscoreHeadersDropped = "underscore_headers_dropped_total",
     /// Requests whose task panicked.
     Panics = "panics_total",
+    /// Client connections that went over to another protocol.
+    UpgradesStarted = "upgrades_total",
+    /// Those of them that ended; the difference is how many there are.
+    UpgradesEnded = "upgrades_ended_total",
     /// Attempts to send a request to an endpoint.
     UpstreamAttempts = "upstream_attempts_total",
     /// Attempts repeated because a reused connection had died.

@@ -3,13 +3,15 @@
 //! The only home of the HTTP client codec: what others see is a [`Connection`] that takes one
 //! request at a time, and a typed reason when it fails.
 
-use std::{io, rc::Rc, sync::Arc};
+use std::{any::Any, cell::RefCell, future::poll_fn, io, rc::Rc, sync::Arc};
 
+use bytes::Bytes;
 use futures_util::TryFutureExt as _;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use sluice_config::names::UpstreamName;
 use tokio::{
+    io::AsyncWriteExt as _,
     net::{TcpStream, UnixStream},
     sync::oneshot,
     time::{Duration, Instant},
@@ -70,8 +72,21 @@ pub(super) struct Connection {
     pub(super) born: Instant,
     /// Requests it has taken.
     pub(super) served: u64,
+    switch: Switch,
     /// Its task ends when this is dropped.
     _alive: oneshot::Sender<()>,
+}
+
+/// Who wants the stream once the codec is done with it.
+type Switch = Rc<RefCell<Option<oneshot::Sender<Switched>>>>;
+
+/// A connection on which the codec has nothing more to say.
+#[derive(Debug)]
+pub(super) struct Switched {
+    pub(super) stream: WriteStall<Stream>,
+    /// What came behind the head of the answer.
+    pub(super) ahead: Bytes,
+    pub(super) permit: Box<dyn Any>,
 }
 
 /// How a request failed on a connection.
@@ -98,17 +113,36 @@ impl Connection {
             .await
             .map_err(io::Error::other)?;
         let (alive, dropped) = oneshot::channel::<()>();
+        let switch = Switch::default();
+        let wanted = Rc::clone(&switch);
         tasks.spawn_local(async move {
             // Declared first, dropped last.
-            let _permit = permit;
-            let codec = codec;
-            tokio::select! {
+            let permit = permit;
+            let mut codec = codec;
+            let outcome = tokio::select! {
                 biased;
-                _ = dropped => {}
-                outcome = codec => if let Err(error) = outcome {
-                    let error: &dyn std::error::Error = &error;
-                    tracing::debug!(error, "a connection to an endpoint broke");
-                }
+                _ = dropped => return,
+                outcome = poll_fn(|cx| codec.poll_without_shutdown(cx)) => outcome,
+            };
+            if let Err(error) = outcome {
+                let error: &dyn std::error::Error = &error;
+                tracing::debug!(error, "a connection to an endpoint broke");
+                return;
+            }
+            let parts = codec.into_parts();
+            let mut stream = parts.io.into_inner().into_inner();
+            let wanted = wanted.take();
+            if let Some(wanted) = wanted {
+                let permit = Box::new(permit);
+                // Whoever does not want it any more lets it close.
+                let _gone = wanted.send(Switched {
+                    stream,
+                    ahead: parts.read_buf,
+                    permit,
+                });
+            } else {
+                // The peer has closed, or will see that we have.
+                let _closed = stream.shutdown().await;
             }
         });
         Ok(Self {
@@ -117,6 +151,7 @@ impl Connection {
             endpoint,
             born: Instant::now(),
             served: 0,
+            switch,
             _alive: alive,
         })
     }
@@ -124,6 +159,13 @@ impl Connection {
     /// Whether the previous exchange is over, and nothing came that belongs to none.
     pub(super) fn is_ready(&self) -> bool {
         self.sender.is_ready() && !self.line.deaf.get()
+    }
+
+    /// The stream itself, once the codec is done with it after a 101.
+    pub(super) fn switched(&self) -> oneshot::Receiver<Switched> {
+        let (sender, receiver) = oneshot::channel();
+        *self.switch.borrow_mut() = Some(sender);
+        receiver
     }
 
     /// Sends a request; completes with the head of the response.

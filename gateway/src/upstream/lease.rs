@@ -9,25 +9,26 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::Either;
 use http::{
-    HeaderValue, Method, Version,
-    header::{CONTENT_LENGTH, TRANSFER_ENCODING},
+    HeaderValue, Method, StatusCode, Version,
+    header::{CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE},
     request,
 };
 use http_body::Body as _;
-use tokio::time::Instant;
+use tokio::{sync::oneshot, time::Instant};
 
 use super::{
     EndpointKey, Upstream,
-    connect::{Broken, Connection, Incoming, failure},
+    connect::{Broken, Connection, Incoming, Switched, failure},
     endpoints::Active,
     pool::Pool,
-    reply::{Held, Reply, examine},
+    reply::{Held, Reply, Unusable, examine},
     upload::{Outgoing, Upload},
 };
 use crate::{
-    error::ProxyError,
-    message::{Body, Request, Response},
+    error::{BoxError, ProxyError},
+    message::{Body, Request, Response, Tunnel},
 };
 
 /// A connection for one request. Dropped unused, it is closed.
@@ -38,6 +39,12 @@ pub struct Lease {
     pub(super) connection: Connection,
     /// Counted until the response's body is over.
     pub(super) active: Active,
+}
+
+/// A protocol that was asked for, and the connection if it comes to that.
+struct Wanted {
+    protocol: HeaderValue,
+    switched: oneshot::Receiver<Switched>,
 }
 
 /// There is no connection to be had.
@@ -98,7 +105,8 @@ impl Lease {
     /// from when all of the request was sent.
     ///
     /// The target has to be in origin form and `Host` set; framing is settled here: a body of
-    /// unknown length is sent chunked, and trailers only if a `Trailer` field names them.
+    /// unknown length is sent chunked, and trailers only if a `Trailer` field names them. With
+    /// `Upgrade`, which names one protocol, the body of a 101 is a [`Body::Tunnel`].
     pub fn send(
         mut self,
         request: Request,
@@ -107,19 +115,35 @@ impl Lease {
         let reused = self.reused();
         let (mut parts, body) = request.into_parts();
         frame(&mut parts, &body);
+        let wanted = parts.headers.get(UPGRADE).map(|protocol| Wanted {
+            protocol: protocol.clone(),
+            switched: self.connection.switched(),
+        });
         let upload = (!body.is_end_stream()).then(|| Rc::new(Upload::default()));
         let to_head = parts.method == Method::HEAD;
         let request = http::Request::from_parts(parts, Outgoing::new(body, upload.clone()));
         let limit = self.upstream.model().timeouts.response_head;
         // The codec's future has room for a request, which here nobody needs twice.
         let mut answer = Box::pin(self.connection.send(request));
-        async move {
+        if let Some(wanted) = wanted {
+            return Either::Right(Box::pin(async move {
+                match wait(&mut answer, upload.as_deref(), limit).await {
+                    Some(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                        self.switch(response, wanted, reused).await
+                    }
+                    Some(Ok(response)) => self.receive(response, upload, to_head, reused),
+                    Some(Err(broken)) => Err(self.fail(Some(broken), upload, reused)),
+                    None => Err(self.fail(None, upload, reused)),
+                }
+            }));
+        }
+        Either::Left(async move {
             match wait(&mut answer, upload.as_deref(), limit).await {
                 Some(Ok(response)) => self.receive(response, upload, to_head, reused),
                 Some(Err(broken)) => Err(self.fail(Some(broken), upload, reused)),
                 None => Err(self.fail(None, upload, reused)),
             }
-        }
+        })
     }
 
     /// There was no response: the connection broke, or it took too long.
@@ -144,6 +168,52 @@ impl Lease {
             request: unsent.map(|request| Box::new(request.map(Outgoing::into_body))),
             reused,
         }
+    }
+
+    /// Takes the connection out of the codec, if it went over to what was asked for.
+    async fn switch(
+        self,
+        response: http::Response<Incoming>,
+        wanted: Wanted,
+        reused: bool,
+    ) -> Result<Response, Failed> {
+        let upstream = self.upstream.name().clone();
+        let failed = |source: BoxError| Failed {
+            error: ProxyError::UpstreamProtocol { upstream, source },
+            request: None,
+            reused,
+            answered: true,
+        };
+        let (parts, _no_body) = response.into_parts();
+        let Wanted { protocol, switched } = wanted;
+        let mut granted = parts.headers.get_all(UPGRADE).iter();
+        let same =
+            |granted: &HeaderValue| granted.as_bytes().eq_ignore_ascii_case(protocol.as_bytes());
+        if !granted.next().is_some_and(same) || granted.next().is_some() {
+            return Err(failed(Unusable::OtherProtocol.into()));
+        }
+        // The codec lets go as soon as it has seen the head.
+        let limit = self.upstream.model().timeouts.response_head;
+        let Switched {
+            stream,
+            ahead,
+            permit,
+        } = match tokio::time::timeout(limit, switched).await {
+            Ok(Ok(switched)) => switched,
+            Ok(Err(gone)) => return Err(failed(gone.into())),
+            Err(elapsed) => return Err(failed(elapsed.into())),
+        };
+        let hold = Box::new((permit, self.active));
+        let tunnel = Tunnel {
+            protocol,
+            stream,
+            ahead,
+            hold,
+        };
+        Ok(http::Response::from_parts(
+            parts,
+            Body::Tunnel(Box::new(tunnel)),
+        ))
     }
 
     /// Makes the codec's response ours.

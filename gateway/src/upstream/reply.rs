@@ -44,6 +44,8 @@ pub(super) struct Held {
 pub(super) enum Unusable {
     #[error("it switches protocols without being asked")]
     Switching,
+    #[error("it switches to another protocol than was asked for")]
+    OtherProtocol,
     #[error("its transfer coding is not chunked")]
     TransferCoding,
 }

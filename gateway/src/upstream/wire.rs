@@ -39,6 +39,11 @@ impl Wire {
         Self { inner, line }
     }
 
+    /// The stream below, for another protocol.
+    pub(super) fn into_inner(self) -> WriteStall<Stream> {
+        self.inner
+    }
+
     /// Decides what a failure to write means; `done` is what is reported instead.
     fn judge<T>(&self, outcome: Poll<io::Result<T>>, done: T) -> Poll<io::Result<T>> {
         let Poll::Ready(Err(error)) = outcome else {

@@ -560,8 +560,8 @@ pub(crate) const FIELDS: &[Case] = &[
         "GET /a HTTP/1.1\r\nhost: a.example\r\n\r\n",
     ),
     two(
-        "bytes behind an upgrade are the next request",
-        b"GET /a HTTP/1.1\r\nHost: a.example\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nGET /b HTTP/1.1\r\nHost: a.example\r\n\r\n",
+        "bytes behind an upgrade that is not allowed are the next request",
+        b"GET /a HTTP/1.1\r\nHost: a.example\r\nConnection: Upgrade\r\nUpgrade: irc\r\n\r\nGET /b HTTP/1.1\r\nHost: a.example\r\n\r\n",
         &[200, 200],
         "GET /a HTTP/1.1\r\nhost: a.example\r\n\r\nGET /b HTTP/1.1\r\nhost: a.example\r\n\r\n",
     ),

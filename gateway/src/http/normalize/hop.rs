@@ -12,18 +12,29 @@ const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 pub(super) struct Hop {
     pub(super) trailers: bool,
     pub(super) close: bool,
+    /// What `Upgrade` names, where `Connection` names it.
+    pub(super) upgrades: Vec<String>,
 }
 
-/// Takes every hop-by-hop header from a request. Upgrades are not served, so none travels on.
+/// Takes every hop-by-hop header from a request; whoever makes an upgrade of it asks anew.
 pub(super) fn strip_request(headers: &mut HeaderMap, version: Version) -> Hop {
     let named = Named::of(headers);
     let hop = Hop {
         trailers: tokens(headers, &header::TE).any(|token| token == "trailers"),
+        upgrades: upgrades(headers, &named, version),
         close: named.close || (version < Version::HTTP_11 && !named.keep_alive),
     };
     strip(headers, named);
     headers.remove(header::PROXY_AUTHORIZATION);
     hop
+}
+
+/// RFC 9110 §7.8: it counts only where `Connection` names it, and never in HTTP/1.0.
+fn upgrades(headers: &HeaderMap, named: &Named, version: Version) -> Vec<String> {
+    if version < Version::HTTP_11 || !named.headers.contains(&header::UPGRADE) {
+        return Vec::new();
+    }
+    tokens(headers, &header::UPGRADE).collect()
 }
 
 /// Takes every hop-by-hop header from a response.

@@ -1,0 +1,3 @@
+//! Raw streams: bytes that nobody takes apart.
+
+pub(crate) mod copy;
