@@ -16,7 +16,9 @@ mod text;
 mod upstream;
 mod value;
 
-pub use access_log::{AccessLog, AccessLogOutput};
+pub use access_log::{
+    AccessLog, AccessLogOutput, LogField, LogFields, LogFilter, LogFormat, LogPart, StatusClass,
+};
 pub use action::{
     Action, Address, Destination, Host, HostPort, PathChange, Redirect, Respond, RespondBody,
     Scheme, Target,

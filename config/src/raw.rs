@@ -18,7 +18,7 @@ mod value;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-pub use access_log::{AccessLog, AccessLogFile};
+pub use access_log::{AccessLog, AccessLogFields, AccessLogFile, AccessLogFilter, StatusWord};
 pub use action::{PathRegex, Redirect, Respond, Target};
 pub use dns::Dns;
 pub use filter::{FilterSet, HeaderEdits, Rewrite, Upgrade};

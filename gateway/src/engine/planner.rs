@@ -72,7 +72,7 @@ impl Planner {
             return Ok(writer.clone());
         }
         access_log::open(model)
-            .and_then(|sink| Writer::start(sink, self.workers, model.queue, self.counters.clone()))
+            .and_then(|sink| Writer::start(sink, model, self.workers, self.counters.clone()))
             .map_err(|error| {
                 vec![Problem {
                     code: "file",

@@ -3,7 +3,7 @@
 //! What must stay true: every exchange ends exactly once, with its line and its counters, also when
 //! its task is dropped in the middle. Then the client is gone, or the connection says why.
 
-use std::{cell::RefCell, rc::Rc, sync::Arc};
+use std::{borrow::Cow, cell::RefCell, rc::Rc, sync::Arc};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, header, request::Parts};
@@ -18,13 +18,14 @@ use super::{
 };
 use crate::{
     downstream::{Connection, Downstream},
-    error::ProxyError,
+    error::{Blame, ProxyError},
     filter::{Chain, Facts, Rpc},
     l4::copy::Carried,
     message::Tunnel,
     plan::{self, Local, Route, Rule},
     telemetry::{
         access_log::Line,
+        attempt::{Attempt, WhyLast},
         metrics::{Counter, Outcome, Traffic},
     },
     upstream::{EndpointKey, Upstream},
@@ -63,6 +64,7 @@ pub(crate) struct Exchange {
     pub(crate) endpoint: Option<EndpointKey>,
     pub(crate) attempts: u32,
     pub(crate) reused: bool,
+    pub(crate) attempt: Attempt,
     /// What response filters will ask of the request's headers.
     pub(crate) kept: HeaderMap,
     /// The protocols that the client wants to go over to.
@@ -72,6 +74,7 @@ pub(crate) struct Exchange {
     time: OffsetDateTime,
     protocol: Version,
     user_agent: Option<HeaderValue>,
+    referer: Option<HeaderValue>,
     /// As it came, then as it was normalised.
     uri: Uri,
     host: Option<Box<str>>,
@@ -118,12 +121,14 @@ impl Exchange {
             endpoint: None,
             attempts: 0,
             reused: false,
+            attempt: Attempt::default(),
             kept: HeaderMap::new(),
             upgrades: Vec::new(),
             carried: None,
             time: OffsetDateTime::now_utc(),
             protocol: parts.version,
             user_agent: header(header::USER_AGENT),
+            referer: header(header::REFERER),
             uri: parts.uri.clone(),
             host: None,
             port: None,
@@ -228,6 +233,9 @@ impl Exchange {
     pub(crate) fn fail(&mut self, error: &ProxyError) {
         let verdict = error.verdict();
         self.verdict = Some(verdict.reason);
+        if verdict.blame == Blame::Upstream {
+            self.attempt.fail();
+        }
         self.status.get_or_insert(verdict.status);
     }
 
@@ -297,14 +305,19 @@ impl Exchange {
             bytes_in,
             bytes_out,
             duration: self.started.elapsed(),
+            connect: self.attempt.connect(),
+            first_byte: self.attempt.first_byte(),
+            failed: self.attempt.failed(),
             route: chosen.map(|chosen| chosen.route.model.name.as_str()),
             rule: chosen.map(|chosen| chosen.rule.model.name.as_str()),
             upstream: self.upstream.as_ref().map(UpstreamName::as_str),
             endpoint: self.endpoint.as_ref().map(EndpointKey::as_str),
             attempts: self.attempts,
             reused: self.reused,
+            retry: self.attempt.why_last().map(WhyLast::word),
             request_id: Some(&*self.downstream.request_id).filter(|id| !id.is_empty()),
             user_agent: user_agent.map(|value| String::from_utf8_lossy(value.as_bytes())),
+            referer: self.referer.as_ref().map(without_query),
             version: chosen.map(|chosen| chosen.version.as_str()),
             ..blank(self.time, &self.downstream, self.status)
         }
@@ -375,16 +388,28 @@ fn blank(time: OffsetDateTime, downstream: &Downstream, status: Option<StatusCod
         bytes_in: 0,
         bytes_out: 0,
         duration: std::time::Duration::ZERO,
+        connect: None,
+        first_byte: None,
+        failed: None,
         route: None,
         rule: None,
         upstream: None,
         endpoint: None,
         attempts: 0,
         reused: false,
+        retry: None,
         request_id: None,
+        trace_id: None,
         user_agent: None,
+        referer: None,
         version: None,
     }
+}
+
+/// A referer without its query, which carries secrets like any other.
+fn without_query(referer: &HeaderValue) -> Cow<'_, str> {
+    let mut pieces = referer.as_bytes().split(|byte| matches!(byte, b'?' | b'#'));
+    String::from_utf8_lossy(pieces.next().unwrap_or_default())
 }
 
 /// The sender of a request before anybody has looked for a better one.

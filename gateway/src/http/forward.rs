@@ -13,8 +13,11 @@ use crate::{
     error::{ProxyError, Retry},
     message::{Body, Request, Response},
     plan::{Destination, Split},
-    telemetry::metrics::{Counter, Event},
-    upstream::{Choice, Failed, Upstream},
+    telemetry::{
+        attempt::WhyLast,
+        metrics::{Counter, Event},
+    },
+    upstream::{Choice, Failed, Lease, Upstream},
 };
 
 /// Sends a normalised request to one of `split`. Gives the response with its hop-by-hop headers off.
@@ -32,8 +35,14 @@ pub(crate) async fn forward(
         None => attempts.await?,
         Some(deadline) => timeout_at(deadline, attempts)
             .await
-            .unwrap_or(Err(ProxyError::RequestTimeout))?,
+            .unwrap_or(Err(ProxyError::RequestTimeout))
+            .inspect_err(|error| {
+                if matches!(error, ProxyError::RequestTimeout) {
+                    exchange.attempt.give_up(WhyLast::OutOfTime);
+                }
+            })?,
     };
+    exchange.attempt.answered(exchange.started);
     strip_response(response.headers_mut());
     Ok(response)
 }
@@ -78,6 +87,7 @@ async fn attempts(
     let local = std::rc::Rc::clone(&exchange.visitor.local);
     let mut choice = Choice::Any;
     loop {
+        exchange.attempt.begin();
         let lease = local.pools.lease(upstream, choice).await;
         let endpoint = match &lease {
             Ok(lease) => Some(lease.endpoint_key()),
@@ -90,15 +100,17 @@ async fn attempts(
             upstream.traffic().count(local.worker, Event::Attempt);
         }
         exchange.endpoint = endpoint;
-        let lease = lease?;
+        exchange.reused = lease.as_ref().is_ok_and(Lease::reused);
+        exchange.attempt.connected(exchange.reused);
+        let lease = lease.inspect_err(|_| exchange.attempt.give_up(WhyLast::NotConnected))?;
         choice = Choice::FreshOf(lease.endpoint_key());
-        exchange.reused = lease.reused();
         let spare = Spare::of(&request, lease.reused() && exchange.attempts == 1);
         let failed = match lease.send(request).await {
             Ok(response) => return Ok(response),
             Err(failed) => failed,
         };
         if let Some(fault) = exchange.fault() {
+            exchange.attempt.give_up(WhyLast::BodyBroken);
             return Err(fault.into());
         }
         request = again(exchange, failed, spare)?;
@@ -108,17 +120,25 @@ async fn attempts(
 }
 
 /// The request for a second attempt, or the failure of the first.
-fn again(exchange: &Exchange, failed: Failed, spare: Option<Spare>) -> Result<Request, ProxyError> {
-    if !failed.reused || failed.answered || exchange.attempts > 1 {
-        return Err(failed.error);
-    }
+fn again(
+    exchange: &mut Exchange,
+    failed: Failed,
+    spare: Option<Spare>,
+) -> Result<Request, ProxyError> {
     let unread = !exchange.upload().is_some_and(Progress::is_touched);
-    match (failed.error.verdict().retry, failed.request, spare) {
+    let why = match (failed.error.verdict().retry, failed.request, spare) {
+        (Retry::Never, _, _) => WhyLast::WouldNotHelp,
+        _ if exchange.attempts > 1 => WhyLast::TriedAgain,
+        _ if failed.answered => WhyLast::Answered,
+        _ if !failed.reused => WhyLast::NewConnection,
         // It never left us.
-        (Retry::Always | Retry::IfIdempotent, Some(request), _) if unread => Ok(*request),
-        (Retry::Always | Retry::IfIdempotent, None, Some(spare)) => Ok(spare.into_request()),
-        _ => Err(failed.error),
-    }
+        (_, Some(request), _) if unread => return Ok(*request),
+        (_, None, Some(spare)) => return Ok(spare.into_request()),
+        _ if !exchange.method.is_idempotent() => WhyLast::NotIdempotent,
+        _ => WhyLast::BodySent,
+    };
+    exchange.attempt.give_up(why);
+    Err(failed.error)
 }
 
 /// What it takes to say a request again that is on its way: method, target and fields, by reference.

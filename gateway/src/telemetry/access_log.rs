@@ -1,11 +1,13 @@
-//! One JSON line per request, through a bounded writer that never holds a worker up.
+//! One line per request, through a bounded writer that never holds a worker up.
 //!
 //! A worker serialises its line into its own lane, a buffer that it shares with nobody but the writer
 //! thread, which takes whole lanes at a time and writes them at once. When `queue` lines wait, further
-//! ones are dropped and counted. Every string passes through the JSON serialiser, so that nothing a
-//! peer sends can forge a line or reach a terminal as a control sequence.
+//! ones are dropped and counted. A writer lives as long as its settings: another configuration has
+//! another one, and the old one writes what it has taken when its last request is over.
 
+mod json;
 mod line;
+mod shape;
 mod sink;
 #[cfg(test)]
 mod tests;
@@ -23,6 +25,8 @@ use parking_lot::Mutex;
 use sluice_config::model::{AccessLog, AccessLogOutput};
 
 use super::metrics::{Counter, Shard};
+
+use shape::Shape;
 
 pub use line::Line;
 pub use sink::{LogFile, Memory, Sink};
@@ -53,6 +57,7 @@ struct Shared {
     /// One per worker; a worker is the only one who appends to its own.
     lanes: Box<[Mutex<Lane>]>,
     sink: Mutex<Sink>,
+    shape: Shape,
     /// The sink is memory: lines go there at once.
     at_once: bool,
     /// Lines in lanes.
@@ -75,12 +80,12 @@ pub fn open(model: &AccessLog) -> std::io::Result<Sink> {
 }
 
 impl Writer {
-    /// Starts writing to `sink` from `workers` lanes, at most `queue` lines behind. A sink in memory
-    /// has no thread: its lines are there at once.
+    /// Starts writing to `sink` from `workers` lanes, in the form that `model` asks for and at most
+    /// its `queue` lines behind. A sink in memory has no thread: its lines are there at once.
     pub fn start(
         sink: Sink,
+        model: &AccessLog,
         workers: usize,
-        queue: usize,
         counters: Shard,
     ) -> std::io::Result<Self> {
         if matches!(sink, Sink::Nowhere) {
@@ -90,9 +95,10 @@ impl Writer {
         let shared = Arc::new(Shared {
             lanes: (0..workers.max(1)).map(|_| Mutex::default()).collect(),
             sink: Mutex::new(sink),
+            shape: Shape::new(model),
             at_once,
             waiting: AtomicUsize::new(0),
-            queue,
+            queue: model.queue,
             asleep: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             thread: OnceLock::new(),
@@ -112,7 +118,7 @@ impl Writer {
         self.0.is_some()
     }
 
-    /// Takes a line from `worker`. Never waits: a full queue drops it.
+    /// Takes a line from `worker`, if the filter admits it. Never waits: a full queue drops it.
     pub fn write(&self, worker: usize, line: &Line<'_>) {
         if let Some(Handle(shared)) = self.0.as_deref() {
             shared.write(worker, line);
@@ -153,6 +159,9 @@ impl Shared {
         let Some(own) = place.and_then(|place| self.lanes.get(place)) else {
             return;
         };
+        if !self.shape.admits(line) {
+            return;
+        }
         if self.waiting.fetch_add(1, Ordering::SeqCst) >= self.queue {
             self.waiting.fetch_sub(1, Ordering::SeqCst);
             self.counters.count(Counter::AccessLogDropped);
@@ -160,7 +169,7 @@ impl Shared {
         }
         {
             let mut own = own.lock();
-            line.append_to(&mut own.text);
+            self.shape.append(line, &mut own.text);
             own.lines = own.lines.saturating_add(1);
         }
         if self.asleep.swap(false, Ordering::SeqCst)

@@ -5,8 +5,8 @@ use std::{future::Future, net::SocketAddr, num::NonZeroUsize, sync::Arc};
 use sluice_config::{
     Objects, Snapshot,
     model::{
-        Action, Address, Destination, Endpoint, Filters, HostPattern, HostPort, Listener, Match,
-        PathMatch, Respond, RespondBody, Route, Rule, Scheme, Target, Upstream,
+        AccessLog, Action, Address, Destination, Endpoint, Filters, HostPattern, HostPort,
+        Listener, Match, PathMatch, Respond, RespondBody, Route, Rule, Scheme, Target, Upstream,
     },
     names::{ListenerName, RouteName, RuleName, UpstreamName},
 };
@@ -84,7 +84,8 @@ impl Rig {
         });
         let (log, network) = (Memory::default(), MemoryNetwork::new());
         let sink = Sink::Memory(log.clone());
-        let writer = Writer::start(sink, 1, 1000, Metrics::new(1).control()).unwrap();
+        let writer =
+            Writer::start(sink, &AccessLog::default(), 1, Metrics::new(1).control()).unwrap();
         let mut options = Options::new(NonZeroUsize::MIN);
         options.connector = Connector::Memory(network.clone());
         options.access_log = Some(writer);

@@ -1,20 +1,19 @@
-//! What one line says, and how it is written.
+//! What one line says.
 
 use std::{
     borrow::Cow,
-    io::{self, Write as _},
+    io::Write as _,
     net::{IpAddr, SocketAddr},
     time::Duration,
 };
 
-use serde::{Serialize, Serializer};
+use sluice_config::model::LogField;
 use time::OffsetDateTime;
 
-/// What one line says. Absent facts are `null`, so that every line has the same keys.
-#[derive(Debug, Clone, Serialize)]
+/// What one line says. Absent facts are `null` in JSON, so that every line has the same keys.
+#[derive(Debug, Clone)]
 pub struct Line<'a> {
     /// When the request's head had arrived: RFC 3339, UTC, milliseconds.
-    #[serde(serialize_with = "timestamp")]
     pub time: OffsetDateTime,
     /// The listener it came in by.
     pub listener: &'a str,
@@ -43,8 +42,13 @@ pub struct Line<'a> {
     /// Bytes of the response body.
     pub bytes_out: u64,
     /// From the end of the request's head to the end of the response's body.
-    #[serde(rename = "duration_ms", serialize_with = "milliseconds")]
     pub duration: Duration,
+    /// How long the last attempt waited for a new connection.
+    pub connect: Option<Duration>,
+    /// From the end of the request's head to the head of the upstream's response.
+    pub first_byte: Option<Duration>,
+    /// From the beginning of the last attempt to its failure.
+    pub failed: Option<Duration>,
     /// The route.
     pub route: Option<&'a str>,
     /// The rule of it.
@@ -57,62 +61,93 @@ pub struct Line<'a> {
     pub attempts: u32,
     /// Whether the last attempt took a connection that had served before.
     pub reused: bool,
+    /// Why the last attempt, which failed, was not repeated.
+    pub retry: Option<&'static str>,
     /// `X-Request-Id`
     pub request_id: Option<&'a str>,
+    /// That of the trace it belongs to.
+    pub trace_id: Option<&'a str>,
     /// `User-Agent`, with what is no UTF-8 replaced.
     pub user_agent: Option<Cow<'a, str>>,
+    /// `Referer` without its query, with what is no UTF-8 replaced.
+    pub referer: Option<Cow<'a, str>>,
     /// The version of the configuration it was served under.
     pub version: Option<&'a str>,
 }
 
+/// What a field says.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Value<'a> {
+    Nothing,
+    Text(&'a str),
+    Number(u64),
+    Truth(bool),
+    Address(IpAddr),
+    Socket(SocketAddr),
+    Moment(OffsetDateTime),
+    Time(Duration),
+}
+
 impl Line<'_> {
-    /// Appends the line and its end.
-    pub(super) fn append_to(&self, buffer: &mut Vec<u8>) {
-        let start = buffer.len();
-        let mut serializer = serde_json::Serializer::with_formatter(&mut *buffer, Escaping);
-        if self.serialize(&mut serializer).is_err() {
-            // A Vec takes every write and no key is foreign, so this does not happen; half a line
-            // must not stay if it ever does.
-            buffer.truncate(start);
-            buffer.extend_from_slice(b"{}");
+    pub(super) fn value(&self, field: LogField) -> Value<'_> {
+        let text = |text: Option<&'static str>| text.map_or(Value::Nothing, Value::Text);
+        match field {
+            LogField::Time => Value::Moment(self.time),
+            LogField::Listener => Value::Text(self.listener),
+            LogField::Client => Value::Address(self.client),
+            LogField::Peer => Value::Socket(self.peer),
+            LogField::Connection => Value::Number(self.connection),
+            LogField::Scheme => Value::text(self.scheme),
+            LogField::Method => Value::text(self.method),
+            LogField::Host => Value::text(self.host),
+            LogField::Path => Value::text(self.path),
+            LogField::Protocol => text(self.protocol),
+            LogField::Status => Value::Number(u64::from(self.status)),
+            LogField::Verdict => text(self.verdict),
+            LogField::BytesIn => Value::Number(self.bytes_in),
+            LogField::BytesOut => Value::Number(self.bytes_out),
+            LogField::Duration => Value::Time(self.duration),
+            LogField::Connect => Value::time(self.connect),
+            LogField::FirstByte => Value::time(self.first_byte),
+            LogField::Failed => Value::time(self.failed),
+            LogField::Route => Value::text(self.route),
+            LogField::Rule => Value::text(self.rule),
+            LogField::Upstream => Value::text(self.upstream),
+            LogField::Endpoint => Value::text(self.endpoint),
+            LogField::Attempts => Value::Number(u64::from(self.attempts)),
+            LogField::Reused => Value::Truth(self.reused),
+            LogField::Retry => text(self.retry),
+            LogField::RequestId => Value::text(self.request_id),
+            LogField::TraceId => Value::text(self.trace_id),
+            LogField::UserAgent => Value::text(self.user_agent.as_deref()),
+            LogField::Referer => Value::text(self.referer.as_deref()),
+            LogField::Version => Value::text(self.version),
         }
-        buffer.push(b'\n');
     }
 }
 
-/// Compact JSON that escapes, besides what JSON demands, the characters that move a terminal's cursor
-/// or turn its text around: DEL, C1 controls, line separators and directional overrides.
-struct Escaping;
+impl<'a> Value<'a> {
+    fn text(text: Option<&'a str>) -> Self {
+        text.map_or(Self::Nothing, Self::Text)
+    }
 
-impl serde_json::ser::Formatter for Escaping {
-    fn write_string_fragment<W: ?Sized + io::Write>(
-        &mut self,
-        writer: &mut W,
-        fragment: &str,
-    ) -> io::Result<()> {
-        let mut rest = fragment;
-        while let Some((position, found)) = rest.char_indices().find(|(_, c)| is_unprintable(*c)) {
-            let (before, after) = rest.split_at(position);
-            writer.write_all(before.as_bytes())?;
-            write!(writer, "\\u{:04x}", u32::from(found))?;
-            rest = after.strip_prefix(found).unwrap_or_default();
+    fn time(time: Option<Duration>) -> Self {
+        time.map_or(Self::Nothing, Self::Time)
+    }
+
+    /// The same, hidden: whether there is something stays visible.
+    pub(super) fn hidden(self) -> Self {
+        match self {
+            Self::Nothing => Self::Nothing,
+            _ => Self::Text("redacted"),
         }
-        writer.write_all(rest.as_bytes())
     }
 }
 
-fn is_unprintable(c: char) -> bool {
-    matches!(
-        c,
-        '\u{7f}'..='\u{9f}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
-    )
-}
-
-fn timestamp<S: Serializer>(time: &OffsetDateTime, serializer: S) -> Result<S::Ok, S::Error> {
-    // `time`'s own RFC 3339 form has as many decimals as it needs; ours has three, so that lines sort.
-    let mut text = [0_u8; 24];
-    let written = write!(
-        text.as_mut_slice(),
+/// RFC 3339 with three decimals, so that lines sort.
+pub(super) fn moment(time: OffsetDateTime, buffer: &mut Vec<u8>) -> std::io::Result<()> {
+    write!(
+        buffer,
         "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z",
         time.year(),
         u8::from(time.month()),
@@ -121,15 +156,5 @@ fn timestamp<S: Serializer>(time: &OffsetDateTime, serializer: S) -> Result<S::O
         time.minute(),
         time.second(),
         time.millisecond()
-    );
-    let text = written
-        .ok()
-        .and_then(|()| std::str::from_utf8(&text).ok())
-        .unwrap_or_default();
-    serializer.serialize_str(text)
-}
-
-fn milliseconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    let micros = u32::try_from(duration.as_micros()).unwrap_or(u32::MAX);
-    serializer.serialize_f64(f64::from(micros) / 1000.0)
+    )
 }

@@ -1,5 +1,6 @@
 use super::*;
 use crate::telemetry::metrics::Metrics;
+use sluice_config::model::{LogField, LogFormat, LogPart, StatusClass};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 fn line(path: &str) -> Line<'_> {
@@ -19,14 +20,20 @@ fn line(path: &str) -> Line<'_> {
         bytes_in: 0,
         bytes_out: 12,
         duration: Duration::from_micros(1234),
+        connect: None,
+        first_byte: None,
+        failed: None,
         route: Some("app"),
         rule: Some("#1"),
         upstream: None,
         endpoint: None,
         attempts: 0,
         reused: false,
+        retry: None,
         request_id: None,
+        trace_id: None,
         user_agent: None,
+        referer: None,
         version: None,
     }
 }
@@ -35,7 +42,13 @@ fn line(path: &str) -> Line<'_> {
 fn a_line_is_one_json_object_with_time_and_duration_as_documented() {
     let memory = Memory::default();
     let metrics = Metrics::new(1);
-    let writer = Writer::start(Sink::Memory(memory.clone()), 1, 10, metrics.worker(0)).unwrap();
+    let writer = Writer::start(
+        Sink::Memory(memory.clone()),
+        &AccessLog::default(),
+        1,
+        metrics.worker(0),
+    )
+    .unwrap();
 
     writer.write(0, &line("/a"));
 
@@ -52,7 +65,13 @@ fn a_line_is_one_json_object_with_time_and_duration_as_documented() {
 fn nothing_a_peer_sends_breaks_out_of_its_line() {
     let memory = Memory::default();
     let metrics = Metrics::new(1);
-    let writer = Writer::start(Sink::Memory(memory.clone()), 1, 10, metrics.worker(0)).unwrap();
+    let writer = Writer::start(
+        Sink::Memory(memory.clone()),
+        &AccessLog::default(),
+        1,
+        metrics.worker(0),
+    )
+    .unwrap();
     let nasty = "/\"}\n{\"status\":200}\r\u{1b}[2J\u{9b}31m\u{7f}\u{2028}\u{202e}é\\";
 
     writer.write(0, &line(nasty));
@@ -70,6 +89,7 @@ fn a_full_queue_drops_lines_and_counts_them() {
     let shared = Shared {
         lanes: Box::new([Mutex::default()]),
         sink: Mutex::new(Sink::Nowhere),
+        shape: Shape::new(&AccessLog::default()),
         at_once: false,
         waiting: AtomicUsize::new(0),
         queue: 2,
@@ -96,9 +116,10 @@ fn lines_of_every_worker_reach_the_file_by_the_time_the_writer_is_gone() {
     let model = AccessLog {
         output: AccessLogOutput::File(path.clone()),
         queue: 1000,
+        ..AccessLog::default()
     };
     let metrics = Metrics::new(2);
-    let writer = Writer::start(open(&model).unwrap(), 2, model.queue, metrics.control()).unwrap();
+    let writer = Writer::start(open(&model).unwrap(), &model, 2, metrics.control()).unwrap();
 
     for number in 0..100 {
         writer.write(number % 2, &line("/"));
@@ -115,6 +136,111 @@ fn a_file_that_cannot_be_opened_is_told_before_anything_runs() {
     let model = AccessLog {
         output: AccessLogOutput::File("/nonexistent/folder/access.log".into()),
         queue: 1,
+        ..AccessLog::default()
     };
     assert!(open(&model).is_err());
+}
+
+/// What is written of one line.
+fn written(model: &AccessLog, line: &Line<'_>) -> Vec<String> {
+    let memory = Memory::default();
+    let metrics = Metrics::new(1);
+    let sink = Sink::Memory(memory.clone());
+    let writer = Writer::start(sink, model, 1, metrics.worker(0)).unwrap();
+    writer.write(0, line);
+    memory.lines()
+}
+
+fn model(format: LogFormat) -> AccessLog {
+    AccessLog {
+        format,
+        ..AccessLog::default()
+    }
+}
+
+#[test]
+fn the_classic_formats_are_those_that_everybody_reads() {
+    let mut line = line("/a");
+    line.user_agent = Some("curl/8".into());
+
+    assert_eq!(
+        written(&model(LogFormat::Common), &line),
+        ["127.0.0.1 - - [14/Nov/2023:22:13:20 +0000] \"GET /a HTTP/1.1\" 200 12"]
+    );
+    assert_eq!(
+        written(&model(LogFormat::Combined), &line),
+        ["127.0.0.1 - - [14/Nov/2023:22:13:20 +0000] \"GET /a HTTP/1.1\" 200 12 \"-\" \"curl/8\""]
+    );
+}
+
+#[test]
+fn a_format_of_the_operator_fills_in_fields_and_dashes() {
+    let parts = vec![
+        LogPart::Text("{".into()),
+        LogPart::Field(LogField::Status),
+        LogPart::Text(" ".into()),
+        LogPart::Field(LogField::Upstream),
+        LogPart::Text(" ".into()),
+        LogPart::Field(LogField::Duration),
+        LogPart::Text(" ".into()),
+        LogPart::Field(LogField::Time),
+    ];
+    assert_eq!(
+        written(&model(LogFormat::Parts(parts)), &line("/")),
+        ["{200 - 1.234 2023-11-14T22:13:20.007Z"]
+    );
+}
+
+#[test]
+fn outside_of_json_nothing_a_peer_sends_breaks_out_of_its_field() {
+    let mut line = line("/\"}\n{\r\u{1b}[2J\u{9b}\u{202e}é\\");
+    line.user_agent = Some("\" 200 0 \"-\n127.0.0.1 - - ".into());
+    for format in [LogFormat::Common, LogFormat::Combined] {
+        let lines = written(&model(format), &line);
+        assert_eq!(lines.len(), 1);
+        assert!(lines[0].bytes().all(|byte| (b' '..=b'~').contains(&byte)));
+        assert!(
+            lines[0].contains(r#"/\"}\x0A{\x0D\x1B[2J\xC2\x9B\xE2\x80\xAE\xC3\xA9\\ HTTP/1.1""#)
+        );
+    }
+}
+
+#[test]
+fn dropped_fields_are_gone_and_redacted_ones_hide_their_value() {
+    let mut line = line("/");
+    line.user_agent = Some("curl/8".into());
+    let mut model = model(LogFormat::Json);
+    model.fields.drop = vec![LogField::Time, LogField::Peer];
+    model.fields.redact = vec![LogField::UserAgent, LogField::RequestId, LogField::Client];
+
+    let lines = written(&model, &line);
+
+    let object: serde_json::Value = serde_json::from_str(&lines[0]).unwrap();
+    assert_eq!(object.get("time"), None);
+    assert_eq!(object.get("peer"), None);
+    assert_eq!(object["user_agent"], "redacted");
+    assert_eq!(object["client"], "redacted");
+    assert_eq!(object["request_id"], serde_json::Value::Null);
+    assert_eq!(object["path"], "/");
+}
+
+#[test]
+fn a_line_is_written_when_every_condition_holds() {
+    let filtered = |status: &[StatusClass], millis| {
+        let mut model = model(LogFormat::Json);
+        model.filter.status = status.to_vec();
+        model.filter.min_duration = Duration::from_millis(millis);
+        written(&model, &line("/")).len()
+    };
+    let cases = [
+        (&[][..], 0, 1),
+        (&[StatusClass::Class(2)][..], 0, 1),
+        (&[StatusClass::Class(5), StatusClass::One(200)][..], 1, 1),
+        (&[StatusClass::Class(5), StatusClass::One(201)][..], 0, 0),
+        (&[][..], 2, 0),
+        (&[StatusClass::Class(2)][..], 2, 0),
+    ];
+    for (status, millis, lines) in cases {
+        assert_eq!(filtered(status, millis), lines, "{status:?} {millis}");
+    }
 }

@@ -1,0 +1,225 @@
+//! Which requests have a line, and how it is written.
+//!
+//! What must stay true: in every form, nothing a peer sends can end a line, break out of its field or
+//! reach a terminal as a control sequence.
+
+use std::io::Write as _;
+
+use sluice_config::model::{AccessLog, LogField, LogFields, LogFilter, LogFormat, LogPart};
+use time::{Month, OffsetDateTime};
+
+use super::{
+    json,
+    line::{Line, Value, moment},
+};
+
+/// The settings of a log, ready for use.
+#[derive(Debug)]
+pub(super) struct Shape {
+    filter: LogFilter,
+    form: Form,
+}
+
+#[derive(Debug)]
+enum Form {
+    /// A JSON object of these.
+    Object(Vec<Member>),
+    /// These, one after the other.
+    Text(Vec<Piece>),
+}
+
+/// A field of a JSON line.
+#[derive(Debug)]
+struct Member {
+    /// What stands before its value: `,"name":`.
+    key: String,
+    field: LogField,
+    redact: bool,
+}
+
+/// A piece of any other line.
+#[derive(Debug)]
+enum Piece {
+    Text(String),
+    Field(LogField),
+    Redacted(LogField),
+    /// A field that the operator dropped, but the format has a place for.
+    Dash,
+    /// `14/Nov/2023:22:13:20 +0000`
+    ClassicTime,
+}
+
+impl Shape {
+    pub(super) fn new(model: &AccessLog) -> Self {
+        let fields = &model.fields;
+        let form = match &model.format {
+            LogFormat::Json => Form::Object(members(fields)),
+            LogFormat::Common => Form::Text(classic(fields, false)),
+            LogFormat::Combined => Form::Text(classic(fields, true)),
+            LogFormat::Parts(parts) => Form::Text(
+                parts
+                    .iter()
+                    .map(|part| match part {
+                        LogPart::Text(text) => Piece::Text(text.clone()),
+                        LogPart::Field(field) => piece(*field, fields),
+                    })
+                    .collect(),
+            ),
+        };
+        Self {
+            filter: model.filter.clone(),
+            form,
+        }
+    }
+
+    /// Whether the request has a line.
+    pub(super) fn admits(&self, line: &Line<'_>) -> bool {
+        self.filter.admits(line.status, line.duration)
+    }
+
+    /// Appends the line and its end.
+    pub(super) fn append(&self, line: &Line<'_>, buffer: &mut Vec<u8>) {
+        match &self.form {
+            Form::Object(members) => {
+                buffer.push(b'{');
+                for member in members {
+                    buffer.extend_from_slice(member.key.as_bytes());
+                    let value = line.value(member.field);
+                    json::append(if member.redact { value.hidden() } else { value }, buffer);
+                }
+                buffer.push(b'}');
+            }
+            Form::Text(pieces) => {
+                for piece in pieces {
+                    match piece {
+                        Piece::Text(text) => buffer.extend_from_slice(text.as_bytes()),
+                        Piece::Field(field) => append(line.value(*field), buffer),
+                        Piece::Redacted(field) => append(line.value(*field).hidden(), buffer),
+                        Piece::Dash => buffer.push(b'-'),
+                        Piece::ClassicTime => classic_time(line.time, buffer),
+                    }
+                }
+            }
+        }
+        buffer.push(b'\n');
+    }
+}
+
+fn members(fields: &LogFields) -> Vec<Member> {
+    let kept = LogField::ALL.iter();
+    let kept = kept.filter(|field| !fields.drop.contains(field));
+    kept.enumerate()
+        .map(|(index, field)| Member {
+            key: format!("{}\"{}\":", if index == 0 { "" } else { "," }, field.name()),
+            field: *field,
+            redact: fields.redact.contains(field),
+        })
+        .collect()
+}
+
+fn piece(field: LogField, fields: &LogFields) -> Piece {
+    if fields.drop.contains(&field) {
+        Piece::Dash
+    } else if fields.redact.contains(&field) {
+        Piece::Redacted(field)
+    } else {
+        Piece::Field(field)
+    }
+}
+
+/// `client - - [time] "method path protocol" status bytes`, and referer and user agent.
+fn classic(fields: &LogFields, combined: bool) -> Vec<Piece> {
+    let text = |text: &str| Piece::Text(text.to_owned());
+    let field = |field| piece(field, fields);
+    let mut pieces = vec![
+        field(LogField::Client),
+        text(" - - ["),
+        Piece::ClassicTime,
+        text("] \""),
+        field(LogField::Method),
+        text(" "),
+        field(LogField::Path),
+        text(" "),
+        field(LogField::Protocol),
+        text("\" "),
+        field(LogField::Status),
+        text(" "),
+        field(LogField::BytesOut),
+    ];
+    if combined {
+        pieces.extend([
+            text(" \""),
+            field(LogField::Referer),
+            text("\" \""),
+            field(LogField::UserAgent),
+            text("\""),
+        ]);
+    }
+    pieces
+}
+
+/// A value outside of JSON. A write to a `Vec` cannot fail.
+fn append(value: Value<'_>, buffer: &mut Vec<u8>) {
+    let written = match value {
+        Value::Nothing => {
+            buffer.push(b'-');
+            Ok(())
+        }
+        Value::Text(text) => {
+            escape(text, buffer);
+            Ok(())
+        }
+        Value::Number(number) => write!(buffer, "{number}"),
+        Value::Truth(truth) => write!(buffer, "{truth}"),
+        Value::Address(address) => write!(buffer, "{address}"),
+        Value::Socket(address) => write!(buffer, "{address}"),
+        Value::Moment(time) => moment(time, buffer),
+        Value::Time(time) => {
+            let micros = time.as_micros();
+            write!(buffer, "{}.{:03}", micros / 1000, micros % 1000)
+        }
+    };
+    debug_assert!(written.is_ok());
+}
+
+/// Quotes and backslashes with a backslash before them; every byte that is no printable ASCII as
+/// `\xHH`, as other proxies write it.
+fn escape(text: &str, buffer: &mut Vec<u8>) {
+    for byte in text.bytes() {
+        match byte {
+            b'"' | b'\\' => buffer.extend_from_slice(&[b'\\', byte]),
+            b' '..=b'~' => buffer.push(byte),
+            _ => {
+                let written = write!(buffer, "\\x{byte:02X}");
+                debug_assert!(written.is_ok());
+            }
+        }
+    }
+}
+
+fn classic_time(time: OffsetDateTime, buffer: &mut Vec<u8>) {
+    let month = match time.month() {
+        Month::January => "Jan",
+        Month::February => "Feb",
+        Month::March => "Mar",
+        Month::April => "Apr",
+        Month::May => "May",
+        Month::June => "Jun",
+        Month::July => "Jul",
+        Month::August => "Aug",
+        Month::September => "Sep",
+        Month::October => "Oct",
+        Month::November => "Nov",
+        Month::December => "Dec",
+    };
+    let written = write!(
+        buffer,
+        "{:02}/{month}/{:04}:{:02}:{:02}:{:02} +0000",
+        time.day(),
+        time.year(),
+        time.hour(),
+        time.minute(),
+        time.second()
+    );
+    debug_assert!(written.is_ok());
+}
