@@ -26,7 +26,7 @@ pub use action::{
 pub use dns::Dns;
 pub use filter::{Filters, HeaderEdits, Rewrite, Upgrade, UpgradeProtocol};
 pub use listener::{
-    Escapes, HttpsRedirect, Listener, ListenerLimits, ListenerTimeouts, Normalize, Protocol,
+    Escapes, Http2, HttpsRedirect, Listener, ListenerLimits, ListenerTimeouts, Normalize, Protocol,
     Underscores,
 };
 pub use process::Process;

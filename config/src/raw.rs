@@ -23,7 +23,8 @@ pub use action::{PathRegex, Redirect, Respond, Target};
 pub use dns::Dns;
 pub use filter::{FilterSet, HeaderEdits, Rewrite, Upgrade};
 pub use listener::{
-    Escapes, HttpsRedirect, Listener, ListenerLimits, ListenerTimeouts, Normalize, Underscores,
+    Escapes, Http2, HttpsRedirect, Listener, ListenerLimits, ListenerTimeouts, Normalize,
+    Underscores,
 };
 pub use matching::{Match, PathMatch, ValueMatch};
 pub use process::Process;

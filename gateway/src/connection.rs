@@ -1,12 +1,16 @@
 //! Step 2: Learns who speaks and what; picks HTTP or a raw stream.
 //!
-//! Every connection speaks HTTP/1 without TLS today, so there is nothing to learn yet.
+//! Every connection speaks HTTP without TLS today. Which version is told by its first bytes, which
+//! `http/serve` looks at.
 
 use std::{cell::RefCell, rc::Rc, sync::Arc};
 
 use crate::{
     downstream::Connection,
-    http::{exchange::Visitor, phase::Wire, serve},
+    http::{
+        exchange::Visitor,
+        serve::{self, wire::Wire},
+    },
     plan::{self, Local},
     stream::Stream,
 };

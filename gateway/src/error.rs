@@ -34,9 +34,12 @@ pub enum ProxyError {
     /// The head did not arrive within `timeouts.request_head`.
     #[error("the request head did not arrive in time")]
     HeadTimeout,
-    /// No piece of the body arrived within `timeouts.request_body`.
+    /// No piece of the body arrived within `timeouts.request_body`, or less than `limits.body_rate`.
     #[error("the request body stopped arriving")]
     BodyTimeout,
+    /// The client sent too many frames to no purpose, or took back too many requests.
+    #[error("the client sent too much to no purpose")]
+    Flood,
     /// The client went away before the answer was complete.
     #[error("the client closed the connection")]
     ClientClosed,
@@ -236,6 +239,7 @@ impl ProxyError {
             Self::BodyTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", Downstream, Never),
             Self::HeadTimeout => (StatusCode::REQUEST_TIMEOUT, "head_timeout", Downstream, Never),
             Self::BodyTimeout => (StatusCode::REQUEST_TIMEOUT, "body_timeout", Downstream, Never),
+            Self::Flood => (StatusCode::TOO_MANY_REQUESTS, "flood", Downstream, Never),
             Self::ClientClosed => (CLIENT_CLOSED, "client_closed", Downstream, Never),
             Self::ClientStalled => (CLIENT_CLOSED, "client_stalled", Downstream, Never),
             Self::NoRoute => (StatusCode::NOT_FOUND, "no_route", Gateway, Never),
@@ -274,9 +278,10 @@ impl ProxyError {
             | Self::ResponseTimeout { .. }
             | Self::UpstreamStalled { .. }
             | Self::RequestTimeout => GrpcStatus::DeadlineExceeded,
-            Self::HeadTooLarge | Self::UriTooLong { .. } | Self::BodyTooLarge { .. } => {
-                GrpcStatus::ResourceExhausted
-            }
+            Self::Flood
+            | Self::HeadTooLarge
+            | Self::UriTooLong { .. }
+            | Self::BodyTooLarge { .. } => GrpcStatus::ResourceExhausted,
             Self::NoRoute => GrpcStatus::Unimplemented,
             Self::BadRequest(_) | Self::Expectation | Self::Internal => GrpcStatus::Internal,
             // No endpoint can have seen the call, so that the client's own retries may repeat it; or

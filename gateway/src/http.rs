@@ -4,6 +4,7 @@ pub(crate) mod download;
 pub(crate) mod exchange;
 pub(crate) mod forward;
 pub mod forwarded;
+pub(crate) mod frames;
 pub(crate) mod handle;
 pub mod normalize;
 pub(crate) mod phase;

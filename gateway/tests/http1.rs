@@ -182,7 +182,7 @@ async fn what_the_codec_refuses_is_answered_logged_and_counted() {
             "bad_request",
         ),
         ("GET / HTTP/1.1\r\n\r\n", 400, "bad_request"),
-        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400, "bad_request"),
+        ("PRI * HTTP/2.0\r\n\r\nMS\r\n\r\n", 400, "bad_request"),
         ("GET / HTTP/3.7\r\n\r\n", 400, "bad_request"),
         (&*many, 431, "head_too_large"),
         (&*large, 431, "head_too_large"),

@@ -6,8 +6,8 @@ use super::{Draft, decode, filter, references::Known};
 use crate::{
     findings::{Finding, Findings},
     model::{
-        Escapes, HttpsRedirect, Limit, Listener, ListenerLimits, ListenerTimeouts, Normalize,
-        Underscores,
+        Escapes, Http2, HttpsRedirect, Limit, Listener, ListenerLimits, ListenerTimeouts,
+        Normalize, Underscores,
     },
     names::ListenerName,
     raw::{self, OneOrMany, Switch},
@@ -42,6 +42,7 @@ pub(super) fn check(
         &at.key("timeouts"),
         findings,
     );
+    let http2 = http2(&raw.http2.unwrap_or_default(), &at.key("http2"), findings);
     let mut scalars = Scalars { at: *at, findings };
     let trusted_hops = match raw.trusted_hops {
         None => Limit::Off,
@@ -55,6 +56,7 @@ pub(super) fn check(
         normalize: normalize(&raw.normalize.unwrap_or_default()),
         limits,
         timeouts,
+        http2,
         filters: filters.unwrap_or_default(),
         ..Listener::new(name, address)
     });
@@ -188,6 +190,33 @@ fn limits(raw: &raw::ListenerLimits, at: &At<'_>, findings: &mut Findings<'_>) -
         head: scalars.size("head", raw.head.as_ref(), 1 << 10..=1 << 20, default.head),
         uri: scalars.size("uri", raw.uri.as_ref(), 256..=512 << 10, default.uri),
         headers: scalars.number("headers", raw.headers, 8..=1000, default.headers),
+        streams: scalars.number("streams", raw.streams, 1..=10_000, default.streams),
+        resets: scalars.number("resets", raw.resets, 1..=1_000_000, default.resets),
+        body_rate: scalars.count(
+            "body_rate",
+            raw.body_rate.as_ref(),
+            1..=1 << 20,
+            default.body_rate,
+        ),
+    }
+}
+
+fn http2(raw: &raw::Http2, at: &At<'_>, findings: &mut Findings<'_>) -> Http2 {
+    let default = Http2::default();
+    let mut scalars = Scalars { at: *at, findings };
+    Http2 {
+        stream_window: scalars.size(
+            "stream_window",
+            raw.stream_window.as_ref(),
+            16 << 10..=16 << 20,
+            default.stream_window,
+        ),
+        connection_window: scalars.size(
+            "connection_window",
+            raw.connection_window.as_ref(),
+            64 << 10..=256 << 20,
+            default.connection_window,
+        ),
     }
 }
 

@@ -37,6 +37,8 @@ pub struct Listener {
     pub limits: ListenerLimits,
     /// Bounds on how long peers may take.
     pub timeouts: ListenerTimeouts,
+    /// How much HTTP/2 clients may send ahead.
+    pub http2: Http2,
     /// Filters for every request that comes in here.
     #[serde(flatten)]
     pub filters: Filters,
@@ -56,6 +58,7 @@ impl Listener {
             normalize: Normalize::default(),
             limits: ListenerLimits::default(),
             timeouts: ListenerTimeouts::default(),
+            http2: Http2::default(),
             filters: Filters::default(),
         }
     }
@@ -154,6 +157,12 @@ pub struct ListenerLimits {
     pub uri: usize,
     /// Header fields of a request (431).
     pub headers: usize,
+    /// Requests at a time on one HTTP/2 connection.
+    pub streams: u32,
+    /// Requests that an HTTP/2 client may take back or break within any 30 seconds.
+    pub resets: usize,
+    /// Bytes per second of a request body, averaged over `timeouts.request_body` (408).
+    pub body_rate: Limit<u64>,
 }
 
 impl ListenerLimits {
@@ -167,6 +176,12 @@ impl ListenerLimits {
     pub const URI: usize = 8 << 10;
     /// As most origins.
     pub const HEADERS: usize = 100;
+    /// What RFC 9113 §6.5.2 recommends at least, and more than browsers use.
+    pub const STREAMS: u32 = 100;
+    /// Far above what leaving a page full of pictures takes back.
+    pub const RESETS: usize = 200;
+    /// A tenth of what the slowest modems sent.
+    pub const BODY_RATE: u64 = 128;
 }
 
 impl Default for ListenerLimits {
@@ -177,6 +192,9 @@ impl Default for ListenerLimits {
             head: Self::HEAD,
             uri: Self::URI,
             headers: Self::HEADERS,
+            streams: Self::STREAMS,
+            resets: Self::RESETS,
+            body_rate: Limit::At(Self::BODY_RATE),
         }
     }
 }
@@ -216,6 +234,33 @@ impl Default for ListenerTimeouts {
             idle: Self::IDLE,
             request_body: Self::REQUEST_BODY,
             write_stall: Self::WRITE_STALL,
+        }
+    }
+}
+
+/// How much of request bodies an HTTP/2 client may send ahead of whoever reads them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Http2 {
+    /// Of one request.
+    #[serde(serialize_with = "canonical::size")]
+    pub stream_window: usize,
+    /// Of all requests of one connection together.
+    #[serde(serialize_with = "canonical::size")]
+    pub connection_window: usize,
+}
+
+impl Http2 {
+    /// A fast upload over 20 ms of network.
+    pub const STREAM_WINDOW: usize = 256 << 10;
+    /// Four of them at full speed.
+    pub const CONNECTION_WINDOW: usize = 1 << 20;
+}
+
+impl Default for Http2 {
+    fn default() -> Self {
+        Self {
+            stream_window: Self::STREAM_WINDOW,
+            connection_window: Self::CONNECTION_WINDOW,
         }
     }
 }

@@ -35,6 +35,8 @@ pub struct Listener {
     pub limits: Option<ListenerLimits>,
     /// Bounds on how long peers may take.
     pub timeouts: Option<ListenerTimeouts>,
+    /// HTTP/2, which is served to clients that begin with it.
+    pub http2: Option<Http2>,
     /// Sets of filters from `[filters.NAME]`, for every request that comes in here. Where two sets
     /// have the same key the later one wins; a key written here wins over all of them.
     #[serde(rename = "use")]
@@ -126,6 +128,28 @@ pub struct ListenerLimits {
     /// The most header fields of a request (431). Range 8 to 1000. Default `100`.
     #[schemars(range(min = 8, max = 1000))]
     pub headers: Option<i64>,
+    /// Requests at a time on one HTTP/2 connection; further ones are refused without being seen by
+    /// an origin. Range 1 to 10000. Default `100`.
+    #[schemars(range(min = 1, max = 10000))]
+    pub streams: Option<i64>,
+    /// Requests that the client of an HTTP/2 connection may take back, or break, within any 30
+    /// seconds before the connection is closed. Range 1 to 1000000. Default `200`.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub resets: Option<i64>,
+    /// The least bytes per second of a request body, averaged over `timeouts.request_body` and only
+    /// while we wait for the client (408), or `off`. Range 1 to 1048576. Default `128`.
+    pub body_rate: Option<CountOrOff>,
+}
+
+/// How much of request bodies an HTTP/2 client may send ahead of whoever reads them.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+#[serde(default)]
+pub struct Http2 {
+    /// Of one request. Range `16KiB` to `16MiB`. Default `256KiB`.
+    pub stream_window: Option<SizeText>,
+    /// Of all requests of one connection together. Range `64KiB` to `256MiB`. Default `1MiB`.
+    pub connection_window: Option<SizeText>,
 }
 
 /// Bounds on how long the peers of a listener may take.

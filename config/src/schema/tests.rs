@@ -4,8 +4,8 @@ use serde_json::Value;
 
 use super::{json, markdown, schema};
 use crate::model::{
-    AccessLog, Dns, Filters, HttpsRedirect, Limit, ListenerLimits, ListenerTimeouts, Process,
-    Upgrade, UpstreamLimits, UpstreamPool, UpstreamTimeouts,
+    AccessLog, Dns, Filters, Http2, HttpsRedirect, Limit, ListenerLimits, ListenerTimeouts,
+    Process, Upgrade, UpstreamLimits, UpstreamPool, UpstreamTimeouts,
 };
 
 fn committed(path: &str) -> String {
@@ -123,6 +123,19 @@ fn the_manual_says_the_defaults_that_the_model_has_downstream() {
         ("ListenerLimits", "head", bytes(limits.head)),
         ("ListenerLimits", "uri", bytes(limits.uri)),
         ("ListenerLimits", "headers", number(limits.headers)),
+        ("ListenerLimits", "streams", number(limits.streams)),
+        ("ListenerLimits", "resets", number(limits.resets)),
+        (
+            "ListenerLimits",
+            "body_rate",
+            limit(limits.body_rate, number),
+        ),
+        ("Http2", "stream_window", bytes(Http2::STREAM_WINDOW)),
+        (
+            "Http2",
+            "connection_window",
+            bytes(Http2::CONNECTION_WINDOW),
+        ),
         (
             "ListenerTimeouts",
             "request_head",

@@ -17,9 +17,15 @@ use crate::{error::ProxyError, message::Body};
 
 pub(crate) use web::into_web;
 
+/// The most that a stream of many is handed at once: one frame. What the codec holds cannot be seen
+/// from here, so that this is also how fine the clock for a client that does not read can measure.
+const PIECE: usize = 16 << 10;
+
 /// A response body, and the exchange that ends with it.
 pub(crate) struct Download {
     inner: Body,
+    /// Of the piece before, what was more than one piece.
+    rest: Bytes,
     exchange: Exchange,
     /// The whole request may not take longer.
     deadline: Option<Pin<Box<Sleep>>>,
@@ -29,6 +35,7 @@ impl Download {
     pub(crate) fn new(inner: Body, exchange: Exchange, deadline: Option<Instant>) -> Self {
         Self {
             inner,
+            rest: Bytes::new(),
             exchange,
             deadline: deadline.map(|at| Box::pin(tokio::time::sleep_until(at))),
         }
@@ -41,6 +48,34 @@ impl Download {
         self.exchange.end();
         Poll::Ready(Some(Err(error)))
     }
+
+    /// Hands a piece to the codec.
+    fn hand(&mut self, mut data: Bytes) -> Poll<Option<Result<Frame<Bytes>, ProxyError>>> {
+        let phase = &self.exchange.visitor.phase;
+        if phase.is_stream() {
+            self.rest = data.split_off(data.len().min(PIECE));
+            phase.hand(true);
+        }
+        self.exchange.sent(&data);
+        // Of a stream the last piece may wait for a client that never wants it.
+        if self.is_handed() && !self.exchange.is_stream() {
+            self.exchange.end();
+        }
+        Poll::Ready(Some(Ok(Frame::data(data))))
+    }
+
+    /// Whether the codec has all of it.
+    fn is_handed(&self) -> bool {
+        self.rest.is_empty() && self.inner.is_end_stream()
+    }
+}
+
+impl Drop for Download {
+    fn drop(&mut self) {
+        if self.is_handed() && self.exchange.visitor.phase.gone().is_none() {
+            self.exchange.end();
+        }
+    }
 }
 
 impl HttpBody for Download {
@@ -52,10 +87,15 @@ impl HttpBody for Download {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, ProxyError>>> {
         let this = self.get_mut();
+        this.exchange.visitor.phase.hand(false);
         if let Some(deadline) = &mut this.deadline
             && deadline.as_mut().poll(cx).is_ready()
         {
             return this.fail(ProxyError::RequestTimeout);
+        }
+        if !this.rest.is_empty() {
+            let rest = std::mem::take(&mut this.rest);
+            return this.hand(rest);
         }
         let mut frame = match ready!(Pin::new(&mut this.inner).poll_frame(cx)) {
             None => {
@@ -63,11 +103,12 @@ impl HttpBody for Download {
                 return Poll::Ready(None);
             }
             Some(Err(error)) => return this.fail(error),
-            Some(Ok(frame)) => frame,
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(data) => return this.hand(data),
+                Err(frame) => frame,
+            },
         };
-        if let Some(data) = frame.data_ref() {
-            this.exchange.sent(data);
-        } else if let Some(trailers) = frame.trailers_mut() {
+        if let Some(trailers) = frame.trailers_mut() {
             clean_trailers(trailers, true);
         }
         if this.inner.is_end_stream() {
@@ -77,10 +118,11 @@ impl HttpBody for Download {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.is_handed()
     }
 
     fn size_hint(&self) -> SizeHint {
+        // Asked for the length of the whole, before the first piece.
         self.inner.size_hint()
     }
 }

@@ -180,6 +180,11 @@ impl Exchange {
         self.upload.as_deref()
     }
 
+    /// Whether other requests share its connection.
+    pub(crate) fn is_stream(&self) -> bool {
+        self.visitor.phase.is_stream()
+    }
+
     /// Why the request body broke off, if it did.
     pub(crate) fn fault(&self) -> Option<Fault> {
         self.upload().and_then(Progress::fault)
@@ -296,10 +301,10 @@ impl Exchange {
             method: Some(self.method.as_str()),
             host: self.host(),
             path: Some(self.uri.path()),
-            protocol: Some(if self.protocol == Version::HTTP_10 {
-                "HTTP/1.0"
-            } else {
-                "HTTP/1.1"
+            protocol: Some(match self.protocol {
+                Version::HTTP_2 => "HTTP/2.0",
+                Version::HTTP_10 => "HTTP/1.0",
+                _ => "HTTP/1.1",
             }),
             verdict: self.verdict,
             bytes_in,

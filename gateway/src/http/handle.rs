@@ -56,7 +56,8 @@ pub(crate) async fn handle(
     let response = outcome.unwrap_or_else(|error| refuse(&mut exchange, &error));
     // A client that asks before it sends must not be told to go on by our reading the rest.
     let small = body.size_hint().upper().is_some_and(|size| size <= DRAIN);
-    if small && !asks_first && !matches!(body, Body::Empty) {
+    // Where other requests share the connection, what nobody reads is in nobody's way.
+    if small && !asks_first && !exchange.is_stream() && !matches!(body, Body::Empty) {
         // Whether it worked stands in the upload's progress.
         let _in_time = tokio::time::timeout(DRAIN_TIME, drain(&mut body)).await;
     }
@@ -209,10 +210,21 @@ fn finish(mut exchange: Exchange, response: Response, last: bool) -> Response {
     let (mut parts, body) = response.into_parts();
     let facts = exchange.facts(&exchange.kept);
     exchange.filters().on_response(&facts, &mut parts.headers);
-    parts.version = Version::HTTP_11;
-    if last || exchange.visitor.listener.is_ending() {
-        let close = HeaderValue::from_static("close");
-        parts.headers.insert(header::CONNECTION, close);
+    if exchange.is_stream() {
+        // Its connection is told to end by other means.
+        parts.version = Version::HTTP_2;
+    } else {
+        parts.version = Version::HTTP_11;
+        if last || exchange.visitor.listener.is_ending() {
+            let close = HeaderValue::from_static("close");
+            parts.headers.insert(header::CONNECTION, close);
+        }
+    }
+    if let Some(upload) = exchange.upload() {
+        upload.converse();
+        if exchange.is_stream() {
+            upload.be_patient();
+        }
     }
     exchange.answered(parts.status);
     let body = match body {
@@ -231,7 +243,7 @@ fn finish(mut exchange: Exchange, response: Response, last: bool) -> Response {
         || body.is_end_stream();
     let body = match body {
         _ if bodiless => Body::Empty,
-        Body::Full(bytes) => {
+        Body::Full(bytes) if !exchange.is_stream() => {
             exchange.sent(&bytes);
             Body::Full(bytes)
         }

@@ -49,6 +49,9 @@ pub struct Normalized {
 /// there is at most one `Host` and one `Content-Length`, and no hop-by-hop header.
 pub fn normalize(parts: &mut Parts, listener: &model::Listener) -> Result<Normalized, ProxyError> {
     limits(parts, &listener.limits)?;
+    if parts.version == Version::HTTP_2 {
+        one_form(parts)?;
+    }
     let target = Target::of(&parts.method, &parts.uri)?;
     let authority = one_authority(parts, target)?;
     let chunked = framing::check(&mut parts.headers, parts.version)?;
@@ -56,7 +59,9 @@ pub fn normalize(parts: &mut Parts, listener: &model::Listener) -> Result<Normal
     let hop = hop::strip_request(&mut parts.headers, parts.version);
     let underscores_dropped = underscores(&mut parts.headers, listener.normalize.underscores)?;
     set_host(&mut parts.headers, authority.as_ref());
-    if target != Target::Asterisk {
+    if target == Target::Asterisk {
+        parts.uri = Uri::from_static("*");
+    } else {
         one_path(&mut parts.uri, target, listener.normalize)?;
     }
     let (host, port) = authority.map_or((None, None), |it| (Some(it.host), it.port));
@@ -80,14 +85,47 @@ fn limits(parts: &Parts, limits: &model::ListenerLimits) -> Result<(), ProxyErro
     if target > limits.uri {
         return Err(ProxyError::UriTooLong { limit: limits.uri });
     }
-    // Name, colon, space, value, CRLF.
+    // Name, colon, space, value, CRLF; or as RFC 9113 §6.5.2 counts, because of what a field costs that
+    // needs a byte on the wire.
+    let beside = match parts.version {
+        Version::HTTP_2 => 32,
+        _ => 4,
+    };
     let bytes = parts.headers.iter().fold(target, |sum, (name, value)| {
         sum.saturating_add(name.as_str().len())
             .saturating_add(value.len())
-            .saturating_add(4)
+            .saturating_add(beside)
     });
     if parts.headers.len() > limits.headers || bytes > limits.head {
         return Err(ProxyError::HeadTooLarge);
+    }
+    Ok(())
+}
+
+/// Brings the fields of an HTTP/2 request into the form that HTTP/1 knows.
+fn one_form(parts: &mut Parts) -> Result<(), ProxyError> {
+    // RFC 9113 §8.2.1. HTTP/1 takes them off, so a request could mean two things.
+    let blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    let padded = |value: &HeaderValue| {
+        let bytes = value.as_bytes();
+        blank(bytes.first()) || blank(bytes.last())
+    };
+    if parts.headers.values().any(padded) {
+        return Err(ProxyError::BadRequest(Malformed::Syntax));
+    }
+    // RFC 9113 §8.2.3: crumbs of a cookie are one cookie elsewhere.
+    if parts
+        .headers
+        .get_all(header::COOKIE)
+        .iter()
+        .nth(1)
+        .is_some()
+    {
+        let crumbs = parts.headers.get_all(header::COOKIE).iter();
+        let crumbs: Vec<&[u8]> = crumbs.map(HeaderValue::as_bytes).collect();
+        let cookie = HeaderValue::from_maybe_shared(Bytes::from(crumbs.join(&b"; "[..])))
+            .map_err(|_| ProxyError::BadRequest(Malformed::Syntax))?;
+        parts.headers.insert(header::COOKIE, cookie);
     }
     Ok(())
 }
@@ -114,12 +152,13 @@ impl Target {
             return Err(refused);
         }
         match (uri.scheme_str(), uri.authority()) {
-            (Some("http"), Some(_)) => Ok(Self::Absolute { default_port: 80 }),
-            (Some("https"), Some(_)) => Ok(Self::Absolute { default_port: 443 }),
-            (None, None) if uri.path() == "*" => {
+            // With an authority: HTTP/2 has no other way to say whom it is meant for.
+            (Some("http" | "https"), Some(_)) | (None, None) if uri.path() == "*" => {
                 let served = *method == Method::OPTIONS && uri.query().is_none();
                 served.then_some(Self::Asterisk).ok_or(refused)
             }
+            (Some("http"), Some(_)) => Ok(Self::Absolute { default_port: 80 }),
+            (Some("https"), Some(_)) => Ok(Self::Absolute { default_port: 443 }),
             (None, None) if uri.path().starts_with('/') => Ok(Self::Origin),
             _ => Err(refused),
         }
@@ -136,6 +175,7 @@ fn one_authority(parts: &Parts, target: Target) -> Result<Option<Authority>, Pro
     let written = match written {
         Some(value) => Some(Authority::parse(value.as_bytes())?),
         None if parts.version < Version::HTTP_11 => None,
+        None if parts.version == Version::HTTP_2 && parts.uri.authority().is_some() => None,
         None => return Err(ProxyError::BadRequest(Malformed::NoHost)),
     };
     let (Target::Absolute { default_port }, Some(authority)) = (target, parts.uri.authority())

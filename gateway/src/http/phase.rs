@@ -1,38 +1,29 @@
 //! What a client connection is doing, and the deadlines that follow from it.
 //!
 //! A connection is idle, receives a head, receives a body, or is answered: [`Phase`], which its stream
-//! ([`Wire`]) and its requests keep up to date. [`Clock`] runs `timeouts.idle` until a request begins,
+//! and its requests keep up to date. [`Clock`] runs `timeouts.idle` until a request begins,
 //! then `timeouts.request_head` as a total for its head, however steadily that trickles. What must
 //! stay true: whenever nothing is under way that has a clock of its own, this one runs.
+//!
+//! An HTTP/2 connection does many things at once: each of its requests has a phase of its own, and
+//! [`Streams`] is what they have in common.
 
 use std::{
-    cell::Cell,
-    io,
+    cell::{Cell, RefCell},
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
 use sluice_config::model::ListenerTimeouts;
-use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf},
-    time::{Instant, Sleep},
-};
+use tokio::time::{Instant, Sleep};
 
-use crate::{
-    error::ProxyError,
-    stream::{Stalled, Stream, WriteStall},
-};
+use crate::error::ProxyError;
 
 /// How long nothing may move on behalf of a client that closed its sending side before it counts as
 /// gone. TCP says the same for "I have asked everything" and for "I am no longer here".
 const HALF_CLOSED: Duration = Duration::from_secs(1);
-
-/// How long, and how many bytes, a refused client may go on sending before its connection is torn
-/// down. Closing at once would reset the connection, and the answer would be lost on its way.
-const LINGER: Duration = Duration::from_secs(1);
-const LINGER_BYTES: usize = 256 << 10;
 
 /// What a connection is doing. Shared by its stream and its requests.
 #[derive(Debug)]
@@ -47,6 +38,10 @@ pub(crate) struct Phase {
     unread: Cell<bool>,
     /// The client closed its sending side; since when nothing has moved.
     half_closed: Cell<Option<Instant>>,
+    /// Of one request among others.
+    streams: Option<Rc<Streams>>,
+    /// Since when a piece of the response waits for the client's permission to send it.
+    pinned: Cell<Option<Instant>>,
 }
 
 /// The phases of a connection.
@@ -73,10 +68,12 @@ pub(crate) enum Gone {
     Closed,
     /// The client accepted no byte for too long.
     Stalled,
+    /// The client sent too much to no purpose.
+    Flood,
 }
 
 impl Phase {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             at: Cell::new(At::Idle),
             since: Cell::new(Instant::now()),
@@ -85,7 +82,35 @@ impl Phase {
             gone: Cell::new(None),
             unread: Cell::new(false),
             half_closed: Cell::new(None),
+            streams: None,
+            pinned: Cell::new(None),
         }
+    }
+
+    /// That of one request among others.
+    pub(crate) fn of_stream(streams: &Rc<Streams>) -> Self {
+        Self {
+            streams: Some(Rc::clone(streams)),
+            ..Self::new()
+        }
+    }
+
+    /// Whether other requests share the connection.
+    pub(crate) fn is_stream(&self) -> bool {
+        self.streams.is_some()
+    }
+
+    /// A piece of the response was handed to the codec, or asked for. Only that of a stream matters:
+    /// where there are no streams, the socket says who stops reading.
+    pub(crate) fn hand(&self, handed: bool) {
+        if self.is_stream() {
+            self.pinned.set(handed.then(Instant::now));
+        }
+    }
+
+    /// Since when the codec could not send what it was handed.
+    pub(crate) fn pinned(&self) -> Option<Instant> {
+        self.pinned.get()
     }
 
     pub(crate) fn at(&self) -> At {
@@ -98,7 +123,34 @@ impl Phase {
     }
 
     pub(crate) fn gone(&self) -> Option<Gone> {
-        self.gone.get()
+        let connection = || self.streams.as_ref()?.connection.gone();
+        self.gone.get().or_else(connection)
+    }
+
+    /// Why it ends, if it does.
+    pub(crate) fn end_with(&self, gone: Gone) {
+        self.gone.set(Some(gone));
+    }
+
+    /// The requests that follow have phases of their own.
+    pub(crate) fn multiplex(&self) {
+        self.at.set(At::Idle);
+        self.since.set(Instant::now());
+    }
+
+    /// The client sends nothing more.
+    pub(crate) fn half_close(&self) {
+        if self.half_closed.get().is_none() {
+            self.half_closed.set(Some(Instant::now()));
+        }
+    }
+
+    pub(crate) fn is_half_closed(&self) -> bool {
+        self.half_closed.get().is_some()
+    }
+
+    pub(crate) fn is_unread(&self) -> bool {
+        self.unread.get()
     }
 
     /// A request's head is here.
@@ -141,7 +193,8 @@ impl Phase {
 
     /// What a request is told that is dropped before its end.
     pub(crate) fn cause(&self) -> ProxyError {
-        match self.gone.get() {
+        match self.gone() {
+            Some(Gone::Flood) => ProxyError::Flood,
             Some(Gone::Stalled) => ProxyError::ClientStalled,
             Some(Gone::HeadTimeout) => ProxyError::HeadTimeout,
             Some(Gone::Idle | Gone::Closed) | None => ProxyError::ClientClosed,
@@ -160,7 +213,8 @@ impl Phase {
         }
     }
 
-    fn arrived(&self) {
+    /// Bytes came.
+    pub(crate) fn arrived(&self) {
         match self.at.get() {
             At::Idle => {
                 self.at.set(At::Head);
@@ -168,6 +222,61 @@ impl Phase {
             }
             At::Answer => self.ahead.set(true),
             At::Head | At::Body => {}
+        }
+    }
+}
+
+/// What the requests of an HTTP/2 connection have in common.
+#[derive(Debug)]
+pub(crate) struct Streams {
+    connection: Rc<Phase>,
+    open: Cell<usize>,
+    /// Since when none is open.
+    quiet: Cell<Instant>,
+    /// Whoever runs the connection.
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Streams {
+    pub(crate) fn new(connection: Rc<Phase>) -> Rc<Self> {
+        Rc::new(Self {
+            connection,
+            open: Cell::new(0),
+            quiet: Cell::new(Instant::now()),
+            waker: RefCell::new(None),
+        })
+    }
+
+    /// Since when no request is under way; none while one is. Wakes the caller when that changes.
+    pub(crate) fn quiet(&self, cx: &Context<'_>) -> Option<Instant> {
+        let mut waker = self.waker.borrow_mut();
+        match &mut *waker {
+            Some(waker) => waker.clone_from(cx.waker()),
+            none => *none = Some(cx.waker().clone()),
+        }
+        (self.open.get() == 0).then(|| self.quiet.get())
+    }
+
+    /// A request is under way until what this gives is dropped.
+    pub(crate) fn open(self: &Rc<Self>) -> Open {
+        self.open.set(self.open.get().saturating_add(1));
+        Open(Rc::clone(self))
+    }
+}
+
+/// A request under way on an HTTP/2 connection.
+#[derive(Debug)]
+pub(crate) struct Open(Rc<Streams>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        let open = self.0.open.get().saturating_sub(1);
+        self.0.open.set(open);
+        if open == 0 {
+            self.0.quiet.set(Instant::now());
+            if let Some(waker) = self.0.waker.take() {
+                waker.wake();
+            }
         }
     }
 }
@@ -205,7 +314,7 @@ impl Clock {
         loop {
             ready!(timer.as_mut().poll(cx));
             if Instant::now() >= deadline {
-                self.phase.gone.set(Some(gone));
+                self.phase.end_with(gone);
                 return Poll::Ready(gone);
             }
             timer.as_mut().reset(deadline);
@@ -213,151 +322,8 @@ impl Clock {
     }
 }
 
-/// A client's stream, which notes what happens on it.
-#[derive(Debug)]
-pub(crate) struct Wire {
-    stream: WriteStall<Stream>,
-    phase: Rc<Phase>,
-    /// A write is under way.
-    writing: bool,
-}
-
-impl Wire {
-    /// A stream, and what its connection does.
-    pub(crate) fn new(stream: Stream, timeouts: &ListenerTimeouts) -> (Self, Rc<Phase>) {
-        let phase = Rc::new(Phase::new());
-        let wire = Self {
-            stream: WriteStall::new(stream, timeouts.write_stall),
-            phase: Rc::clone(&phase),
-            writing: false,
-        };
-        (wire, phase)
-    }
-
-    /// Says `farewell` unless half an answer is out, and closes. `refused` clients may still be
-    /// sending what nobody read.
-    pub(crate) async fn close(mut self, farewell: &[u8], refused: bool) {
-        if !farewell.is_empty() && !self.writing && self.stream.write_all(farewell).await.is_err() {
-            return;
-        }
-        let lingers =
-            (refused || self.phase.unread.get()) && self.phase.half_closed.get().is_none();
-        if self.stream.shutdown().await.is_ok() && lingers {
-            self.linger().await;
-        }
-    }
-
-    /// The stream below, for another protocol; none while something of ours is still to be written.
-    pub(crate) fn into_stream(self) -> Option<WriteStall<Stream>> {
-        (!self.writing).then_some(self.stream)
-    }
-
-    /// Reads what the client still sends and throws it away.
-    async fn linger(&mut self) {
-        let mut scratch = vec![0; 4096];
-        let mut left = LINGER_BYTES;
-        let read = async {
-            while let Ok(count @ 1..) = self.stream.read(&mut scratch).await {
-                left = left.saturating_sub(count);
-                if left == 0 {
-                    break;
-                }
-            }
-        };
-        // The time being over is one of two good ends.
-        let _in_time = tokio::time::timeout(LINGER, read).await;
-    }
-
-    /// The client sends nothing more. While a request is under way that alone is no reason to stop,
-    /// so the codec is not told: the rest of the body may still be on its way through us. If it is
-    /// not, the clock ends the wait.
-    fn ended(&self) -> Poll<io::Result<()>> {
-        if matches!(self.phase.at(), At::Idle | At::Head) {
-            return Poll::Ready(Ok(()));
-        }
-        if self.phase.half_closed.get().is_none() {
-            self.phase.half_closed.set(Some(Instant::now()));
-        }
-        Poll::Pending
-    }
-
-    fn written<T>(&mut self, progress: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        self.writing = progress.is_pending();
-        match &progress {
-            Poll::Ready(Ok(_)) => self.phase.moved(),
-            Poll::Ready(Err(error)) => {
-                if error
-                    .get_ref()
-                    .is_some_and(<dyn std::error::Error + Send + Sync>::is::<Stalled>)
-                {
-                    self.phase.gone.set(Some(Gone::Stalled));
-                }
-            }
-            Poll::Pending => {}
-        }
-        progress
-    }
-}
-
-fn after(since: Instant, duration: Duration) -> Instant {
+pub(super) fn after(since: Instant, duration: Duration) -> Instant {
     // A duration too long for the clock is as good as a day.
     const DAY: Duration = Duration::from_hours(24);
     since.checked_add(duration).unwrap_or_else(|| since + DAY)
-}
-
-impl AsyncRead for Wire {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        if this.phase.half_closed.get().is_some() {
-            return this.ended();
-        }
-        let before = buffer.filled().len();
-        match Pin::new(&mut this.stream).poll_read(cx, buffer) {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            Poll::Ready(Ok(())) if buffer.filled().len() == before => this.ended(),
-            Poll::Ready(Ok(())) => {
-                this.phase.arrived();
-                Poll::Ready(Ok(()))
-            }
-        }
-    }
-}
-
-impl AsyncWrite for Wire {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let progress = Pin::new(&mut this.stream).poll_write(cx, bytes);
-        this.written(progress)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let progress = Pin::new(&mut this.stream).poll_write_vectored(cx, slices);
-        this.written(progress)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
-    }
 }

@@ -1,190 +1,75 @@
 //! Step 3: Runs the HTTP codec on a connection; one call per request.
 //!
-//! hyper is named here and nowhere else on this side. What must stay true: what the codec refuses by
-//! itself is counted and logged like every other request, and a connection that drains finishes what
-//! is under way, says so, and takes nothing new.
+//! hyper is named below here and nowhere else on this side. What must stay true: what the codec
+//! refuses by itself is counted and logged like every other request, and a connection that drains
+//! finishes what is under way, says so, and takes nothing new.
+
+mod http1;
+mod http2;
+pub(crate) mod wire;
 
 use std::{
-    convert::Infallible,
-    error::Error as _,
     future::poll_fn,
-    io,
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
-use bytes::Bytes;
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
-use http_body::{Body as HttpBody, Frame, SizeHint};
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::TokioIo;
-use sluice_config::model::ListenerLimits;
 
-use super::{
-    exchange::{Visitor, unreadable},
-    handle::handle,
-    phase::{At, Clock, Gone, Phase, Wire},
-    upgrade,
-    upload::{Fault, Progress, Upload},
-};
-use crate::{
-    error::{Malformed, ProxyError},
-    message::{Body, Request},
-};
-
-/// hyper wants no smaller buffer; heads are bounded exactly beside it.
-const SMALLEST_BUFFER: usize = 8 << 10;
-
-const HEAD_TIMEOUT: &[u8] =
-    b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
-const BAD_REQUEST: &[u8] =
-    b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+use self::wire::{Spoken, Wire};
+use super::{exchange::Visitor, phase::Clock};
+use crate::plan::Listener;
 
 /// Serves the requests of one connection until it ends.
-pub(crate) async fn serve(wire: Wire, visitor: Rc<Visitor>) {
-    let service = service_fn(|request| call(Rc::clone(&visitor), request));
-    let listener = &visitor.listener;
-    let io = TokioIo::new(wire);
-    let mut connection = codec(&listener.model.limits).serve_connection(io, service);
-    let mut clock = Clock::new(Rc::clone(&visitor.phase), listener.model.timeouts);
-    // Polled only when told: the signal is shared by all workers and must not be asked each time that
-    // a byte arrives.
-    let mut drained: FuturesUnordered<_> = [listener.tasks.drained()].into_iter().collect();
-
-    let mut closing = false;
-
-    let ended = poll_fn(|cx| {
-        loop {
-            if let Poll::Ready(ended) = Pin::new(&mut connection).poll(cx) {
-                return Poll::Ready(ended);
-            }
-            if let Poll::Ready(Some(())) = drained.poll_next_unpin(cx) {
-                Pin::new(&mut connection).graceful_shutdown();
-                continue;
-            }
-            if closing {
-                // What is still to be written has its own clock.
-                return Poll::Pending;
-            }
-            match ready!(clock.poll(cx)) {
-                Gone::Idle => {
-                    closing = true;
-                    Pin::new(&mut connection).graceful_shutdown();
-                }
-                // Whatever was under way is dropped with the connection, and says so.
-                Gone::HeadTimeout | Gone::Closed | Gone::Stalled => return Poll::Ready(Ok(())),
-            }
+pub(crate) async fn serve(mut wire: Wire, visitor: Rc<Visitor>) {
+    let mut ending = Ending::new(&visitor);
+    // A time that is over before it is clear what is spoken is over for HTTP/1, too, which knows what
+    // to say to that.
+    let spoken = poll_fn(|cx| {
+        if let Poll::Ready(spoken) = wire.poll_spoken(cx) {
+            return Poll::Ready(spoken);
         }
-    })
-    .await;
-    let parts = connection.into_parts();
-    let wire = parts.io.into_inner();
-    let joint = visitor.joint.take();
-    if let Some(joint) = joint {
-        // Without its 101 the client is gone, and what was to be joined is dropped.
-        if ended.is_ok()
-            && visitor.phase.gone().is_none()
-            && let Some(stream) = wire.into_stream()
-        {
-            upgrade::join(joint, stream, parts.read_buf).await;
+        if ending.poll_drained(cx).is_ready() {
+            ending.watch(&visitor.listener);
+            return Poll::Ready(Spoken::Http1);
         }
-        return;
-    }
-    let (farewell, refused) = account(&visitor, ended.err().as_ref());
-    wire.close(farewell, refused).await;
-}
-
-fn codec(limits: &ListenerLimits) -> http1::Builder {
-    let mut builder = http1::Builder::new();
-    builder
-        .max_header_size(limits.head)
-        .max_headers(limits.headers)
-        .max_buf_size(limits.head.max(SMALLEST_BUFFER))
-        // Ours: see `phase`. hyper's own knows no difference between idle and slow.
-        .header_read_timeout(None);
-    builder
-}
-
-/// Not `async`: the phase must have changed before hyper looks for what follows the head.
-fn call(
-    visitor: Rc<Visitor>,
-    request: http::Request<Incoming>,
-) -> impl Future<Output = Result<http::Response<Body>, Infallible>> {
-    let has_body = !request.body().is_end_stream();
-    visitor.phase.begin(has_body);
-    let pause = visitor.listener.model.timeouts.request_body;
-    let progress = has_body.then(|| Progress::new(Rc::clone(&visitor.phase)));
-    let request: Request = request.map(|incoming| match &progress {
-        None => Body::Empty,
-        Some(progress) => {
-            let received = Received(incoming);
-            Body::stream(Upload::new(received, Rc::clone(progress), pause))
-        }
+        ending.clock.poll(cx).map(|_| Spoken::Http1)
     });
-    async move { Ok(handle(&visitor, request, progress).await) }
-}
-
-/// Notes why a connection ended in the middle of a head. Gives what is left to say to the client, and
-/// whether it was refused: then it may still be sending.
-fn account(visitor: &Visitor, error: Option<&hyper::Error>) -> (&'static [u8], bool) {
-    let Some(refusal) = refusal(&visitor.phase, error) else {
-        return (b"", false);
-    };
-    unreadable(visitor, &refusal);
-    match (&refusal, error) {
-        (ProxyError::HeadTimeout, _) => (HEAD_TIMEOUT, true),
-        // hyper gives up on another version without a word.
-        (_, Some(error)) if error.is_parse_version_h2() => (BAD_REQUEST, true),
-        (_, Some(error)) => (b"", error.is_parse()),
-        (_, None) => (b"", false),
+    match spoken.await {
+        Spoken::Http1 => http1::serve(wire, visitor, ending).await,
+        Spoken::Http2 => http2::serve(wire, visitor, ending).await,
     }
 }
 
-/// Why no request came out of what was sent; none when nothing was, or a request was under way, which
-/// accounts for itself.
-fn refusal(phase: &Phase, error: Option<&hyper::Error>) -> Option<ProxyError> {
-    match (phase.at(), error) {
-        (At::Body | At::Answer, _) => None,
-        (_, Some(error)) if error.is_parse_too_large() => Some(ProxyError::HeadTooLarge),
-        (_, Some(error)) if error.is_parse() => Some(ProxyError::BadRequest(Malformed::Syntax)),
-        (At::Head, _) if phase.gone() == Some(Gone::HeadTimeout) => Some(ProxyError::HeadTimeout),
-        (At::Head, Some(_)) => Some(ProxyError::ClientClosed),
-        (At::Head | At::Idle, _) => None,
-    }
+/// What ends a connection from our side.
+struct Ending {
+    clock: Clock,
+    /// Polled only when told: the signal is shared by all workers and must not be asked each time that
+    /// a byte arrives.
+    drained: FuturesUnordered<Pin<Box<dyn Future<Output = ()>>>>,
 }
 
-/// A request body as the codec gives it.
-struct Received(Incoming);
-
-impl HttpBody for Received {
-    type Data = Bytes;
-    type Error = Fault;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
-        let frame = Pin::new(&mut self.get_mut().0).poll_frame(cx);
-        frame.map_err(|error| fault(&error))
+impl Ending {
+    fn new(visitor: &Visitor) -> Self {
+        let clock = Clock::new(Rc::clone(&visitor.phase), visitor.listener.model.timeouts);
+        let ending = Self {
+            clock,
+            drained: FuturesUnordered::new(),
+        };
+        ending.watch(&visitor.listener);
+        ending
     }
 
-    fn is_end_stream(&self) -> bool {
-        self.0.is_end_stream()
+    fn watch(&self, listener: &Listener) {
+        self.drained.push(Box::pin(listener.tasks.drained()));
     }
 
-    fn size_hint(&self) -> SizeHint {
-        self.0.size_hint()
-    }
-}
-
-/// The codec tells broken framing and a lost client apart by the kind of the error inside only.
-fn fault(error: &hyper::Error) -> Fault {
-    let inner = error.source().and_then(|it| it.downcast_ref::<io::Error>());
-    match inner.map(io::Error::kind) {
-        Some(io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData | io::ErrorKind::Other) => {
-            Fault::Malformed
+    /// Ready once, when the connection is told to finish.
+    fn poll_drained(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self.drained.poll_next_unpin(cx) {
+            Poll::Ready(Some(())) => Poll::Ready(()),
+            Poll::Ready(None) | Poll::Pending => Poll::Pending,
         }
-        _ => Fault::Closed,
     }
 }

@@ -14,7 +14,9 @@ use std::{
 };
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use sluice_config::model::{self, Limit};
 use tokio::time::{Instant, Sleep};
 
 use super::{normalize::clean_trailers, phase::Phase};
@@ -27,8 +29,10 @@ pub(crate) use web::from_web;
 pub(crate) enum Fault {
     /// More than this.
     TooLarge(u64),
-    /// It paused for too long.
+    /// It paused for too long, or trickles.
     Timeout,
+    /// More trailers than a head may have.
+    Trailers,
     /// The client left.
     Closed,
     /// Its framing is broken.
@@ -40,6 +44,7 @@ impl From<Fault> for ProxyError {
         match fault {
             Fault::TooLarge(limit) => Self::BodyTooLarge { limit },
             Fault::Timeout => Self::BodyTimeout,
+            Fault::Trailers => Self::HeadTooLarge,
             Fault::Closed => Self::ClientClosed,
             Fault::Malformed => Self::BadRequest(Malformed::Body),
         }
@@ -57,6 +62,10 @@ pub(crate) struct Progress {
     bytes: Cell<u64>,
     touched: Cell<bool>,
     ended: Cell<bool>,
+    /// It need not come steadily.
+    conversing: Cell<bool>,
+    /// It need not come at all.
+    patient: Cell<bool>,
     fault: Cell<Option<Fault>>,
 }
 
@@ -69,6 +78,8 @@ impl Progress {
             bytes: Cell::new(0),
             touched: Cell::new(false),
             ended: Cell::new(false),
+            conversing: Cell::new(false),
+            patient: Cell::new(false),
             fault: Cell::new(None),
         })
     }
@@ -77,6 +88,16 @@ impl Progress {
     pub(crate) fn allow(&self, limit: Option<u64>, trusted: bool) {
         self.limit.set(limit.unwrap_or(u64::MAX));
         self.trusted.set(trusted);
+    }
+
+    /// From here on it need not come steadily: it is one half of a conversation.
+    pub(crate) fn converse(&self) {
+        self.conversing.set(true);
+    }
+
+    /// From here on it may come as slowly as it likes, or not at all.
+    pub(crate) fn be_patient(&self) {
+        self.patient.set(true);
     }
 
     pub(crate) fn bytes(&self) -> u64 {
@@ -107,40 +128,87 @@ impl Progress {
     }
 }
 
+/// How fast a request body has to come.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pace {
+    /// The longest pause.
+    pause: Duration,
+    /// The least bytes per second, averaged over so much waiting.
+    rate: u64,
+    /// The most bytes of its trailers.
+    trailers: usize,
+}
+
+impl Pace {
+    pub(crate) fn of(listener: &model::Listener) -> Self {
+        Self {
+            pause: listener.timeouts.request_body,
+            rate: match listener.limits.body_rate {
+                Limit::Off => 0,
+                Limit::At(rate) => rate,
+            },
+            trailers: listener.limits.head,
+        }
+    }
+}
+
 /// A request body. `B` is what the codec gives.
 pub(crate) struct Upload<B> {
     inner: B,
     progress: Rc<Progress>,
-    /// The longest pause.
-    pause: Duration,
+    pace: Pace,
     /// Made at the first pause, then kept.
     timer: Option<Pin<Box<Sleep>>>,
-    pausing: bool,
+    pausing: Option<Instant>,
+    /// How long was waited, and what came meanwhile, since the average was last looked at.
+    waited: Duration,
+    came: u64,
 }
 
 impl<B> Upload<B> {
-    pub(crate) fn new(inner: B, progress: Rc<Progress>, pause: Duration) -> Self {
+    pub(crate) fn new(inner: B, progress: Rc<Progress>, pace: Pace) -> Self {
         Self {
             inner,
             progress,
-            pause,
+            pace,
             timer: None,
-            pausing: false,
+            pausing: None,
+            waited: Duration::ZERO,
+            came: 0,
         }
     }
 
     /// Only somebody who waits for the body runs this clock, so an endpoint that stopped reading is
     /// never blamed on the client.
     fn paused_too_long(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let deadline = || Instant::now() + self.pause;
+        let deadline = || Instant::now() + self.pace.pause;
         let timer = self
             .timer
             .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline())));
-        if !self.pausing {
+        if self.pausing.is_none() {
             timer.as_mut().reset(deadline());
-            self.pausing = true;
+            self.pausing = Some(Instant::now());
         }
-        timer.as_mut().poll(cx)
+        ready!(timer.as_mut().poll(cx));
+        if self.progress.patient.get() {
+            return Poll::Pending;
+        }
+        Poll::Ready(())
+    }
+
+    /// Whether what came is too little for the time that it took.
+    fn trickles(&mut self, came: u64) -> bool {
+        self.came = self.came.saturating_add(came);
+        if let Some(since) = self.pausing.take() {
+            self.waited = self.waited.saturating_add(since.elapsed());
+        }
+        if self.waited < self.pace.pause {
+            return false;
+        }
+        let waited = std::mem::take(&mut self.waited).as_millis();
+        let came = u128::from(std::mem::take(&mut self.came));
+        let due = u128::from(self.pace.rate).saturating_mul(waited) / 1000;
+        came < due && !self.progress.conversing.get() && !self.progress.patient.get()
     }
 
     fn fail(&self, fault: Fault) -> Poll<Option<Result<Frame<Bytes>, ProxyError>>> {
@@ -166,7 +234,6 @@ impl<B: HttpBody<Data = Bytes, Error = Fault> + Unpin> HttpBody for Upload<B> {
             ready!(this.paused_too_long(cx));
             return this.fail(Fault::Timeout);
         };
-        this.pausing = false;
         let mut frame = match next {
             None => {
                 this.progress.end();
@@ -175,6 +242,9 @@ impl<B: HttpBody<Data = Bytes, Error = Fault> + Unpin> HttpBody for Upload<B> {
             Some(Err(fault)) => return this.fail(fault),
             Some(Ok(frame)) => frame,
         };
+        if this.trickles(frame.data_ref().map_or(0, length)) {
+            return this.fail(Fault::Timeout);
+        }
         if let Some(data) = frame.data_ref() {
             let bytes = this.progress.bytes.get().saturating_add(length(data));
             this.progress.bytes.set(bytes);
@@ -184,6 +254,9 @@ impl<B: HttpBody<Data = Bytes, Error = Fault> + Unpin> HttpBody for Upload<B> {
                 return this.fail(Fault::TooLarge(limit));
             }
         } else if let Some(trailers) = frame.trailers_mut() {
+            if size(trailers) > this.pace.trailers {
+                return this.fail(Fault::Trailers);
+            }
             clean_trailers(trailers, this.progress.trusted.get());
         }
         if this.inner.is_end_stream() {
@@ -213,4 +286,13 @@ impl<B> Drop for Upload<B> {
 
 fn length(data: &Bytes) -> u64 {
     u64::try_from(data.len()).unwrap_or(u64::MAX)
+}
+
+/// As RFC 9113 §6.5.2 counts.
+fn size(fields: &HeaderMap) -> usize {
+    fields.iter().fold(0_usize, |sum, (name, value)| {
+        sum.saturating_add(name.as_str().len())
+            .saturating_add(value.len())
+            .saturating_add(32)
+    })
 }

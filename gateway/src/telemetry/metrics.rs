@@ -40,6 +40,8 @@ counters! {
     ConnectionsRefused = "connections_refused_total",
     /// Fresh client connections handed to a less loaded worker.
     ConnectionsHandedOver = "connections_handed_over_total",
+    /// HTTP/2 connections closed because their client sent too much to no purpose.
+    Floods = "connections_flooded_total",
     /// `accept` failed.
     AcceptErrors = "accept_errors_total",
     /// Accepting paused because the next descriptor would have been of the reserve.

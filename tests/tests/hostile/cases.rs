@@ -591,7 +591,7 @@ pub(crate) const LINES: &[Case] = &[
     refused("a fourth word", b"GET /a HTTP/1.1 x\r\nHost: a.example\r\n\r\n", 400),
     refused("no method", b" /a HTTP/1.1\r\nHost: a.example\r\n\r\n", 400),
     refused("a method that is no token", b"G(T /a HTTP/1.1\r\nHost: a.example\r\n\r\n", 400),
-    refused("the preface of HTTP/2", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
+    refused("nearly the preface of HTTP/2", b"PRI * HTTP/2.0\r\n\r\nMS\r\n\r\n", 400),
     refused(
         "a TLS hello",
         b"\x16\x03\x01\x00\xc8\x01\x00\x00\xc4\x03\x03\x5f\x1c\x9a\x00\x11\x22\x33\x44\x55\x66\x77\x88\x99\r\n\r\n",

@@ -80,7 +80,12 @@ const HOMES: &[Home] = &[
     },
     Home {
         library: "h2",
-        places: &["gateway/src/upstream/tunnel", "sidecar/src/inbound"],
+        places: &[
+            "gateway/src/http/serve",
+            "gateway/src/upstream/connect",
+            "gateway/src/upstream/tunnel",
+            "sidecar/src/inbound",
+        ],
     },
     Home {
         library: "hickory_resolver",

@@ -1,0 +1,337 @@
+//! What an HTTP/2 client sends, frame by frame, and how much of it is of use.
+//!
+//! The codec bounds what one frame may do; this counts what many may. Only the nine bytes at the
+//! front of a frame are looked at: contents are the codec's. What must stay true: a client that asks
+//! and reads is never cut, however fast it is, and one that keeps us busy for nothing always is.
+//! Pure: the time is an argument.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// What every HTTP/2 client says first (RFC 9113 §3.4).
+pub(crate) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// More frames than this no honest head needs: one frame holds 16 KiB.
+const CONTINUATIONS: u32 = 16;
+/// The encoded form of a head is shorter than the head. Four times the limit of it leaves room to
+/// answer who sends too much, instead of hanging up on him.
+const BLOCK_FACTOR: usize = 4;
+/// What a client may cost beyond what it earns, within [`WINDOW`].
+const ALLOWANCE: u32 = 4_000;
+/// Of what costs and earnings are summed: this, and up to one slice more.
+const WINDOW: Duration = Duration::from_secs(30);
+const SLICES: usize = 6;
+
+/// A new request.
+const EARN_HEADERS: u32 = 20;
+/// A piece of a request's body.
+const EARN_DATA: u32 = 4;
+/// A piece of a response's body went out: the client may well open its window several times.
+const EARN_ANSWER: u32 = 16;
+/// Each has to be acknowledged, and changes windows and tables.
+const COST_SETTINGS: u32 = 20;
+/// Each has to be answered.
+const COST_PING: u32 = 4;
+/// No piece of a body, but looked at like one.
+const COST_EMPTY_DATA: u32 = 20;
+/// Says nothing that anybody listens to.
+const COST_PRIORITY: u32 = 2;
+const COST_UNKNOWN: u32 = 2;
+const COST_WINDOW: u32 = 1;
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const PRIORITY: u8 = 2;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+const WINDOW_UPDATE: u8 = 8;
+const CONTINUATION: u8 = 9;
+
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+const PADDED: u8 = 8;
+
+/// Too much of something that is of no use to anybody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Flood {
+    /// A head in too many or too large pieces.
+    #[error("a head in too many pieces")]
+    Continuation,
+    /// Too many requests taken back.
+    #[error("too many requests taken back")]
+    Resets,
+    /// Too many frames that neither ask nor carry anything.
+    #[error("too many frames to no purpose")]
+    Useless,
+}
+
+/// The front of a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Front {
+    length: usize,
+    kind: u8,
+    flags: u8,
+    stream: u32,
+}
+
+impl Front {
+    const LENGTH: usize = 9;
+
+    fn read(bytes: [u8; Self::LENGTH]) -> Self {
+        let [length @ .., _, _, _, _, _, _] = bytes;
+        let [_, _, _, kind, flags, stream @ ..] = bytes;
+        let number = |bytes: &[u8]| {
+            let shift = |sum: u32, byte: &u8| sum << 8 | u32::from(*byte);
+            bytes.iter().fold(0, shift)
+        };
+        Self {
+            length: usize::try_from(number(&length)).unwrap_or(usize::MAX),
+            kind,
+            flags,
+            stream: number(&stream) & 0x7fff_ffff,
+        }
+    }
+
+    fn has(&self, flag: u8) -> bool {
+        self.flags & flag != 0
+    }
+}
+
+/// Finds the fronts of frames in one direction of a connection, however its bytes are cut.
+#[derive(Debug, Default)]
+pub(crate) struct Cursor {
+    front: [u8; Front::LENGTH],
+    filled: usize,
+    /// What is left of the contents of the frame under way.
+    left: usize,
+}
+
+impl Cursor {
+    /// Behind `skip` bytes that are no frame.
+    pub(crate) fn behind(skip: usize) -> Self {
+        Self {
+            left: skip,
+            ..Self::default()
+        }
+    }
+
+    /// Takes what came next, up to the front of a frame that is now complete; gives what is left.
+    pub(crate) fn next<'a>(&mut self, bytes: &'a [u8]) -> (Option<Front>, &'a [u8]) {
+        let (skipped, bytes) = bytes.split_at(self.left.min(bytes.len()));
+        self.left = self.left.saturating_sub(skipped.len());
+        let space = self.front.get_mut(self.filled..).unwrap_or_default();
+        let (taken, rest) = bytes.split_at(space.len().min(bytes.len()));
+        if let Some(space) = space.get_mut(..taken.len()) {
+            space.copy_from_slice(taken);
+        }
+        self.filled = self.filled.saturating_add(taken.len());
+        if self.filled < Front::LENGTH {
+            return (None, rest);
+        }
+        self.filled = 0;
+        let front = Front::read(self.front);
+        self.left = front.length;
+        (Some(front), rest)
+    }
+
+    /// Whether one frame has ended and no other begun.
+    pub(crate) fn is_between(&self) -> bool {
+        self.filled == 0 && self.left == 0
+    }
+}
+
+/// A sum over the last [`WINDOW`].
+#[derive(Debug)]
+struct Recent {
+    slices: [u32; SLICES + 1],
+    sum: u32,
+    /// The number of the newest slice since the beginning.
+    newest: u64,
+}
+
+impl Recent {
+    fn new() -> Self {
+        Self {
+            slices: [0; SLICES + 1],
+            sum: 0,
+            newest: 0,
+        }
+    }
+
+    /// `slice` is the number of the slice that it is now.
+    fn add(&mut self, amount: u32, slice: u64) -> u32 {
+        let count = u64::try_from(self.slices.len()).unwrap_or(1);
+        let passed = slice.saturating_sub(self.newest).min(count);
+        for step in 1..=passed {
+            let index = usize::try_from(self.newest.saturating_add(step) % count);
+            if let Some(old) = index.ok().and_then(|index| self.slices.get_mut(index)) {
+                self.sum = self.sum.saturating_sub(std::mem::take(old));
+            }
+        }
+        // After a long pause every slice was emptied, whichever numbers they had.
+        self.newest = self.newest.max(slice);
+        let index = usize::try_from(self.newest % count);
+        if let Some(now) = index.ok().and_then(|index| self.slices.get_mut(index)) {
+            *now = now.saturating_add(amount);
+            self.sum = self.sum.saturating_add(amount);
+        }
+        self.sum
+    }
+}
+
+/// A head that has begun and not ended.
+#[derive(Debug, Clone, Copy)]
+struct Block {
+    since: Instant,
+    continuations: u32,
+    bytes: usize,
+}
+
+/// Follows both directions of a connection.
+#[derive(Debug)]
+pub(crate) struct Guard {
+    began: Instant,
+    incoming: Cursor,
+    outgoing: Cursor,
+    head: usize,
+    resets: usize,
+    block: Option<Block>,
+    taken_back: Recent,
+    cost: Recent,
+    earned: Recent,
+    last_stream: u32,
+}
+
+impl Guard {
+    /// `head` bytes may a head have, `resets` requests may be taken back.
+    pub(crate) fn new(head: usize, resets: usize, now: Instant) -> Self {
+        Self {
+            began: now,
+            incoming: Cursor::behind(PREFACE.len()),
+            outgoing: Cursor::default(),
+            head,
+            resets,
+            block: None,
+            taken_back: Recent::new(),
+            cost: Recent::new(),
+            earned: Recent::new(),
+            last_stream: 0,
+        }
+    }
+
+    /// The client sent this.
+    pub(crate) fn received(&mut self, mut bytes: &[u8], now: Instant) -> Result<(), Flood> {
+        let slice = self.slice(now);
+        while !bytes.is_empty() {
+            let (front, rest) = self.incoming.next(bytes);
+            bytes = rest;
+            if let Some(front) = front {
+                self.judge(front, slice, now)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// We sent this.
+    pub(crate) fn sent(&mut self, mut bytes: &[u8], now: Instant) {
+        let slice = self.slice(now);
+        while !bytes.is_empty() {
+            let (front, rest) = self.outgoing.next(bytes);
+            bytes = rest;
+            if front.is_some_and(|front| front.kind == DATA && front.length > 0) {
+                self.earned.add(EARN_ANSWER, slice);
+            }
+        }
+    }
+
+    /// Since when a head is on its way.
+    pub(crate) fn head_since(&self) -> Option<Instant> {
+        self.block.map(|block| block.since)
+    }
+
+    /// Whether a frame of ours may follow what we sent.
+    pub(crate) fn may_send(&self) -> bool {
+        self.outgoing.is_between()
+    }
+
+    /// Tells the client to go away because of what it did.
+    pub(crate) fn farewell(&self) -> [u8; 17] {
+        // 8 bytes of contents, GOAWAY, no flags, stream 0; ENHANCE_YOUR_CALM.
+        let [a, b, c, d] = self.last_stream.to_be_bytes();
+        [0, 0, 8, 7, 0, 0, 0, 0, 0, a, b, c, d, 0, 0, 0, 11]
+    }
+
+    fn slice(&self, now: Instant) -> u64 {
+        let slice = WINDOW.as_millis() / u128::try_from(SLICES).unwrap_or(1);
+        let passed = now.saturating_duration_since(self.began).as_millis();
+        u64::try_from(passed / slice).unwrap_or(u64::MAX)
+    }
+
+    fn judge(&mut self, front: Front, slice: u64, now: Instant) -> Result<(), Flood> {
+        match front.kind {
+            HEADERS => {
+                self.last_stream = self.last_stream.max(front.stream);
+                self.earned.add(EARN_HEADERS, slice);
+                let block = Block {
+                    since: now,
+                    continuations: 0,
+                    bytes: front.length,
+                };
+                self.block = (!front.has(END_HEADERS)).then_some(block);
+                Ok(())
+            }
+            CONTINUATION => self.continued(front),
+            RST_STREAM => {
+                let taken_back = self.taken_back.add(1, slice);
+                let taken_back = usize::try_from(taken_back).unwrap_or(usize::MAX);
+                if taken_back > self.resets {
+                    return Err(Flood::Resets);
+                }
+                Ok(())
+            }
+            // How much of it is padding stands in its contents.
+            DATA if front.length > 0 && !front.has(PADDED) => {
+                self.earned.add(EARN_DATA, slice);
+                Ok(())
+            }
+            DATA if front.length > 0 || front.has(END_STREAM) => Ok(()),
+            DATA => self.pay(COST_EMPTY_DATA, slice),
+            SETTINGS => self.pay(COST_SETTINGS, slice),
+            PING => self.pay(COST_PING, slice),
+            PRIORITY => self.pay(COST_PRIORITY, slice),
+            WINDOW_UPDATE => self.pay(COST_WINDOW, slice),
+            _ => self.pay(COST_UNKNOWN, slice),
+        }
+    }
+
+    fn continued(&mut self, front: Front) -> Result<(), Flood> {
+        // Without a head before it, it is the codec's to refuse.
+        let Some(block) = &mut self.block else {
+            return Ok(());
+        };
+        block.continuations = block.continuations.saturating_add(1);
+        block.bytes = block.bytes.saturating_add(front.length);
+        let too_long = block.bytes > self.head.saturating_mul(BLOCK_FACTOR);
+        if block.continuations > CONTINUATIONS || too_long {
+            return Err(Flood::Continuation);
+        }
+        if front.has(END_HEADERS) {
+            self.block = None;
+        }
+        Ok(())
+    }
+
+    fn pay(&mut self, cost: u32, slice: u64) -> Result<(), Flood> {
+        let cost = self.cost.add(cost, slice);
+        let earned = self.earned.add(0, slice);
+        if cost > earned.saturating_add(ALLOWANCE) {
+            return Err(Flood::Useless);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,155 @@
+use super::*;
+
+const HEAD: usize = 32 << 10;
+
+fn frame(kind: u8, flags: u8, stream: u32, length: usize) -> Vec<u8> {
+    let mut bytes = u32::try_from(length).unwrap().to_be_bytes()[1..].to_vec();
+    bytes.extend([kind, flags]);
+    bytes.extend(stream.to_be_bytes());
+    bytes.resize(bytes.len() + length, 0);
+    bytes
+}
+
+fn guard() -> (Guard, Instant) {
+    let now = Instant::now();
+    let mut guard = Guard::new(HEAD, 200, now);
+    guard.received(PREFACE, now).unwrap();
+    (guard, now)
+}
+
+/// Sends `frame` until it is too much; how often it went well.
+fn until_flood(frame: &[u8], most: usize) -> (usize, Option<Flood>) {
+    let (mut guard, now) = guard();
+    for count in 0..most {
+        if let Err(flood) = guard.received(frame, now) {
+            return (count, Some(flood));
+        }
+    }
+    (most, None)
+}
+
+#[test]
+fn finds_frames_however_the_bytes_are_cut() {
+    let mut bytes = PREFACE.to_vec();
+    bytes.extend(frame(SETTINGS, 0, 0, 18));
+    bytes.extend(frame(HEADERS, END_HEADERS | END_STREAM, 1, 40));
+    bytes.extend(frame(DATA, 0, 1, 0));
+    bytes.extend(frame(PING, 0, 0, 8));
+    for size in 1..bytes.len() {
+        let mut cursor = Cursor::behind(PREFACE.len());
+        let mut kinds = Vec::new();
+        for mut piece in bytes.chunks(size) {
+            while !piece.is_empty() {
+                let (front, rest) = cursor.next(piece);
+                kinds.extend(front.map(|front| (front.kind, front.length, front.stream)));
+                piece = rest;
+            }
+        }
+        let expected = [
+            (SETTINGS, 18, 0),
+            (HEADERS, 40, 1),
+            (DATA, 0, 1),
+            (PING, 8, 0),
+        ];
+        assert_eq!(kinds, expected, "pieces of {size}");
+        assert!(cursor.is_between());
+    }
+}
+
+#[test]
+fn frames_to_no_purpose_are_bounded() {
+    for (name, frame, most) in [
+        ("PING", frame(PING, 0, 0, 8), 1000),
+        ("SETTINGS", frame(SETTINGS, 0, 0, 0), 200),
+        ("SETTINGS ack", frame(SETTINGS, 1, 0, 0), 200),
+        ("PRIORITY", frame(PRIORITY, 0, 1, 5), 2000),
+        ("WINDOW_UPDATE", frame(WINDOW_UPDATE, 0, 1, 4), 4000),
+        ("empty DATA", frame(DATA, 0, 1, 0), 200),
+        ("unknown", frame(0xbe, 0, 0, 3), 2000),
+        ("PRIORITY_UPDATE", frame(0x10, 0, 0, 6), 2000),
+    ] {
+        let (count, flood) = until_flood(&frame, 5000);
+        assert_eq!((count, flood), (most, Some(Flood::Useless)), "{name}");
+    }
+}
+
+#[test]
+fn requests_taken_back_are_bounded_within_any_thirty_seconds() {
+    let reset = frame(RST_STREAM, 0, 1, 4);
+    assert_eq!(until_flood(&reset, 300), (200, Some(Flood::Resets)));
+
+    let (mut guard, now) = guard();
+    for second in 0..600 {
+        for _ in 0..5 {
+            let now = now + Duration::from_secs(second);
+            guard.received(&reset, now).unwrap();
+        }
+    }
+    let late = now + Duration::from_hours(1);
+    for _ in 0..200 {
+        guard.received(&reset, late).unwrap();
+    }
+    assert_eq!(guard.received(&reset, late), Err(Flood::Resets));
+}
+
+#[test]
+fn a_client_that_asks_and_reads_is_never_cut() {
+    let (mut guard, now) = guard();
+    for stream in 0..20_000 {
+        guard
+            .received(&frame(HEADERS, END_HEADERS, stream * 2 + 1, 50), now)
+            .unwrap();
+        guard.received(&frame(PING, 0, 0, 8), now).unwrap();
+        guard.received(&frame(DATA, 0, 1, 1000), now).unwrap();
+        for _ in 0..10 {
+            guard.sent(&frame(DATA, 0, 1, 16384), now);
+            for _ in 0..8 {
+                guard.received(&frame(WINDOW_UPDATE, 0, 1, 4), now).unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn a_head_has_a_bound_in_pieces_and_in_bytes() {
+    for (length, most) in [(0, 16), (1024, 16), (16384, 7)] {
+        let (mut guard, now) = guard();
+        guard.received(&frame(HEADERS, 0, 1, length), now).unwrap();
+        assert!(guard.head_since().is_some());
+        let piece = frame(CONTINUATION, 0, 1, length);
+        let answers = (0..100).map(|_| guard.received(&piece, now));
+        let answers: Vec<_> = answers.take(most + 1).collect();
+        assert!(
+            answers[..most].iter().all(Result::is_ok),
+            "pieces of {length}"
+        );
+        assert_eq!(answers[most], Err(Flood::Continuation));
+    }
+}
+
+#[test]
+fn a_head_is_under_way_until_its_last_piece() {
+    let (mut guard, now) = guard();
+    guard.received(&frame(HEADERS, 0, 1, 5), now).unwrap();
+    let later = now + Duration::from_secs(1);
+    guard
+        .received(&frame(CONTINUATION, 0, 1, 5), later)
+        .unwrap();
+    assert_eq!(guard.head_since(), Some(now));
+    let last = frame(CONTINUATION, END_HEADERS, 1, 5);
+    guard.received(&last, later).unwrap();
+    assert_eq!(guard.head_since(), None);
+}
+
+#[test]
+fn the_farewell_names_the_last_stream() {
+    let (mut guard, now) = guard();
+    let request = frame(HEADERS, END_HEADERS, 77, 5);
+    guard.received(&request, now).unwrap();
+    assert_eq!(
+        guard.farewell(),
+        [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 77, 0, 0, 0, 11]
+    );
+    guard.sent(&frame(SETTINGS, 0, 0, 6)[..10], now);
+    assert!(!guard.may_send());
+}

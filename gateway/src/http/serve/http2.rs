@@ -1,0 +1,359 @@
+//! HTTP/2: many requests at a time, each with a task, a phase and an end of its own.
+//!
+//! What must stay true: what one request does costs no other; a client that asks for nothing, takes
+//! back what it asked for, or does not take what it asked for, is told to go.
+
+use std::{
+    cell::RefCell,
+    convert::Infallible,
+    error::Error as _,
+    future::poll_fn,
+    io,
+    pin::Pin,
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use h2::Reason;
+use http::header;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::{body::Incoming, rt::Executor, server::conn::http2, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use sluice_config::model::{self, ListenerTimeouts};
+use tokio::time::{Instant, Sleep};
+
+use super::{
+    Ending,
+    wire::{Shared, Wire},
+};
+use crate::{
+    drain::Tasks,
+    error::{Malformed, ProxyError},
+    http::{
+        exchange::{Visitor, unreadable},
+        frames::{Flood, Guard},
+        handle::handle,
+        phase::{Gone, Phase, Streams, after},
+        upload::{Fault, Pace, Progress, Upload},
+    },
+    message::{Body, Request},
+    telemetry::metrics::Counter,
+};
+
+/// Whether a silent client is still there is asked this often, and waited for this long. Requests
+/// that may be quiet for ever would otherwise outlive the network that they came over.
+const PING_EVERY: Duration = Duration::from_secs(30);
+const PING_WITHIN: Duration = Duration::from_secs(20);
+
+/// The most of responses that waits for the socket, per stream.
+const SEND_BUFFER: usize = 64 << 10;
+
+/// The codec counts what it cannot hold as too large and answers without us; up to twice the limit we
+/// answer, so that the request is counted and logged.
+const HEAD_FACTOR: usize = 2;
+
+/// Serves the requests of one connection until it ends.
+pub(super) async fn serve(mut wire: Wire, visitor: Rc<Visitor>, mut ending: Ending) {
+    let listener = &visitor.listener;
+    let limits = &listener.model.limits;
+    wire.multiplex(Guard::new(limits.head, limits.resets, Instant::now()));
+    let shared = Shared::new(wire);
+    let streams = Streams::new(Rc::clone(&visitor.phase));
+    let called = Rc::new(RefCell::new(None));
+    let executor = Executive {
+        tasks: listener.tasks.clone(),
+        streams: Rc::clone(&streams),
+        called: Rc::clone(&called),
+        stall: listener.model.timeouts.write_stall,
+    };
+    let service = service_fn(|request| call(&visitor, &streams, &called, request));
+    let io = TokioIo::new(shared.clone());
+    let mut connection = codec(&listener.model, executor).serve_connection(io, service);
+    let mut clock = Clock::new(Rc::clone(&streams), listener.model.timeouts);
+
+    let ended = poll_fn(|cx| {
+        loop {
+            if let Poll::Ready(ended) = Pin::new(&mut connection).poll(cx) {
+                return Poll::Ready(ended);
+            }
+            if ending.poll_drained(cx).is_ready() {
+                clock.leave();
+                Pin::new(&mut connection).graceful_shutdown();
+                continue;
+            }
+            match ready!(clock.poll(cx, shared.head_since())) {
+                Gone::Idle if clock.leave() => Pin::new(&mut connection).graceful_shutdown(),
+                gone => {
+                    visitor.phase.end_with(gone);
+                    return Poll::Ready(Ok(()));
+                }
+            }
+        }
+    })
+    .await;
+    drop(connection);
+    let refused = account(&visitor, ended.err().as_ref());
+    let Some(wire) = shared.into_inner() else {
+        return;
+    };
+    // What the codec found wrong it has said itself.
+    let unsaid = refused && visitor.phase.gone().is_some();
+    let guard = wire.guard().filter(|guard| unsaid && guard.may_send());
+    let farewell = guard.map(Guard::farewell);
+    wire.close(farewell.as_ref().map_or(b"", |it| it), refused)
+        .await;
+}
+
+fn codec(listener: &model::Listener, executor: Executive) -> http2::Builder<Executive> {
+    let (limits, http2) = (&listener.limits, &listener.http2);
+    let number = |size: usize| u32::try_from(size).unwrap_or(u32::MAX);
+    let mut builder = http2::Builder::new(executor);
+    builder
+        .timer(TokioTimer::new())
+        .keep_alive_interval(PING_EVERY)
+        .keep_alive_timeout(PING_WITHIN)
+        .max_concurrent_streams(limits.streams)
+        .max_pending_accept_reset_streams(limits.resets)
+        .max_local_error_reset_streams(limits.resets)
+        .max_header_list_size(number(limits.head.saturating_mul(HEAD_FACTOR)))
+        .initial_stream_window_size(number(http2.stream_window))
+        .initial_connection_window_size(number(http2.connection_window))
+        .max_send_buf_size(SEND_BUFFER);
+    builder
+}
+
+/// Not `async`: whoever runs the answer looks for its phase as soon as this returns.
+fn call(
+    visitor: &Visitor,
+    streams: &Rc<Streams>,
+    called: &RefCell<Option<Rc<Phase>>>,
+    request: http::Request<Incoming>,
+) -> impl Future<Output = Result<http::Response<Body>, Infallible>> + use<> {
+    let has_body = !request.body().is_end_stream();
+    let phase = Rc::new(Phase::of_stream(streams));
+    phase.begin(has_body);
+    called.replace(Some(Rc::clone(&phase)));
+    let pace = Pace::of(&visitor.listener.model);
+    let progress = has_body.then(|| Progress::new(Rc::clone(&phase)));
+    if let Some(progress) = &progress
+        && is_conversation(&request)
+    {
+        progress.be_patient();
+    }
+    let request: Request = request.map(|incoming| match &progress {
+        None => Body::Empty,
+        Some(progress) => {
+            let received = Received(incoming);
+            Body::stream(Upload::new(received, Rc::clone(progress), pace))
+        }
+    });
+    let visitor = Rc::new(Visitor {
+        connection: Arc::clone(&visitor.connection),
+        listener: Arc::clone(&visitor.listener),
+        local: Rc::clone(&visitor.local),
+        phase,
+        joint: RefCell::default(),
+    });
+    async move { Ok(handle(&visitor, request, progress).await) }
+}
+
+/// gRPC sends its messages when there is something to say.
+fn is_conversation(request: &http::Request<Incoming>) -> bool {
+    let kind = request.headers().get(header::CONTENT_TYPE);
+    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+}
+
+/// Notes why a connection ended that the client did not end well. Gives whether it was refused: then
+/// it may still be sending.
+fn account(visitor: &Visitor, error: Option<&hyper::Error>) -> bool {
+    let Some(refusal) = refusal(&visitor.phase, error) else {
+        return false;
+    };
+    if matches!(refusal, ProxyError::Flood) {
+        visitor.local.counters.count(Counter::Floods);
+    }
+    unreadable(visitor, &refusal);
+    true
+}
+
+/// Why the client was refused; none when it was not. What was under way accounts for itself.
+fn refusal(phase: &Phase, error: Option<&hyper::Error>) -> Option<ProxyError> {
+    match phase.gone() {
+        Some(Gone::Flood) => return Some(ProxyError::Flood),
+        Some(Gone::HeadTimeout) => return Some(ProxyError::HeadTimeout),
+        Some(Gone::Idle | Gone::Closed | Gone::Stalled) | None => {}
+    }
+    let source = error?.source()?;
+    if let Some(error) = source.downcast_ref::<h2::Error>() {
+        let ours = error.is_go_away() && error.is_library();
+        return ours.then(|| match error.reason() {
+            Some(Reason::ENHANCE_YOUR_CALM) => ProxyError::Flood,
+            _ => ProxyError::BadRequest(Malformed::Syntax),
+        });
+    }
+    let flood = source.downcast_ref::<io::Error>()?.get_ref()?;
+    flood.is::<Flood>().then_some(ProxyError::Flood)
+}
+
+/// Ends connections on which nothing happens.
+struct Clock {
+    streams: Rc<Streams>,
+    timeouts: ListenerTimeouts,
+    /// It was told to go, and when.
+    leaving: Option<Instant>,
+    /// As that of HTTP/1: it may ring early, never late.
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Clock {
+    fn new(streams: Rc<Streams>, timeouts: ListenerTimeouts) -> Self {
+        Self {
+            streams,
+            timeouts,
+            leaving: None,
+            timer: None,
+        }
+    }
+
+    /// The client is told to go. False when it was before.
+    fn leave(&mut self) -> bool {
+        let first = self.leaving.is_none();
+        self.leaving.get_or_insert_with(Instant::now);
+        first
+    }
+
+    /// Ready when the time is over for a head, or for a connection without a request. What a client
+    /// that was told to go does not take then is not worth more than a stalled write.
+    fn poll(&mut self, cx: &mut Context<'_>, head_since: Option<Instant>) -> Poll<Gone> {
+        let quiet = self.streams.quiet(cx).map(|quiet| match self.leaving {
+            None => (after(quiet, self.timeouts.idle), Gone::Idle),
+            Some(told) => {
+                let since = quiet.max(told);
+                (after(since, self.timeouts.write_stall), Gone::Idle)
+            }
+        });
+        let head = head_since.map(|since| {
+            let deadline = after(since, self.timeouts.request_head);
+            (deadline, Gone::HeadTimeout)
+        });
+        let first = quiet.into_iter().chain(head).min_by_key(|(at, _)| *at);
+        let Some((deadline, gone)) = first else {
+            return Poll::Pending;
+        };
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        if timer.deadline() > deadline {
+            timer.as_mut().reset(deadline);
+        }
+        loop {
+            ready!(timer.as_mut().poll(cx));
+            if Instant::now() >= deadline {
+                return Poll::Ready(gone);
+            }
+            timer.as_mut().reset(deadline);
+        }
+    }
+}
+
+/// Runs the tasks of requests.
+#[derive(Clone)]
+struct Executive {
+    tasks: Tasks,
+    streams: Rc<Streams>,
+    /// The request whose task comes next: the codec brings it right after the call.
+    called: Rc<RefCell<Option<Rc<Phase>>>>,
+    stall: Duration,
+}
+
+impl<F: Future<Output = ()> + 'static> Executor<F> for Executive {
+    fn execute(&self, task: F) {
+        let open = self.streams.open();
+        let phase = self.called.take();
+        let stall = self.stall;
+        let mut task = Box::pin(task);
+        self.tasks.spawn_local(async move {
+            let _open = open;
+            let mut timer = None;
+            poll_fn(|cx| {
+                if task.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(());
+                }
+                match &phase {
+                    None => Poll::Pending,
+                    Some(phase) => stalled(phase, stall, &mut timer, cx),
+                }
+            })
+            .await;
+            // Dropped first, if it was cut: the codec resets its stream.
+            drop(task);
+        });
+    }
+}
+
+/// Ready when the client has not let us send what we have for too long.
+fn stalled(
+    phase: &Phase,
+    stall: Duration,
+    timer: &mut Option<Pin<Box<Sleep>>>,
+    cx: &mut Context<'_>,
+) -> Poll<()> {
+    loop {
+        let Some(since) = phase.pinned() else {
+            return Poll::Pending;
+        };
+        let deadline = after(since, stall);
+        if Instant::now() >= deadline {
+            phase.end_with(Gone::Stalled);
+            return Poll::Ready(());
+        }
+        let timer = timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        // It may ring for an earlier piece; then it is set again.
+        if timer.is_elapsed() {
+            timer.as_mut().reset(deadline);
+        }
+        ready!(timer.as_mut().poll(cx));
+    }
+}
+
+/// A request body as the codec gives it.
+struct Received(Incoming);
+
+impl HttpBody for Received {
+    type Data = Bytes;
+    type Error = Fault;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+        let body = &mut self.get_mut().0;
+        let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
+        Poll::Ready(match frame {
+            Some(Ok(frame)) => Some(Ok(frame)),
+            Some(Err(error)) => Some(Err(fault(&error))),
+            // The codec gives a request that was taken back without an error as one that ended.
+            None => (!body.is_end_stream()).then_some(Err(Fault::Closed)),
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.size_hint()
+    }
+}
+
+/// Broken framing is what the codec found; everything else the client, or the network, did.
+fn fault(error: &hyper::Error) -> Fault {
+    let inner = error.source().and_then(|it| it.downcast_ref::<h2::Error>());
+    match inner {
+        Some(error) if error.is_library() => Fault::Malformed,
+        _ => Fault::Closed,
+    }
+}

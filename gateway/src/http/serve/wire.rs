@@ -1,0 +1,321 @@
+//! A client's stream, which notes what happens on it, and finds out what is spoken on it.
+//!
+//! What must stay true: no byte that was read to find out is lost, and of a client that speaks HTTP/2
+//! every frame goes past the guard before the codec sees it.
+
+use std::{
+    cell::RefCell,
+    io,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use sluice_config::model::ListenerTimeouts;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf},
+    time::Instant,
+};
+
+use crate::{
+    http::{
+        frames::{Guard, PREFACE},
+        phase::{At, Gone, Phase},
+    },
+    stream::{Stalled, Stream, WriteStall},
+};
+
+/// How long, and how many bytes, a refused client may go on sending before its connection is torn
+/// down. Closing at once would reset the connection, and the answer would be lost on its way.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES: usize = 256 << 10;
+
+/// A client's stream, which notes what happens on it.
+#[derive(Debug)]
+pub(crate) struct Wire {
+    stream: WriteStall<Stream>,
+    phase: Rc<Phase>,
+    /// A write is under way.
+    writing: bool,
+    /// Read already, and not by the codec.
+    ahead: Bytes,
+    /// Where HTTP/2 is spoken.
+    guard: Option<Box<Guard>>,
+}
+
+/// What a client speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Spoken {
+    Http1,
+    Http2,
+}
+
+/// The most that is read to find out: the head of most requests.
+const FIRST: usize = 4 << 10;
+
+impl Wire {
+    /// A stream, and what its connection does.
+    pub(crate) fn new(stream: Stream, timeouts: &ListenerTimeouts) -> (Self, Rc<Phase>) {
+        let phase = Rc::new(Phase::new());
+        let wire = Self {
+            stream: WriteStall::new(stream, timeouts.write_stall),
+            phase: Rc::clone(&phase),
+            writing: false,
+            ahead: Bytes::new(),
+            guard: None,
+        };
+        (wire, phase)
+    }
+
+    /// Reads until it is clear what is spoken. What ended, or broke, is for HTTP/1 to account for.
+    pub(crate) fn poll_spoken(&mut self, cx: &mut Context<'_>) -> Poll<Spoken> {
+        loop {
+            let mut scratch = [0; FIRST];
+            let mut buffer = ReadBuf::new(&mut scratch);
+            let outcome = ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer));
+            let read = buffer.filled();
+            if outcome.is_err() || read.is_empty() {
+                return Poll::Ready(Spoken::Http1);
+            }
+            self.phase.arrived();
+            self.ahead = if self.ahead.is_empty() {
+                Bytes::copy_from_slice(read)
+            } else {
+                let mut joined = BytesMut::from(&*self.ahead);
+                joined.extend_from_slice(read);
+                joined.freeze()
+            };
+            if self.ahead.starts_with(PREFACE) {
+                return Poll::Ready(Spoken::Http2);
+            }
+            if !PREFACE.starts_with(&self.ahead) {
+                return Poll::Ready(Spoken::Http1);
+            }
+        }
+    }
+
+    /// From here on HTTP/2 is spoken.
+    pub(crate) fn multiplex(&mut self, guard: Guard) {
+        self.guard = Some(Box::new(guard));
+        self.phase.multiplex();
+    }
+
+    pub(crate) fn guard(&self) -> Option<&Guard> {
+        self.guard.as_deref()
+    }
+
+    fn read_ahead(&mut self, buffer: &mut ReadBuf<'_>) {
+        let length = self.ahead.len().min(buffer.remaining());
+        buffer.put_slice(self.ahead.get(..length).unwrap_or_default());
+        self.ahead.advance(length);
+        if self.ahead.is_empty() {
+            // Not to be kept for as long as the connection lives.
+            self.ahead = Bytes::new();
+        }
+    }
+
+    /// Says `farewell` unless half an answer is out, and closes. `refused` clients may still be
+    /// sending what nobody read.
+    pub(crate) async fn close(mut self, farewell: &[u8], refused: bool) {
+        if !farewell.is_empty() && !self.writing && self.stream.write_all(farewell).await.is_err() {
+            return;
+        }
+        let lingers = (refused || self.phase.is_unread()) && !self.phase.is_half_closed();
+        if self.stream.shutdown().await.is_ok() && lingers {
+            self.linger().await;
+        }
+    }
+
+    /// The stream below, and what was read of it, for another protocol; none while something of ours
+    /// is still to be written. `read` is what the codec had read before.
+    pub(crate) fn into_stream(self, read: Bytes) -> Option<(WriteStall<Stream>, Bytes)> {
+        let ahead = if self.ahead.is_empty() {
+            read
+        } else {
+            Bytes::from([&*read, &*self.ahead].concat())
+        };
+        (!self.writing).then_some((self.stream, ahead))
+    }
+
+    /// Reads what the client still sends and throws it away.
+    async fn linger(&mut self) {
+        let mut scratch = vec![0; 4096];
+        let mut left = LINGER_BYTES;
+        let read = async {
+            while let Ok(count @ 1..) = self.stream.read(&mut scratch).await {
+                left = left.saturating_sub(count);
+                if left == 0 {
+                    break;
+                }
+            }
+        };
+        // The time being over is one of two good ends.
+        let _in_time = tokio::time::timeout(LINGER, read).await;
+    }
+
+    /// The client sends nothing more. While a request is under way that alone is no reason to stop,
+    /// so the codec is not told: the rest of the body may still be on its way through us. If it is
+    /// not, the clock ends the wait.
+    fn ended(&self) -> Poll<io::Result<()>> {
+        if matches!(self.phase.at(), At::Idle | At::Head) {
+            return Poll::Ready(Ok(()));
+        }
+        self.phase.half_close();
+        Poll::Pending
+    }
+
+    fn written<T>(&mut self, progress: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        self.writing = progress.is_pending();
+        match &progress {
+            Poll::Ready(Ok(_)) => self.phase.moved(),
+            Poll::Ready(Err(error)) => {
+                if error
+                    .get_ref()
+                    .is_some_and(<dyn std::error::Error + Send + Sync>::is::<Stalled>)
+                {
+                    self.phase.end_with(Gone::Stalled);
+                }
+            }
+            Poll::Pending => {}
+        }
+        progress
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.phase.is_half_closed() {
+            return this.ended();
+        }
+        let before = buffer.filled().len();
+        if this.ahead.is_empty() {
+            ready!(Pin::new(&mut this.stream).poll_read(cx, buffer))?;
+        } else {
+            this.read_ahead(buffer);
+        }
+        let read = buffer.filled().get(before..).unwrap_or_default();
+        if let Some(guard) = &mut this.guard {
+            // The end is the end: who speaks HTTP/2 has no other way to leave.
+            return Poll::Ready(guard.received(read, Instant::now()).map_err(|flood| {
+                this.phase.end_with(Gone::Flood);
+                io::Error::other(flood)
+            }));
+        }
+        if read.is_empty() {
+            return this.ended();
+        }
+        this.phase.arrived();
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let progress = Pin::new(&mut this.stream).poll_write(cx, bytes);
+        if let (Some(guard), Poll::Ready(Ok(count))) = (&mut this.guard, &progress) {
+            guard.sent(bytes.get(..*count).unwrap_or_default(), Instant::now());
+        }
+        this.written(progress)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let progress = Pin::new(&mut this.stream).poll_write_vectored(cx, slices);
+        if let (Some(guard), Poll::Ready(Ok(count))) = (&mut this.guard, &progress) {
+            let (mut left, now) = (*count, Instant::now());
+            for slice in slices {
+                let sent = slice.get(..left.min(slice.len())).unwrap_or_default();
+                guard.sent(sent, now);
+                left = left.saturating_sub(sent.len());
+            }
+        }
+        this.written(progress)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}
+
+/// A stream that its codec reads and writes, and that is still at hand when the codec is gone.
+#[derive(Debug, Clone)]
+pub(super) struct Shared(Rc<RefCell<Wire>>);
+
+impl Shared {
+    pub(super) fn new(wire: Wire) -> Self {
+        Self(Rc::new(RefCell::new(wire)))
+    }
+
+    pub(super) fn head_since(&self) -> Option<Instant> {
+        self.0.borrow().guard()?.head_since()
+    }
+
+    /// The stream again, once the codec is gone.
+    pub(super) fn into_inner(self) -> Option<Wire> {
+        Rc::into_inner(self.0).map(RefCell::into_inner)
+    }
+}
+
+impl AsyncRead for Shared {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.0.borrow_mut()).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Shared {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *self.0.borrow_mut()).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *self.0.borrow_mut()).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.0.borrow().is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.0.borrow_mut()).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.0.borrow_mut()).poll_shutdown(cx)
+    }
+}
