@@ -10,6 +10,8 @@
 mod bodies;
 #[path = "http1/rig.rs"]
 mod rig;
+#[path = "http1/upgrades.rs"]
+mod upgrades;
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,5 +1,7 @@
 //! Filter keys on listeners, routes and rules, and `[filters.NAME]`.
 
+mod upgrade;
+
 use super::{
     decode, entries, name_of,
     references::{Known, unknown},
@@ -7,7 +9,7 @@ use super::{
 };
 use crate::{
     findings::{Finding, Findings},
-    model::{Filters, HeaderEdits, HeaderName, PathChange, Template, Upgrade, UpgradeProtocol},
+    model::{Filters, HeaderEdits, HeaderName, PathChange, Template},
     names::FilterName,
     raw::{self, OneOrMany, SizeOrOff, Table},
     scalar::Scalars,
@@ -134,7 +136,7 @@ pub(super) fn check(
             .and_then(|raw| Scalars { at: *at, findings }.size_or_off("max_body", raw)),
         upgrade: keys
             .upgrade
-            .map(|raw| upgrade(raw, &at.key("upgrade"), findings)),
+            .map(|raw| upgrade::check(raw, &at.key("upgrade"), findings)),
         grpc_web: keys.grpc_web,
     };
     if let Some(filters) = &mut filters {
@@ -247,39 +249,6 @@ pub(super) fn offers(needs: Offer, at: &At<'_>, level: Level, findings: &mut Fin
             finding.hint("write match = { path = { prefix = \"/…\" } }"),
         );
     }
-}
-
-fn upgrade(raw: &raw::Upgrade, at: &At<'_>, findings: &mut Findings<'_>) -> Upgrade {
-    let mut upgrade = Upgrade::default();
-    if let Some(list) = &raw.protocols {
-        upgrade.protocols.clear();
-        let at = at.key("protocols");
-        for (index, text) in list.as_slice().iter().enumerate() {
-            let at = at.element(index, list.is_list());
-            match UpgradeProtocol::new(text) {
-                Some(protocol) if upgrade.protocols.contains(&protocol) => {
-                    let what = format!("the protocol {protocol} is written twice");
-                    findings.value(&at, Finding::new("duplicate_value", what));
-                }
-                Some(protocol) => upgrade.protocols.push(protocol),
-                None => findings.value(&at, no_protocol(text)),
-            }
-        }
-    }
-    let mut scalars = Scalars { at: *at, findings };
-    let (idle, most) = (raw.idle_timeout.as_ref(), raw.max_duration.as_ref());
-    upgrade.idle_timeout = scalars.time_or_off("idle_timeout", idle, upgrade.idle_timeout);
-    upgrade.max_duration = scalars.time_or_off("max_duration", most, upgrade.max_duration);
-    upgrade
-}
-
-fn no_protocol(text: &str) -> Finding {
-    if text.eq_ignore_ascii_case("h2c") {
-        let what = "h2c is never allowed: its requests would pass by every rule";
-        return Finding::new("bad_protocol", what);
-    }
-    let what = format!("{text:?} is no name of a protocol");
-    Finding::new("bad_protocol", what).hint("a name without a version: \"websocket\"")
 }
 
 fn edits(

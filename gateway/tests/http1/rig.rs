@@ -43,45 +43,7 @@ pub(crate) const PLAIN: Edit = |_, _, _| {};
 
 impl Rig {
     pub(crate) fn new(edit: Edit) -> Self {
-        let address = SocketAddr::from(([127, 0, 0, 1], 8080));
-        let web = ListenerName::new("web").unwrap();
-        let mut listener = Listener::new(web.clone(), address);
-        let origin = Address {
-            scheme: Scheme::Http,
-            host: HostPort::Name {
-                name: "origin".into(),
-                port: 80,
-            },
-        };
-        let name = UpstreamName::new("origin").unwrap();
-        let mut upstream = Upstream::new(name.clone(), vec![Endpoint::new(origin)]);
-        let rule = Rule {
-            name: RuleName::catch_all(),
-            matches: Vec::new(),
-            action: Action::Forward(vec![Target {
-                destination: Destination::Upstream(name.clone()),
-                weight: 1,
-            }]),
-            timeout: None,
-            filters: Filters::default(),
-        };
-        let app = RouteName::new("app").unwrap();
-        let mut route = Route {
-            name: app.clone(),
-            listeners: vec![web.clone()],
-            hosts: vec![HostPattern::Exact("app.test".into())],
-            priority: 0,
-            rules: vec![Arc::new(rule)],
-            timeout: None,
-            filters: Filters::default(),
-        };
-        edit(&mut listener, &mut route, &mut upstream);
-        let snapshot = Snapshot::seal(Objects {
-            listeners: [(web, Arc::new(listener))].into(),
-            routes: [(app, Arc::new(route))].into(),
-            upstreams: [(name, Arc::new(upstream))].into(),
-            ..Objects::default()
-        });
+        let snapshot = snapshot(edit);
         let (log, network) = (Memory::default(), MemoryNetwork::new());
         let sink = Sink::Memory(log.clone());
         let writer =
@@ -95,6 +57,11 @@ impl Rig {
             log,
             tasks: Tasks::new(),
         }
+    }
+
+    /// Applies the configuration again, with other changes.
+    pub(crate) async fn apply(&mut self, edit: Edit) {
+        self.engine.apply(&snapshot(edit)).await.unwrap();
     }
 
     pub(crate) fn client(&mut self) -> Peer {
@@ -144,6 +111,48 @@ impl Rig {
     pub(crate) fn count(&self, counter: Counter) -> u64 {
         self.engine.metrics().sum(counter)
     }
+}
+
+fn snapshot(edit: Edit) -> Snapshot {
+    let address = SocketAddr::from(([127, 0, 0, 1], 8080));
+    let web = ListenerName::new("web").unwrap();
+    let mut listener = Listener::new(web.clone(), address);
+    let origin = Address {
+        scheme: Scheme::Http,
+        host: HostPort::Name {
+            name: "origin".into(),
+            port: 80,
+        },
+    };
+    let name = UpstreamName::new("origin").unwrap();
+    let mut upstream = Upstream::new(name.clone(), vec![Endpoint::new(origin)]);
+    let rule = Rule {
+        name: RuleName::catch_all(),
+        matches: Vec::new(),
+        action: Action::Forward(vec![Target {
+            destination: Destination::Upstream(name.clone()),
+            weight: 1,
+        }]),
+        timeout: None,
+        filters: Filters::default(),
+    };
+    let app = RouteName::new("app").unwrap();
+    let mut route = Route {
+        name: app.clone(),
+        listeners: vec![web.clone()],
+        hosts: vec![HostPattern::Exact("app.test".into())],
+        priority: 0,
+        rules: vec![Arc::new(rule)],
+        timeout: None,
+        filters: Filters::default(),
+    };
+    edit(&mut listener, &mut route, &mut upstream);
+    Snapshot::seal(Objects {
+        listeners: [(web, Arc::new(listener))].into(),
+        routes: [(app, Arc::new(route))].into(),
+        upstreams: [(name, Arc::new(upstream))].into(),
+        ..Objects::default()
+    })
 }
 
 /// One end of a stream.
