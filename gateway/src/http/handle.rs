@@ -53,6 +53,9 @@ pub(crate) async fn handle(
         outcome,
         Err(ProxyError::BadRequest(_) | ProxyError::Overloaded)
     );
+    if matches!(outcome, Err(ProxyError::Overloaded)) {
+        visitor.phase.leave();
+    }
     let response = outcome.unwrap_or_else(|error| refuse(&mut exchange, &error));
     // A client that asks before it sends must not be told to go on by our reading the rest.
     let small = body.size_hint().upper().is_some_and(|size| size <= DRAIN);

@@ -100,6 +100,13 @@ impl Phase {
         self.streams.is_some()
     }
 
+    /// The connection of a stream is not to take more.
+    pub(crate) fn leave(&self) {
+        if let Some(streams) = &self.streams {
+            streams.leave();
+        }
+    }
+
     /// A piece of the response was handed to the codec, or asked for. Only that of a stream matters:
     /// where there are no streams, the socket says who stops reading.
     pub(crate) fn hand(&self, handed: bool) {
@@ -233,6 +240,8 @@ pub(crate) struct Streams {
     open: Cell<usize>,
     /// Since when none is open.
     quiet: Cell<Instant>,
+    /// The client is to be told to go.
+    leaving: Cell<bool>,
     /// Whoever runs the connection.
     waker: RefCell<Option<Waker>>,
 }
@@ -243,6 +252,7 @@ impl Streams {
             connection,
             open: Cell::new(0),
             quiet: Cell::new(Instant::now()),
+            leaving: Cell::new(false),
             waker: RefCell::new(None),
         })
     }
@@ -255,6 +265,18 @@ impl Streams {
             none => *none = Some(cx.waker().clone()),
         }
         (self.open.get() == 0).then(|| self.quiet.get())
+    }
+
+    /// Whether one of the requests was a reason to tell the client to go.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.leaving.get()
+    }
+
+    fn leave(&self) {
+        self.leaving.set(true);
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
     }
 
     /// A request is under way until what this gives is dropped.

@@ -79,8 +79,8 @@ pub(super) async fn serve(mut wire: Wire, visitor: Rc<Visitor>, mut ending: Endi
             if let Poll::Ready(ended) = Pin::new(&mut connection).poll(cx) {
                 return Poll::Ready(ended);
             }
-            if ending.poll_drained(cx).is_ready() {
-                clock.leave();
+            let told = ending.poll_drained(cx).is_ready() || streams.is_leaving();
+            if told && clock.leave() {
                 Pin::new(&mut connection).graceful_shutdown();
                 continue;
             }
