@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use sluice_tests::{Client, PATIENCE, process::Sluice};
+use sluice_tests::{
+    Client, PATIENCE,
+    h2::{H2, Outcome},
+    process::Sluice,
+};
 use tokio::time::{sleep, timeout};
 
 /// Far more than a head may have by default, so that a few clients can hold much memory.
@@ -56,6 +60,9 @@ async fn above_the_bound_of_memory_new_work_is_refused_until_there_is_less() {
     assert_eq!(kept.get("a", "/").await.text(), "ok");
     assert_eq!(call.get("a", "/").await.text(), "ok");
 
+    let mut streams = H2::connect(gateway.address()).await;
+    assert_eq!(streams.get(1, "/").await.status(), Some(200));
+
     let hogs = hogs(&gateway, 32).await;
     gateway.says("too much memory").await;
     let refused = kept.get("a", "/").await;
@@ -72,10 +79,16 @@ async fn above_the_bound_of_memory_new_work_is_refused_until_there_is_less() {
         refused.header("grpc-message"),
         Some("Service Unavailable (overloaded)")
     );
+    assert_eq!(streams.get(3, "/").await.status(), Some(503));
+    assert_eq!(
+        streams.end().await,
+        Outcome::Gone(Some(0)),
+        "the client is told to go"
+    );
     let mut fresh = gateway.connect().await;
     assert!(fresh.rest().await.is_empty(), "nobody new is let in");
     assert_eq!(
-        gateway.log().wait(4).await[2]["verdict"].as_str(),
+        gateway.log().wait(6).await[3]["verdict"].as_str(),
         Some("overloaded")
     );
 

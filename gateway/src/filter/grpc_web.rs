@@ -25,11 +25,16 @@ pub enum Rpc {
 impl Rpc {
     /// The remote call that a request is.
     pub fn of(method: &Method, headers: &HeaderMap) -> Option<Self> {
-        let value = headers.get(header::CONTENT_TYPE)?;
         if *method != Method::POST {
             return None;
         }
-        Self::read(value).map(|(rpc, _)| rpc)
+        Self::read(headers)
+    }
+
+    /// The form that a content type is.
+    pub fn read(headers: &HeaderMap) -> Option<Self> {
+        let value = headers.get(header::CONTENT_TYPE)?;
+        Some(Self::split(value.to_str().ok()?)?.0)
     }
 
     /// Its content type where nobody says which encoding of messages.
@@ -56,7 +61,7 @@ impl Rpc {
         let Some(value) = headers.get_mut(header::CONTENT_TYPE) else {
             return false;
         };
-        match Self::read(value) {
+        match value.to_str().ok().and_then(Self::split) {
             Some((form, rest)) if form == self => {
                 let text = format!("{}{rest}", into.content_type());
                 if let Ok(written) = HeaderValue::try_from(text) {
@@ -66,10 +71,6 @@ impl Rpc {
             }
             _ => false,
         }
-    }
-
-    fn read(value: &HeaderValue) -> Option<(Self, &str)> {
-        Self::split(value.to_str().ok()?)
     }
 
     /// A content type as its form and what follows: `+proto`, `; charset=utf-8`.

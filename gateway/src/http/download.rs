@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
-use super::{exchange::Exchange, normalize::clean_trailers};
+use super::{exchange::Exchange, normalize::clean_trailers, respond::grpc_failure};
 use crate::{error::ProxyError, message::Body};
 
 pub(crate) use web::into_web;
@@ -29,11 +29,22 @@ pub(crate) struct Download {
     exchange: Exchange,
     /// The whole request may not take longer.
     deadline: Option<Pin<Box<Sleep>>>,
+    /// It answers a gRPC call that hears of a failure in trailers.
+    call: bool,
+    failed: bool,
 }
 
 impl Download {
-    pub(crate) fn new(inner: Body, exchange: Exchange, deadline: Option<Instant>) -> Self {
+    /// `call`: it answers a gRPC call that hears of a failure in trailers.
+    pub(crate) fn new(
+        inner: Body,
+        exchange: Exchange,
+        deadline: Option<Instant>,
+        call: bool,
+    ) -> Self {
         Self {
+            call,
+            failed: false,
             inner,
             rest: Bytes::new(),
             exchange,
@@ -46,7 +57,13 @@ impl Download {
         let error = self.exchange.fault().map_or(error, ProxyError::from);
         self.exchange.fail(&error);
         self.exchange.end();
-        Poll::Ready(Some(Err(error)))
+        self.failed = true;
+        // A message that was cut is not taken for a whole one: its length stands before it.
+        Poll::Ready(Some(if self.call {
+            Ok(Frame::trailers(grpc_failure(&error)))
+        } else {
+            Err(error)
+        }))
     }
 
     /// Hands a piece to the codec.
@@ -88,6 +105,9 @@ impl HttpBody for Download {
     ) -> Poll<Option<Result<Frame<Bytes>, ProxyError>>> {
         let this = self.get_mut();
         this.exchange.visitor.phase.hand(false);
+        if this.failed {
+            return Poll::Ready(None);
+        }
         if let Some(deadline) = &mut this.deadline
             && deadline.as_mut().poll(cx).is_ready()
         {
@@ -118,7 +138,7 @@ impl HttpBody for Download {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.is_handed()
+        self.failed || self.is_handed()
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -210,6 +210,12 @@ impl Exchange {
         Some((rpc, rpc.answered_as(self.accept.as_ref())))
     }
 
+    /// Whether a call whose answer has begun can be told in trailers that it failed. On HTTP/1 they
+    /// are an offer, and gRPC-Web has them where the rest of a message might be missing.
+    pub(crate) fn hears_trailers(&self) -> bool {
+        self.rpc == Some(Rpc::Grpc) && self.protocol == Version::HTTP_2
+    }
+
     /// What templates may speak of.
     pub(crate) fn facts<'a>(&'a self, headers: &'a HeaderMap) -> Facts<'a> {
         let chosen = self.chosen.as_ref();

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     error::ProxyError,
-    filter,
+    filter::{self, Rpc},
     message::{Body, Request, Response},
     plan::{Action, Question},
     telemetry::metrics::{Counter, Shard},
@@ -251,9 +251,12 @@ fn finish(mut exchange: Exchange, response: Response, last: bool) -> Response {
             Body::Full(bytes)
         }
         body => {
+            let call = exchange.hears_trailers()
+                && Rpc::read(&parts.headers) == Some(Rpc::Grpc)
+                && !parts.headers.contains_key(header::CONTENT_LENGTH);
             let timeout = exchange.chosen.as_ref().and_then(|it| it.rule.timeout);
             let deadline = timeout.and_then(|timeout| exchange.started.checked_add(timeout));
-            let download = Download::new(body, exchange, deadline);
+            let download = Download::new(body, exchange, deadline, call);
             return Response::from_parts(parts, Body::stream(download));
         }
     };

@@ -35,20 +35,26 @@ pub(crate) fn refusal(status: StatusCode, accept: Option<&HeaderValue>) -> Respo
 /// A refusal of a remote call: gRPC's status in the head, no body, no trailers. Its clients look at
 /// HTTP's status only where there is none of gRPC.
 pub(crate) fn grpc_refusal(error: &ProxyError, rpc: Rpc) -> Response {
+    let mut response = Response::new(Body::Empty);
+    *response.headers_mut() = grpc_failure(error);
+    let kind = HeaderValue::from_static(rpc.content_type());
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
+}
+
+/// How a call failed: in the head where nothing was said yet, else in the trailers.
+pub(crate) fn grpc_failure(error: &ProxyError) -> HeaderMap {
     let verdict = error.verdict();
     let title = verdict.status.canonical_reason().unwrap_or("Error");
     // Printable ASCII without `%`: percent-encoded as it is.
     let text = HeaderValue::try_from(format!("{title} ({})", verdict.reason));
-    let mut response = Response::new(Body::Empty);
-    let headers = response.headers_mut();
-    let kind = HeaderValue::from_static(rpc.content_type());
-    headers.insert(header::CONTENT_TYPE, kind);
+    let mut fields = HeaderMap::new();
     let status = HeaderValue::from_static(error.grpc_status().code());
-    headers.insert(GRPC_STATUS, status);
+    fields.insert(GRPC_STATUS, status);
     if let Ok(text) = text {
-        headers.insert(GRPC_MESSAGE, text);
+        fields.insert(GRPC_MESSAGE, text);
     }
-    response
+    fields
 }
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
