@@ -35,8 +35,10 @@ fn every_reason_word_has_a_row_and_every_row_a_word() {
         .filter_map(|line| between(line, ", \"", "\"").next())
         .collect();
     let page = read("docs/verdicts.md");
+    // The tables of other words have fewer columns.
     let rows: BTreeSet<_> = page
         .lines()
+        .filter(|line| line.split('|').count() > 7)
         .filter_map(|line| between(line, "| `", "`").next())
         .collect();
     assert!(words.len() > 20, "{words:?}");
