@@ -29,9 +29,9 @@ pub(super) fn strip_request(headers: &mut HeaderMap, version: Version) -> Hop {
     hop
 }
 
-/// RFC 9110 §7.8: it counts only where `Connection` names it, and never in HTTP/1.0.
+/// RFC 9110 §7.8: it counts only where `Connection` names it, and only in HTTP/1.1.
 fn upgrades(headers: &HeaderMap, named: &Named, version: Version) -> Vec<String> {
-    if version < Version::HTTP_11 || !named.headers.contains(&header::UPGRADE) {
+    if version != Version::HTTP_11 || !named.headers.contains(&header::UPGRADE) {
         return Vec::new();
     }
     tokens(headers, &header::UPGRADE).collect()
