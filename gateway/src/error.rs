@@ -106,6 +106,15 @@ pub enum ProxyError {
         #[source]
         source: BoxError,
     },
+    /// The endpoint refused the request without looking at it (HTTP/2).
+    #[error("upstream {upstream} took no more requests on this connection")]
+    StreamRefused {
+        /// The upstream.
+        upstream: UpstreamName,
+        /// Why.
+        #[source]
+        source: BoxError,
+    },
     /// No response head within `timeouts.response_head`.
     #[error("upstream {upstream} did not answer in time")]
     ResponseTimeout {
@@ -252,6 +261,7 @@ impl ProxyError {
             Self::ConnectTimeout { .. } => (StatusCode::GATEWAY_TIMEOUT, "connect_timeout", Upstream, Always),
             Self::UpstreamReset { .. } => (StatusCode::BAD_GATEWAY, "upstream_reset", Upstream, IfIdempotent),
             Self::UpstreamProtocol { .. } => (StatusCode::BAD_GATEWAY, "upstream_protocol", Upstream, Never),
+            Self::StreamRefused { .. } => (StatusCode::SERVICE_UNAVAILABLE, "stream_refused", Upstream, Always),
             Self::ResponseTimeout { .. } => (StatusCode::GATEWAY_TIMEOUT, "response_timeout", Upstream, Never),
             Self::UpstreamStalled { .. } => (StatusCode::GATEWAY_TIMEOUT, "upstream_stalled", Upstream, Never),
             Self::ResponseBroken { .. } => (StatusCode::BAD_GATEWAY, "response_broken", Upstream, Never),
@@ -295,6 +305,7 @@ impl ProxyError {
             | Self::ConnectTimeout { .. }
             | Self::UpstreamReset { .. }
             | Self::UpstreamProtocol { .. }
+            | Self::StreamRefused { .. }
             | Self::ResponseBroken { .. }
             | Self::Overloaded
             | Self::Draining => GrpcStatus::Unavailable,

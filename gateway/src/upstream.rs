@@ -5,8 +5,8 @@
 //! concern it. Each worker has one [`Pools`]: connections never leave the worker that made them.
 //!
 //! ```text
-//! Pools::lease ─ balance ─► endpoint ─ pool ─► idle connection ─┐
-//!                              └─ budget ─ connect ─────────────┴─► Lease::send ─► Response
+//! Pools::lease ─ balance ─► endpoint ─ pool ─► idle connection, or room on a shared one ─┐
+//!                              └─ budget ─ connect ──────────────────────────────────────┴─► Lease::send ─► Response
 //!                                                 (its body returns the connection to the pool)
 //! ```
 //!
@@ -26,14 +26,14 @@ mod resolve;
 #[cfg(test)]
 mod tests;
 mod upload;
-mod wire;
 
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use http::{HeaderMap, HeaderValue, header};
 use parking_lot::Mutex;
 use sluice_config::{
-    model::{self, Dns},
+    model::{self, Dns, UpstreamProtocol},
     names::UpstreamName,
 };
 use tokio::sync::Notify;
@@ -46,6 +46,15 @@ pub use endpoints::{Choice, Connections, EndpointKey};
 pub use lease::{Failed, Lease, NoLease};
 pub use pools::Pools;
 pub use registry::Registry;
+
+/// How a request is put to an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    /// HTTP/1.1, on a connection of its own.
+    Http1,
+    /// HTTP/2, on a connection shared with others.
+    Http2,
+}
 
 /// A named group of endpoints at work. Shared by all workers; made by [`Registry::upstream`].
 #[derive(Debug)]
@@ -114,6 +123,15 @@ impl Upstream {
         }
     }
 
+    /// How a request with these headers is put to its endpoints.
+    pub fn dialect(&self, headers: &HeaderMap) -> Dialect {
+        match self.model.protocol {
+            UpstreamProtocol::Http2 => Dialect::Http2,
+            UpstreamProtocol::Auto if is_grpc(headers) => Dialect::Http2,
+            UpstreamProtocol::Http1 | UpstreamProtocol::Auto => Dialect::Http1,
+        }
+    }
+
     /// The addresses that requests are sent to at this moment.
     pub fn endpoints(&self) -> Vec<EndpointKey> {
         self.set
@@ -132,4 +150,15 @@ impl Upstream {
         }
         self.changed.notify_waiters();
     }
+}
+
+/// Whether a request needs HTTP/2: `application/grpc`, alone or with a suffix or parameters.
+fn is_grpc(headers: &HeaderMap) -> bool {
+    const GRPC: &[u8] = b"application/grpc";
+    let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let Some((head, rest)) = kind.and_then(|kind| kind.split_at_checked(GRPC.len())) else {
+        return false;
+    };
+    // Its variant for browsers has its own name, and needs HTTP/1 only.
+    head.eq_ignore_ascii_case(GRPC) && matches!(rest.first(), None | Some(b'+' | b';' | b' '))
 }

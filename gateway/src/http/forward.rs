@@ -1,7 +1,8 @@
 //! Step 8: Sends a request on: chooses the upstream, makes its attempts, keeps its time.
 //!
-//! What must stay true: a request is repeated only where no origin can tell, on a connection that had
-//! served before and died without a word, once; and the time of its rule bounds all of it.
+//! What must stay true: a request is repeated only where no origin can tell: on a connection that had
+//! served before and died without a word, once; or where the origin refused it unseen, twice. And the
+//! time of its rule bounds all of it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,6 +20,9 @@ use crate::{
     },
     upstream::{Choice, Failed, Lease, Upstream},
 };
+
+/// How often a request is sent whose endpoints refuse it unseen.
+const MOST_ATTEMPTS: u32 = 3;
 
 /// Sends a normalised request to one of `split`. Gives the response with its hop-by-hop headers off.
 pub(crate) async fn forward(
@@ -88,7 +92,8 @@ async fn attempts(
     let mut choice = Choice::Any;
     loop {
         exchange.attempt.begin();
-        let lease = local.pools.lease(upstream, choice).await;
+        let dialect = upstream.dialect(request.headers());
+        let lease = local.pools.lease(upstream, choice, dialect).await;
         let endpoint = match &lease {
             Ok(lease) => Some(lease.endpoint_key()),
             Err(no) => no.endpoint.clone(),
@@ -103,7 +108,7 @@ async fn attempts(
         exchange.reused = lease.as_ref().is_ok_and(Lease::reused);
         exchange.attempt.connected(exchange.reused);
         let lease = lease.inspect_err(|_| exchange.attempt.give_up(WhyLast::NotConnected))?;
-        choice = Choice::FreshOf(lease.endpoint_key());
+        let endpoint = lease.endpoint_key();
         let spare = Spare::of(&request, lease.reused() && exchange.attempts == 1);
         let failed = match lease.send(request).await {
             Ok(response) => return Ok(response),
@@ -113,6 +118,11 @@ async fn attempts(
             exchange.attempt.give_up(WhyLast::BodyBroken);
             return Err(fault.into());
         }
+        // What was refused unseen may go anywhere; what died is asked where it died.
+        choice = match failed.error.verdict().retry {
+            Retry::Always => Choice::Any,
+            Retry::IfIdempotent | Retry::Never => Choice::FreshOf(endpoint),
+        };
         request = again(exchange, failed, spare)?;
         local.counters.count(Counter::UpstreamRetries);
         upstream.traffic().count(local.worker, Event::Retry);
@@ -128,6 +138,11 @@ fn again(
     let unread = !exchange.upload().is_some_and(Progress::is_touched);
     let why = match (failed.error.verdict().retry, failed.request, spare) {
         (Retry::Never, _, _) => WhyLast::WouldNotHelp,
+        // It was refused unseen.
+        (Retry::Always, Some(request), _) if exchange.attempts < MOST_ATTEMPTS => {
+            return Ok(*request);
+        }
+        (Retry::Always, None, _) => WhyLast::BodySent,
         _ if exchange.attempts > 1 => WhyLast::TriedAgain,
         _ if failed.answered => WhyLast::Answered,
         _ if !failed.reused => WhyLast::NewConnection,

@@ -1,37 +1,36 @@
-//! Makes connections to endpoints and speaks HTTP/1.1 over them.
+//! Makes connections to endpoints and speaks HTTP over them.
 //!
-//! The only home of the HTTP client codec: what others see is a [`Connection`] that takes one
-//! request at a time, and a typed reason when it fails.
+//! The only home of the HTTP client codecs: what others see is a [`Connection`] that takes one
+//! request at a time or a [`Channel`] that takes many, and a typed reason when one fails.
 
-use std::{any::Any, cell::RefCell, future::poll_fn, io, rc::Rc, sync::Arc};
+mod channel;
+mod dial;
+mod http1;
+mod request;
+mod stream;
+mod wire;
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
 
 use bytes::Bytes;
-use futures_util::TryFutureExt as _;
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
-use sluice_config::names::UpstreamName;
-use tokio::{
-    io::AsyncWriteExt as _,
-    net::{TcpStream, UnixStream},
-    sync::oneshot,
-    time::{Duration, Instant},
-};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use tokio::net::{TcpStream, UnixStream};
 
-use super::{
-    endpoints::{Endpoint, Target},
-    upload::Outgoing,
-    wire::{Line, Wire},
-};
+use super::endpoints::Target;
 use crate::{
-    drain::Tasks,
-    error::ProxyError,
-    stream::{MemoryNetwork, Stream, WriteStall},
+    error::BoxError,
+    stream::{MemoryNetwork, Stream},
 };
 
-pub(super) use hyper::body::Incoming;
-
-/// The most that the codec buffers in each direction of a connection.
-const BUFFER: usize = 64 * 1024;
+pub(super) use channel::Channel;
+pub(super) use dial::{Dial, NotMade};
+pub(super) use http1::{Broken, Connection, Switched, failure};
+pub(super) use hyper::body::Incoming as Whole;
+pub(super) use stream::{Given, Load, Refusal, Sending};
 
 /// What endpoints are reached through.
 #[derive(Debug, Clone, Default)]
@@ -63,141 +62,40 @@ impl Connector {
     }
 }
 
-/// A connection to an endpoint. Dropping it closes the socket, whatever was under way.
-#[derive(Debug)]
-pub(super) struct Connection {
-    sender: SendRequest<Outgoing>,
-    pub(super) line: Rc<Line>,
-    pub(super) endpoint: Arc<Endpoint>,
-    pub(super) born: Instant,
-    /// Requests it has taken.
-    pub(super) served: u64,
-    switch: Switch,
-    /// Its task ends when this is dropped.
-    _alive: oneshot::Sender<()>,
+/// The body of a response, as the codec gives it.
+pub(super) enum Incoming {
+    Http1(Whole),
+    Http2(Given),
 }
 
-/// Who wants the stream once the codec is done with it.
-type Switch = Rc<RefCell<Option<oneshot::Sender<Switched>>>>;
+impl HttpBody for Incoming {
+    type Data = Bytes;
+    type Error = BoxError;
 
-/// A connection on which the codec has nothing more to say.
-#[derive(Debug)]
-pub(super) struct Switched {
-    pub(super) stream: WriteStall<Stream>,
-    /// What came behind the head of the answer.
-    pub(super) ahead: Bytes,
-    pub(super) permit: Box<dyn Any>,
-}
-
-/// How a request failed on a connection.
-pub(super) struct Broken {
-    pub(super) error: hyper::Error,
-    /// The request, when no byte of it was sent.
-    pub(super) unsent: Option<http::Request<Outgoing>>,
-}
-
-impl Connection {
-    /// Speaks HTTP over `stream`. `permit` is dropped once the socket is closed.
-    pub(super) async fn new(
-        stream: Stream,
-        endpoint: Arc<Endpoint>,
-        write_stall: Duration,
-        permit: impl Sized + 'static,
-        tasks: &Tasks,
-    ) -> io::Result<Self> {
-        let line = Rc::new(Line::default());
-        let wire = Wire::new(WriteStall::new(stream, write_stall), Rc::clone(&line));
-        let (sender, codec) = http1::Builder::new()
-            .max_buf_size(BUFFER)
-            .handshake(TokioIo::new(wire))
-            .await
-            .map_err(io::Error::other)?;
-        let (alive, dropped) = oneshot::channel::<()>();
-        let switch = Switch::default();
-        let wanted = Rc::clone(&switch);
-        tasks.spawn_local(async move {
-            // Declared first, dropped last.
-            let permit = permit;
-            let mut codec = codec;
-            let outcome = tokio::select! {
-                biased;
-                _ = dropped => return,
-                outcome = poll_fn(|cx| codec.poll_without_shutdown(cx)) => outcome,
-            };
-            if let Err(error) = outcome {
-                let error: &dyn std::error::Error = &error;
-                tracing::debug!(error, "a connection to an endpoint broke");
-                return;
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match self.get_mut() {
+            Self::Http1(body) => {
+                let frame = ready!(Pin::new(body).poll_frame(cx));
+                Poll::Ready(frame.map(|frame| frame.map_err(BoxError::from)))
             }
-            let parts = codec.into_parts();
-            let mut stream = parts.io.into_inner().into_inner();
-            let wanted = wanted.take();
-            if let Some(wanted) = wanted {
-                let permit = Box::new(permit);
-                // Whoever does not want it any more lets it close.
-                let _gone = wanted.send(Switched {
-                    stream,
-                    ahead: parts.read_buf,
-                    permit,
-                });
-            } else {
-                // The peer has closed, or will see that we have.
-                let _closed = stream.shutdown().await;
-            }
-        });
-        Ok(Self {
-            sender,
-            line,
-            endpoint,
-            born: Instant::now(),
-            served: 0,
-            switch,
-            _alive: alive,
-        })
-    }
-
-    /// Whether the previous exchange is over, and nothing came that belongs to none.
-    pub(super) fn is_ready(&self) -> bool {
-        self.sender.is_ready() && !self.line.deaf.get()
-    }
-
-    /// The stream itself, once the codec is done with it after a 101.
-    pub(super) fn switched(&self) -> oneshot::Receiver<Switched> {
-        let (sender, receiver) = oneshot::channel();
-        *self.switch.borrow_mut() = Some(sender);
-        receiver
-    }
-
-    /// Sends a request; completes with the head of the response.
-    pub(super) fn send(
-        &mut self,
-        request: http::Request<Outgoing>,
-    ) -> impl Future<Output = Result<http::Response<Incoming>, Broken>> + use<> {
-        self.served = self.served.saturating_add(1);
-        self.line.received.set(false);
-        self.sender
-            .try_send_request(request)
-            .map_err(|mut failed| Broken {
-                unsent: failed.take_message(),
-                error: failed.into_error(),
-            })
-    }
-}
-
-/// What it means that the codec gave up before there was a response.
-pub(super) fn failure(error: hyper::Error, line: &Line, upstream: &UpstreamName) -> ProxyError {
-    let upstream = upstream.clone();
-    if line.stalled.get() {
-        ProxyError::UpstreamStalled { upstream }
-    } else if error.is_parse() {
-        ProxyError::UpstreamProtocol {
-            upstream,
-            source: error.into(),
+            Self::Http2(body) => body.poll_frame(cx),
         }
-    } else {
-        ProxyError::UpstreamReset {
-            upstream,
-            source: error.into(),
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Http1(body) => body.is_end_stream(),
+            Self::Http2(body) => body.is_over(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Http1(body) => body.size_hint(),
+            Self::Http2(body) => body.size_hint(),
         }
     }
 }

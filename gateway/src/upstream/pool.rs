@@ -3,6 +3,9 @@
 //! Never shared between threads, never borrowed across an await. The idle connection used last is
 //! used first, so that what is not needed grows old and is closed.
 
+mod queue;
+mod shared;
+
 use std::{
     cell::{Cell, RefCell, RefMut},
     collections::{HashMap, VecDeque},
@@ -12,18 +15,21 @@ use std::{
 };
 
 use sluice_config::{model::UpstreamPool, names::UpstreamName};
-use tokio::{
-    sync::{Notify, oneshot},
-    time::{Instant, timeout_at},
-};
+use tokio::{sync::Notify, time::Instant};
 
+use self::{queue::Waiter, shared::Shared};
 use super::{
-    Upstream,
+    Dialect, Upstream,
     balance::Rotor,
     connect::Connection,
-    endpoints::{Choice, Gauge, Set, State},
+    endpoints::{Gauge, Set, State},
 };
-use crate::{drain::Tasks, error::ProxyError};
+use crate::drain::Tasks;
+
+pub(super) use self::{
+    queue::{Grant, Permit},
+    shared::{Place, Ride},
+};
 
 /// The connections of one worker to one upstream.
 #[derive(Debug)]
@@ -31,7 +37,7 @@ pub(super) struct Pool {
     name: UpstreamName,
     state: Arc<State>,
     settings: UpstreamPool,
-    tasks: Tasks,
+    pub(super) tasks: Tasks,
     /// Idle connections this worker may keep.
     most_idle: usize,
     /// Connections this worker should have at most while others wait.
@@ -41,9 +47,11 @@ pub(super) struct Pool {
     /// Per endpoint, the one used last at the back.
     idle: RefCell<HashMap<u64, VecDeque<Idle>, foldhash::fast::RandomState>>,
     kept: Gauge,
+    /// Those that carry many requests at a time.
+    shared: Shared,
     /// Connections that exist or are being made.
     live: Gauge,
-    waiters: RefCell<VecDeque<oneshot::Sender<Grant>>>,
+    waiters: RefCell<VecDeque<Waiter>>,
     /// With the generation of the set it turns over.
     rotor: RefCell<(u64, Rotor)>,
     /// Rung when another worker needs a connection, or the pool is gone.
@@ -60,26 +68,13 @@ struct Idle {
     since: Instant,
 }
 
-/// What a waiting request gets.
+/// What a request is sent on.
 #[derive(Debug)]
-pub(super) enum Grant {
-    /// One that became free meanwhile.
-    Connection(Connection),
-    /// The right to make one.
-    Permit(Permit),
-}
-
-/// The right to one connection, until dropped.
-#[derive(Debug)]
-pub(super) struct Permit(Rc<Pool>);
-
-/// Takes those who no longer wait out of the queue, also when a request is given up.
-struct Tidy<'w>(&'w RefCell<VecDeque<oneshot::Sender<Grant>>>);
-
-impl Drop for Tidy<'_> {
-    fn drop(&mut self) {
-        self.0.borrow_mut().retain(|waiter| !waiter.is_closed());
-    }
+pub(super) enum Lent {
+    /// A connection of its own.
+    Whole(Connection),
+    /// Room on a shared one.
+    Part(Place),
 }
 
 /// Idle connections are looked at this often at most.
@@ -110,6 +105,7 @@ impl Pool {
             upstream: RefCell::new(Weak::new()),
             idle: RefCell::default(),
             kept,
+            shared: Shared::new(upstream.model.limits.streams),
             live,
             waiters: RefCell::default(),
             // No set has this generation, so the first one starts the rotor.
@@ -164,61 +160,11 @@ impl Pool {
         None
     }
 
-    /// The right to make a connection, or one that became free meanwhile.
-    pub(super) async fn permit(
-        self: &Rc<Self>,
-        upstream: &Upstream,
-        choice: &Choice,
-        deadline: Instant,
-    ) -> Result<Grant, ProxyError> {
-        let budget = &self.state.budget;
-        if budget.try_take(self.live.get() == 0) {
-            return Ok(Grant::Permit(Permit::new(self)));
-        }
-        let overflow = || ProxyError::Overflow {
-            upstream: upstream.name().clone(),
-        };
-        // Its permit comes back through the queue once its socket is closed.
-        let closing = self.close_oldest();
-        let _place = budget.queue(closing).ok_or_else(overflow)?;
-        if !closing {
-            budget.ask();
-        }
-        // Declared before the receiver, so that it finds the receiver gone.
-        let _tidy = Tidy(&self.waiters);
-        let (grant, mut granted) = oneshot::channel();
-        if choice.takes_used() {
-            self.waiters.borrow_mut().push_back(grant);
-        }
-        let outcome = timeout_at(deadline, async {
-            tokio::select! {
-                biased;
-                Ok(grant) = &mut granted => match grant {
-                    Grant::Connection(connection) if !choice.takes(&connection.endpoint) => {
-                        // Somebody else may like it; we wait for the budget.
-                        self.take_back(connection);
-                        budget.take().await;
-                        Grant::Permit(Permit::new(self))
-                    }
-                    grant => grant,
-                },
-                () = budget.take() => Grant::Permit(Permit::new(self)),
-            }
-        })
-        .await;
-        // Whatever was granted in the same moment is not lost.
-        granted.close();
-        if let Ok(Grant::Connection(connection)) = granted.try_recv() {
-            self.take_back(connection);
-        }
-        outcome.map_err(|_| overflow())
-    }
-
     /// Takes a connection back whose exchange ended cleanly: it goes to whoever waits, is kept, or
     /// is closed.
     pub(super) fn take_back(self: &Rc<Self>, connection: Connection) {
         let now = Instant::now();
-        if !self.may_serve(&connection) || self.retired.get() || self.tasks.is_draining() {
+        if !self.may_serve(&connection) || self.is_closing() {
             return;
         }
         let waiting = self.state.budget.waiting();
@@ -229,7 +175,7 @@ impl Pool {
             // Somebody waits elsewhere: what is closed here can be opened there.
             return;
         }
-        if self.kept.get() >= self.most_idle {
+        if self.kept.get().saturating_add(self.shared.idle()) >= self.most_idle {
             self.close_oldest();
         }
         let endpoint = connection.endpoint.id;
@@ -246,27 +192,18 @@ impl Pool {
         self.keep_sweeping();
     }
 
-    /// Gives a connection to a request of this worker that waits for one, unless requests of other
-    /// workers wait too and this worker has more than its share.
-    fn hand_over(&self, mut connection: Connection, waiting: usize) -> Option<Connection> {
-        let mut waiters = self.waiters.borrow_mut();
-        if waiting > waiters.len() && self.live.get() > self.fair {
-            return Some(connection);
-        }
-        while let Some(waiter) = waiters.pop_front() {
-            match waiter.send(Grant::Connection(connection)) {
-                Err(Grant::Connection(back)) => connection = back,
-                Ok(()) | Err(Grant::Permit(_)) => return None,
-            }
-        }
-        Some(connection)
-    }
-
     /// Closes the idle connection that was not used for longest; says whether there was one.
     fn close_oldest(&self) -> bool {
+        let shared = self.shared.oldest();
         let mut idle = self.idle.borrow_mut();
         let kept = idle.values_mut().filter(|kept| !kept.is_empty());
         let oldest = kept.min_by_key(|kept| kept.front().map(|idle| idle.since));
+        let since = oldest.as_ref().and_then(|kept| kept.front());
+        let since = since.map(|idle| idle.since);
+        if shared.is_some_and(|shared| since.is_none_or(|since| shared < since)) {
+            self.shared.close_oldest();
+            return true;
+        }
         let closed = oldest.and_then(VecDeque::pop_front).is_some();
         self.kept
             .set(self.kept.get().saturating_sub(usize::from(closed)));
@@ -275,12 +212,19 @@ impl Pool {
 
     /// Whether a connection may take another request.
     fn may_serve(&self, connection: &Connection) -> bool {
-        let (age, served) = (self.settings.max_age, self.settings.requests_per_connection);
-        connection.is_ready()
-            && age
-                .get()
-                .is_none_or(|limit| connection.born.elapsed() < limit)
-            && served.get().is_none_or(|limit| connection.served < limit)
+        connection.is_ready() && self.is_young(connection.born, connection.served)
+    }
+
+    /// Whether a connection is within its bounds.
+    fn is_young(&self, born: Instant, served: u64) -> bool {
+        let (age, requests) = (self.settings.max_age, self.settings.requests_per_connection);
+        age.get().is_none_or(|limit| born.elapsed() < limit)
+            && requests.get().is_none_or(|limit| served < limit)
+    }
+
+    /// Whether connections that come back are closed.
+    fn is_closing(&self) -> bool {
+        self.retired.get() || self.tasks.is_draining()
     }
 
     /// Runs the task that closes old connections, until there are none.
@@ -319,12 +263,14 @@ impl Pool {
         self.forget(|_, idle| {
             now.duration_since(idle.since) < limit && self.may_serve(&idle.connection)
         });
+        self.sweep_shared(now, limit);
         if self.state.budget.waiting() > 0 {
             self.close_oldest();
         }
         let idle = self.idle.borrow();
         let oldest = idle.values().filter_map(VecDeque::front);
-        let next = oldest.map(|idle| idle.since + limit).min();
+        let oldest = oldest.map(|idle| idle.since).chain(self.shared.oldest());
+        let next = oldest.map(|since| since + limit).min();
         self.sweeping.set(next.is_some());
         // Connections that grow old one after the other are closed together.
         next.map(|next| next.max(now + MOST_OFTEN))
@@ -339,9 +285,11 @@ impl Pool {
     }
 
     fn forget_all_but(&self, set: &Set) {
-        let endpoints: Vec<u64> = self.idle.borrow().keys().copied().collect();
+        let mut endpoints = self.shared.endpoints();
+        endpoints.extend(self.idle.borrow().keys());
         if endpoints.iter().any(|&endpoint| !set.contains(endpoint)) {
             self.forget(|endpoint, _| set.contains(endpoint));
+            self.shared.forget(|endpoint, _| set.contains(endpoint));
         }
     }
 
@@ -358,6 +306,7 @@ impl Pool {
     pub(super) fn retire(&self) {
         self.retired.set(true);
         self.forget(|_, _| false);
+        self.shared.forget(|_, _| false);
     }
 }
 
@@ -366,32 +315,5 @@ impl Drop for Pool {
         self.state.budget.leave(&self.bell);
         // The sweeping task finds out.
         self.bell.notify_one();
-    }
-}
-
-impl Permit {
-    /// The caller has taken one connection from the budget.
-    fn new(pool: &Rc<Pool>) -> Self {
-        pool.live.set(pool.live.get().saturating_add(1));
-        Self(Rc::clone(pool))
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        let pool = &self.0;
-        pool.live.set(pool.live.get().saturating_sub(1));
-        pool.state.budget.give_back();
-        // A worker may always have one: what waits here must not depend on the others.
-        while pool.live.get() == 0 && !pool.waiters.borrow().is_empty() {
-            let waiter = pool.waiters.borrow_mut().pop_front();
-            let Some(waiter) = waiter.filter(|waiter| !waiter.is_closed()) else {
-                continue;
-            };
-            if pool.state.budget.try_take(true) {
-                // If nobody takes it after all, dropping it comes here again.
-                drop(waiter.send(Grant::Permit(Self::new(pool))));
-            }
-        }
     }
 }

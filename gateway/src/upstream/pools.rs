@@ -6,30 +6,27 @@ use std::{cell::RefCell, collections::HashMap, rc::Rc, sync::Arc};
 
 use rand::{SeedableRng, rngs::SmallRng};
 use sluice_config::names::UpstreamName;
-use tokio::time::{Instant, timeout_at};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout_at},
+};
 
 use super::{
-    Upstream,
+    Dialect, Upstream,
     balance::{pick, pick_avoiding},
-    connect::{Connection, Connector},
+    connect::{Connector, Dial, NotMade},
     endpoints::{Active, Choice, Endpoint},
-    lease::{Lease, NoLease},
-    pool::{Grant, Permit, Pool},
+    lease::{Account, Lease, NoLease},
+    pool::{Grant, Lent, Permit, Pool, Ride},
 };
-use crate::{
-    drain::Tasks,
-    error::ProxyError,
-    telemetry::metrics::{Counter, Shard},
-};
+use crate::{drain::Tasks, error::ProxyError, telemetry::metrics::Shard};
 
 /// The connections of one worker to all upstreams.
 #[derive(Debug)]
 pub struct Pools {
     worker: usize,
     workers: usize,
-    connector: Connector,
-    tasks: Tasks,
-    counters: Shard,
+    dial: Dial,
     random: RefCell<SmallRng>,
     by_state: RefCell<HashMap<u64, Rc<Pool>, foldhash::fast::RandomState>>,
 }
@@ -46,9 +43,11 @@ impl Pools {
         Self {
             worker,
             workers: workers.max(1),
-            connector,
-            tasks,
-            counters,
+            dial: Dial {
+                connector,
+                tasks,
+                counters,
+            },
             random: RefCell::new(SmallRng::from_rng(&mut rand::rng())),
             by_state: RefCell::default(),
         }
@@ -70,29 +69,38 @@ impl Pools {
         }
     }
 
-    /// Lends a connection to an endpoint of `upstream`.
+    /// Lends a connection to an endpoint of `upstream`, or room on one, for a request in `dialect`.
     ///
     /// Waits for the first answer to a name (at most `dns.timeout` and `timeouts.connect`), for the
     /// budget and for the connection (together at most `timeouts.connect`). A request that waited
     /// for the budget until then ends as [`ProxyError::Overflow`]. When connecting to one address
     /// of a name fails, its others are tried.
-    pub async fn lease(&self, upstream: &Arc<Upstream>, choice: Choice) -> Result<Lease, NoLease> {
+    pub async fn lease(
+        &self,
+        upstream: &Arc<Upstream>,
+        choice: Choice,
+        dialect: Dialect,
+    ) -> Result<Lease, NoLease> {
         let pool = self.pool(upstream);
         let Some(endpoint) = self.choose(&pool, upstream, &choice) else {
-            return Box::pin(self.lease_unresolved(pool, upstream, choice)).await;
+            return Box::pin(self.lease_unresolved(pool, upstream, choice, dialect)).await;
         };
         let active = Active::new(endpoint);
-        if choice.takes_used()
-            && let Some(connection) = pool.idle_to(active.endpoint().id)
-        {
-            return Ok(Lease {
+        let endpoint = active.endpoint().id;
+        let lent = match dialect {
+            Dialect::Http1 if choice.takes_used() => pool.idle_to(endpoint).map(Lent::Whole),
+            Dialect::Http1 => None,
+            Dialect::Http2 => pool.place_on(endpoint).map(Lent::Part),
+        };
+        if let Some(lent) = lent {
+            let account = Account {
                 pool,
                 upstream: Arc::clone(upstream),
-                connection,
                 active,
-            });
+            };
+            return Ok(Lease { account, lent });
         }
-        Box::pin(self.lease_fresh(pool, upstream, active, choice)).await
+        Box::pin(self.lease_fresh(pool, upstream, active, choice, dialect)).await
     }
 
     /// There is no endpoint, perhaps because a name has not been answered yet.
@@ -101,6 +109,7 @@ impl Pools {
         pool: Rc<Pool>,
         upstream: &Arc<Upstream>,
         choice: Choice,
+        dialect: Dialect,
     ) -> Result<Lease, NoLease> {
         let patience = upstream.dns.timeout.min(upstream.model.timeouts.connect);
         let deadline = Instant::now() + patience;
@@ -111,8 +120,9 @@ impl Pools {
             let mut changed = std::pin::pin!(upstream.changed.notified());
             changed.as_mut().enable();
             if let Some(endpoint) = self.choose(&pool, upstream, &choice) {
+                let active = Active::new(endpoint);
                 return self
-                    .lease_fresh(pool, upstream, Active::new(endpoint), choice)
+                    .lease_fresh(pool, upstream, active, choice, dialect)
                     .await;
             }
             if !upstream.set.load().unresolved {
@@ -122,96 +132,112 @@ impl Pools {
         }
     }
 
-    /// Makes a connection, once the budget allows it.
+    /// Makes a connection, once the budget allows it, or shares one that another request makes.
     async fn lease_fresh(
         &self,
         pool: Rc<Pool>,
         upstream: &Arc<Upstream>,
-        active: Active,
+        mut active: Active,
         choice: Choice,
+        dialect: Dialect,
     ) -> Result<Lease, NoLease> {
         let deadline = Instant::now() + upstream.model.timeouts.connect;
-        let upstream = Arc::clone(upstream);
-        let permit = match pool.permit(&upstream, &choice, deadline).await? {
-            Grant::Permit(permit) => permit,
-            Grant::Connection(connection) => {
-                let active = Active::new(Arc::clone(&connection.endpoint));
-                return Ok(Lease {
-                    pool,
-                    upstream,
-                    connection,
-                    active,
-                });
+        let lent = match dialect {
+            Dialect::Http1 => {
+                self.whole(&pool, upstream, &mut active, &choice, deadline)
+                    .await?
+            }
+            Dialect::Http2 => {
+                self.part(&pool, upstream, &mut active, &choice, deadline)
+                    .await?
             }
         };
-        let (connection, active) = self.connect(&upstream, active, permit, deadline).await?;
-        Ok(Lease {
+        let account = Account {
             pool,
-            upstream,
-            connection,
+            upstream: Arc::clone(upstream),
             active,
-        })
+        };
+        Ok(Lease { account, lent })
     }
 
-    async fn connect(
+    async fn whole(
         &self,
+        pool: &Rc<Pool>,
         upstream: &Arc<Upstream>,
-        mut active: Active,
-        permit: Permit,
+        active: &mut Active,
+        choice: &Choice,
         deadline: Instant,
-    ) -> Result<(Connection, Active), NoLease> {
-        let mut tried = Vec::new();
+    ) -> Result<Lent, NoLease> {
+        let grant = pool.permit(upstream, choice, Dialect::Http1, deadline);
+        let permit = match grant.await? {
+            Grant::Permit(permit) => permit,
+            Grant::Lent(lent) => return Ok(at_home(lent, active)),
+        };
+        let made = self.dial.connection(upstream, active, permit, deadline);
+        match made.await {
+            Ok(connection) => Ok(Lent::Whole(connection)),
+            Err(not_made) => Err(not_made.into_no_lease(upstream)),
+        }
+    }
+
+    async fn part(
+        &self,
+        pool: &Rc<Pool>,
+        upstream: &Arc<Upstream>,
+        active: &mut Active,
+        choice: &Choice,
+        deadline: Instant,
+    ) -> Result<Lent, NoLease> {
         loop {
             let endpoint = Arc::clone(active.endpoint());
-            let key = endpoint.key.clone();
-            tried.push(endpoint.id);
-            let next = upstream.set.load().sibling(&endpoint, &tried).cloned();
-            // An address that says nothing must not use up the time of the others.
-            let now = Instant::now();
-            let until = match next {
-                Some(_) => now + deadline.duration_since(now) / 2,
-                None => deadline,
-            };
-            let attempt = timeout_at(until, self.connector.open(&endpoint.target)).await;
-            let source = match attempt {
-                Ok(Ok(stream)) => {
-                    self.counters.count(Counter::UpstreamConnections);
-                    let connection = Connection::new(
-                        stream,
-                        endpoint,
-                        upstream.model.timeouts.write_stall,
-                        permit,
-                        &self.tasks,
-                    )
-                    .await;
-                    return connection
-                        .map(|connection| (connection, active))
-                        .map_err(|source| NoLease {
-                            error: ProxyError::Connect {
-                                upstream: upstream.name().clone(),
-                                source,
-                            },
-                            endpoint: Some(key),
-                        });
+            if let Some(place) = pool.place_on(endpoint.id) {
+                return Ok(Lent::Part(place));
+            }
+            let ride = if let Some(ride) = pool.board(endpoint.id) {
+                ride
+            } else {
+                let grant = pool.permit(upstream, choice, Dialect::Http2, deadline);
+                match grant.await? {
+                    Grant::Permit(permit) => {
+                        self.connect(pool, upstream, &endpoint, permit, deadline)
+                    }
+                    Grant::Lent(lent) => return Ok(at_home(lent, active)),
                 }
-                Ok(Err(source)) => Some(source),
-                Err(_) => None,
             };
-            self.counters.count(Counter::UpstreamConnectFailures);
-            let upstream = upstream.name().clone();
-            let error = match (next, source) {
-                (Some(next), _) => {
-                    active = Active::new(next);
-                    continue;
+            let no = match timeout_at(deadline, ride).await {
+                Ok(Ok(Ride::Place(place))) => {
+                    return Ok(at_home(Lent::Part(place), active));
                 }
-                (None, Some(source)) => ProxyError::Connect { upstream, source },
-                (None, None) => ProxyError::ConnectTimeout { upstream },
+                Ok(Ok(Ride::Full)) => continue,
+                Ok(Ok(Ride::NotMade(not_made))) => not_made.into_no_lease(upstream),
+                // Nobody makes connections any more.
+                Ok(Err(_)) => ProxyError::Draining.into(),
+                Err(_) => NotMade::too_slow(&endpoint).into_no_lease(upstream),
             };
-            return Err(NoLease {
-                error,
-                endpoint: Some(key),
-            });
+            return Err(no);
         }
+    }
+
+    /// Makes a connection for whoever needs one, also when the first who did is gone.
+    fn connect(
+        &self,
+        pool: &Rc<Pool>,
+        upstream: &Arc<Upstream>,
+        endpoint: &Arc<Endpoint>,
+        permit: Permit,
+        deadline: Instant,
+    ) -> oneshot::Receiver<Ride> {
+        let (expected, ride) = pool.expect(endpoint.id);
+        let dial = self.dial.clone();
+        let upstream = Arc::clone(upstream);
+        let mut active = Active::new(Arc::clone(endpoint));
+        self.dial.tasks.spawn_local(async move {
+            let made = dial.channel(&upstream, &mut active, permit, deadline).await;
+            // Whoever gets it must not find its endpoint busy with nothing.
+            drop(active);
+            expected.arrived(made);
+        });
+        ride
     }
 
     /// The pool of an upstream, made on first use.
@@ -219,7 +245,7 @@ impl Pools {
         let mut pools = self.by_state.borrow_mut();
         let pool = pools
             .entry(upstream.state.id)
-            .or_insert_with(|| Pool::new(upstream, self.workers, self.tasks.clone()));
+            .or_insert_with(|| Pool::new(upstream, self.workers, self.dial.tasks.clone()));
         Rc::clone(pool)
     }
 
@@ -248,4 +274,14 @@ impl Pools {
         };
         index.and_then(|index| set.get(index)).map(Arc::clone)
     }
+}
+
+/// Counts a request where it goes, which may be another endpoint than it had in mind.
+fn at_home(lent: Lent, active: &mut Active) -> Lent {
+    let endpoint = match &lent {
+        Lent::Whole(connection) => &connection.endpoint,
+        Lent::Part(place) => &place.channel.endpoint,
+    };
+    *active = Active::new(Arc::clone(endpoint));
+    lent
 }

@@ -6,7 +6,6 @@
 use std::{
     pin::Pin,
     rc::Rc,
-    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -21,22 +20,21 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
 use super::{
-    Upstream,
-    connect::{Connection, Incoming},
-    endpoints::Active,
-    pool::Pool,
+    connect::{Incoming, Sending},
+    lease::Account,
+    pool::Lent,
     upload::Upload,
 };
 use crate::error::{BoxError, ProxyError};
 
 /// What a response's body keeps until it is over.
 pub(super) struct Held {
-    pub(super) pool: Rc<Pool>,
-    pub(super) upstream: Arc<Upstream>,
-    pub(super) connection: Connection,
-    pub(super) active: Active,
-    /// The connection must not be used again.
+    pub(super) account: Account,
+    pub(super) lent: Lent,
+    /// The connection must not be used again. A shared one never is spoiled by one request.
     pub(super) spoiled: bool,
+    /// What is still under way of the request ends with the response.
+    pub(super) sending: Option<Sending>,
 }
 
 /// What makes a response unusable though the codec could read it.
@@ -48,29 +46,32 @@ pub(super) enum Unusable {
     OtherProtocol,
     #[error("its transfer coding is not chunked")]
     TransferCoding,
+    #[error("it has more than one length")]
+    Lengths,
 }
 
 impl Held {
     /// The exchange ended cleanly.
     pub(super) fn give_back(self) {
         let Self {
-            pool,
-            connection,
-            active,
+            account,
+            lent,
             spoiled,
-            ..
+            sending,
         } = self;
+        drop(sending);
         // Whoever gets the connection must not find its endpoint busy with this request.
-        drop(active);
-        if !spoiled {
-            pool.take_back(connection);
+        drop(account.active);
+        match lent {
+            Lent::Whole(connection) if !spoiled => account.pool.take_back(connection),
+            Lent::Whole(_) | Lent::Part(_) => {}
         }
     }
 
     /// The exchange broke off.
     fn broken(self, source: BoxError) -> ProxyError {
         ProxyError::ResponseBroken {
-            upstream: self.upstream.name().clone(),
+            upstream: self.account.upstream.name().clone(),
             source,
         }
     }
@@ -96,21 +97,28 @@ pub(super) fn examine(parts: &mut response::Parts, to_head: bool) -> Result<bool
         // with a second exchange.
         spoiled |= parts.headers.remove(CONTENT_LENGTH).is_some();
     }
-    if parts
-        .headers
-        .get_all(CONTENT_LENGTH)
-        .iter()
-        .nth(1)
-        .is_some()
-        && let Some(length) = parts.headers.get(CONTENT_LENGTH).cloned()
-    {
-        // The codec made sure that they are equal.
-        parts.headers.insert(CONTENT_LENGTH, length);
+    one_length(parts)?;
+    Ok(spoiled)
+}
+
+/// Where one length is told more than once, tells it once.
+pub(super) fn one_length(parts: &mut response::Parts) -> Result<(), Unusable> {
+    let mut lengths = parts.headers.get_all(CONTENT_LENGTH).iter();
+    let first = lengths.next();
+    let mut more = lengths.peekable();
+    if more.peek().is_some() {
+        // The codec of HTTP/1 makes sure that they are equal; that of HTTP/2 looks at the first.
+        if more.any(|other| Some(other) != first) {
+            return Err(Unusable::Lengths);
+        }
+        if let Some(length) = first.cloned() {
+            parts.headers.insert(CONTENT_LENGTH, length);
+        }
     }
     if parts.status == StatusCode::NO_CONTENT {
         parts.headers.remove(CONTENT_LENGTH);
     }
-    Ok(spoiled)
+    Ok(())
 }
 
 /// The body of a response. Returns its connection when it ended well, else closes it.
@@ -210,7 +218,7 @@ impl HttpBody for Reply {
                 }
                 Some(Ok(frame))
             }
-            Some(Err(error)) => Some(Err(this.break_off(error.into()))),
+            Some(Err(error)) => Some(Err(this.break_off(error))),
             None => {
                 this.finish();
                 None

@@ -8,8 +8,9 @@
 mod budget;
 mod exchange;
 mod keeping;
+mod shared;
 
-use std::{rc::Rc, sync::Arc, time::Duration};
+use std::{future::poll_fn, rc::Rc, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http_body::Frame;
@@ -95,7 +96,9 @@ impl Rig {
     }
 
     async fn lease(&self) -> Result<Lease, ProxyError> {
-        let lease = self.pools[0].lease(&self.upstream, Choice::Any).await;
+        let lease = self.pools[0]
+            .lease(&self.upstream, Choice::Any, Dialect::Http1)
+            .await;
         lease.map_err(ProxyError::from)
     }
 

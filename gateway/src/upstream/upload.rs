@@ -43,7 +43,8 @@ impl Upload {
         }
     }
 
-    fn fail(&self, error: ProxyError) {
+    /// It will never be complete.
+    pub(super) fn fail(&self, error: ProxyError) {
         *self.0.borrow_mut() = UploadState::Failed(error);
     }
 

@@ -101,10 +101,18 @@ async fn each_worker_may_have_one_connection_whatever_the_limit() {
         let _origin = rig.origin();
         let mut leases = Vec::new();
         for pools in &rig.pools {
-            leases.push(pools.lease(&rig.upstream, Choice::Any).await.unwrap());
+            leases.push(
+                pools
+                    .lease(&rig.upstream, Choice::Any, Dialect::Http1)
+                    .await
+                    .unwrap(),
+            );
         }
         for pools in &rig.pools {
-            let refused = pools.lease(&rig.upstream, Choice::Any).await.unwrap_err();
+            let refused = pools
+                .lease(&rig.upstream, Choice::Any, Dialect::Http1)
+                .await
+                .unwrap_err();
             assert!(matches!(refused.error, ProxyError::Overflow { .. }));
         }
     })
@@ -123,11 +131,11 @@ async fn a_worker_parts_with_an_idle_connection_for_another() {
             peer
         });
         let _busy = rig.pools[1]
-            .lease(&rig.upstream, Choice::Any)
+            .lease(&rig.upstream, Choice::Any, Dialect::Http1)
             .await
             .unwrap();
         let (lease, closed) = tokio::join!(
-            rig.pools[1].lease(&rig.upstream, Choice::Any),
+            rig.pools[1].lease(&rig.upstream, Choice::Any, Dialect::Http1),
             idle.is_closed()
         );
         assert!(lease.is_ok() && closed);
@@ -141,7 +149,7 @@ async fn what_waits_at_a_worker_that_lost_its_last_connection_goes_on() {
         let rig = Rig::with_workers(2, at_most(1, 9));
         let _origin = rig.origin();
         let _others = rig.pools[1]
-            .lease(&rig.upstream, Choice::Any)
+            .lease(&rig.upstream, Choice::Any, Dialect::Http1)
             .await
             .unwrap();
         let own = rig.lease().await.unwrap();
@@ -206,7 +214,9 @@ async fn the_limit_holds_and_nobody_is_forgotten_whatever_the_origin_does() {
                 tokio::time::sleep(start).await;
                 let exchange = async {
                     let pools = &rig.pools[number % WORKERS];
-                    let lease = pools.lease(&rig.upstream, Choice::Any).await;
+                    let lease = pools
+                        .lease(&rig.upstream, Choice::Any, Dialect::Http1)
+                        .await;
                     let lease = lease.map_err(ProxyError::from)?;
                     text(lease.send(get()).await.map_err(|failed| failed.error)?).await
                 };

@@ -27,7 +27,7 @@ async fn a_body_of_unknown_length_and_its_announced_trailers_are_sent_even_with_
         headers.insert("trailer", "x-sum".parse().unwrap());
         let feeding = async move {
             feed.send(piece("abc")).await.unwrap();
-            let mut trailers = http::HeaderMap::new();
+            let mut trailers = HeaderMap::new();
             trailers.insert("x-sum", "7".parse().unwrap());
             feed.send(Ok(Frame::trailers(trailers))).await.unwrap();
         };
@@ -433,7 +433,7 @@ async fn the_futures_of_a_request_stay_small() {
     local(async {
         let rig = Rig::new(|_| {});
         let _origin = rig.origin();
-        let lease = rig.pools[0].lease(&rig.upstream, Choice::Any);
+        let lease = rig.pools[0].lease(&rig.upstream, Choice::Any, Dialect::Http1);
         let size = size_of_val(&lease);
         assert!((50..300).contains(&size), "leasing takes {size} bytes");
         let send = lease.await.unwrap().send(get());

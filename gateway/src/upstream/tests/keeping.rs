@@ -167,7 +167,10 @@ async fn a_request_comes_back_when_its_connection_had_died_unnoticed() {
         assert!(failed.reused && !failed.answered);
         let request = failed.request.expect("no byte of it was sent");
         let choice = Choice::FreshOf(endpoint);
-        let fresh = rig.pools[0].lease(&rig.upstream, choice).await.unwrap();
+        let fresh = rig.pools[0]
+            .lease(&rig.upstream, choice, Dialect::Http1)
+            .await
+            .unwrap();
         assert!(!fresh.reused());
         let (response, _) = tokio::join!(fresh.send(*request), async {
             let mut peer = origin.accept().await;

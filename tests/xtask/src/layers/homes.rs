@@ -83,8 +83,10 @@ const HOMES: &[Home] = &[
         places: &[
             "gateway/src/http/serve",
             "gateway/src/upstream/connect",
+            "gateway/src/upstream/tests",
             "gateway/src/upstream/tunnel",
             "sidecar/src/inbound",
+            "tests",
         ],
     },
     Home {

@@ -1,6 +1,6 @@
 //! The byte stream below an upstream connection, with what the codec does not tell.
 //!
-//! When an origin stops reading but has not finished speaking (it refused a body and closed, say),
+//! HTTP/1 needs patience: when an origin stops reading but has not finished speaking (it refused a body and closed, say),
 //! its answer still counts: the wire swallows what cannot be written any more and lets the reading
 //! side find out how it ends.
 
@@ -18,25 +18,46 @@ use crate::stream::{Stalled, Stream, WriteStall};
 
 /// What is known of a wire.
 #[derive(Debug, Default)]
-pub(super) struct Line {
+pub(in crate::upstream) struct Line {
     /// A byte came since the request was sent.
-    pub(super) received: Cell<bool>,
-    /// The peer accepted nothing for too long, and had said nothing.
-    pub(super) stalled: Cell<bool>,
+    pub(in crate::upstream) received: Cell<bool>,
+    /// How often something came.
+    pub(in crate::upstream) reads: Cell<u64>,
+    /// The peer accepted nothing for too long.
+    pub(in crate::upstream) stalled: Cell<bool>,
     /// Nothing can be written any more.
-    pub(super) deaf: Cell<bool>,
+    pub(in crate::upstream) deaf: Cell<bool>,
 }
 
 /// A stream to an endpoint.
 #[derive(Debug)]
-pub(super) struct Wire {
+pub(in crate::upstream) struct Wire {
     inner: WriteStall<Stream>,
     line: Rc<Line>,
+    /// Whether failures to write are swallowed.
+    tolerant: bool,
 }
 
 impl Wire {
-    pub(super) fn new(inner: WriteStall<Stream>, line: Rc<Line>) -> Self {
-        Self { inner, line }
+    /// For HTTP/1, where the answer to a request may still come when its rest is not wanted.
+    pub(super) fn tolerant(inner: WriteStall<Stream>, line: Rc<Line>) -> Self {
+        let tolerant = true;
+        Self {
+            inner,
+            line,
+            tolerant,
+        }
+    }
+
+    /// For HTTP/2, where a request can be ended without the connection: who cannot be written to is
+    /// gone.
+    pub(super) fn strict(inner: WriteStall<Stream>, line: Rc<Line>) -> Self {
+        let tolerant = false;
+        Self {
+            inner,
+            line,
+            tolerant,
+        }
     }
 
     /// The stream below, for another protocol.
@@ -52,8 +73,8 @@ impl Wire {
         let stalled = error
             .get_ref()
             .is_some_and(<dyn std::error::Error + Send + Sync>::is::<Stalled>);
-        if stalled && !self.line.received.get() {
-            self.line.stalled.set(true);
+        if !self.tolerant || (stalled && !self.line.received.get()) {
+            self.line.stalled.set(stalled);
             return Poll::Ready(Err(error));
         }
         self.line.deaf.set(true);
@@ -72,6 +93,7 @@ impl AsyncRead for Wire {
         let outcome = Pin::new(&mut this.inner).poll_read(cx, buffer);
         if buffer.filled().len() > before {
             this.line.received.set(true);
+            this.line.reads.set(this.line.reads.get().wrapping_add(1));
         }
         outcome
     }
