@@ -59,7 +59,7 @@ pub fn normalize(parts: &mut Parts, listener: &model::Listener) -> Result<Normal
     let hop = hop::strip_request(&mut parts.headers, parts.version);
     let underscores_dropped = underscores(&mut parts.headers, listener.normalize.underscores)?;
     set_host(&mut parts.headers, authority.as_ref());
-    if target == Target::Asterisk {
+    if matches!(target, Target::Asterisk { .. }) {
         parts.uri = Uri::from_static("*");
     } else {
         one_path(&mut parts.uri, target, listener.normalize)?;
@@ -141,7 +141,10 @@ enum Target {
         default_port: u16,
     },
     /// `*`, for OPTIONS only.
-    Asterisk,
+    Asterisk {
+        /// The port that the scheme implies, where there is one.
+        default_port: u16,
+    },
 }
 
 impl Target {
@@ -151,14 +154,18 @@ impl Target {
         if *method == Method::CONNECT {
             return Err(refused);
         }
+        let default_port = match uri.scheme_str() {
+            Some("https") => 443,
+            _ => 80,
+        };
         match (uri.scheme_str(), uri.authority()) {
-            // With an authority: HTTP/2 has no other way to say whom it is meant for.
+            // HTTP/2 has no other way to say whom `*` is meant for than a URI with both.
             (Some("http" | "https"), Some(_)) | (None, None) if uri.path() == "*" => {
                 let served = *method == Method::OPTIONS && uri.query().is_none();
-                served.then_some(Self::Asterisk).ok_or(refused)
+                let asterisk = Self::Asterisk { default_port };
+                served.then_some(asterisk).ok_or(refused)
             }
-            (Some("http"), Some(_)) => Ok(Self::Absolute { default_port: 80 }),
-            (Some("https"), Some(_)) => Ok(Self::Absolute { default_port: 443 }),
+            (Some("http" | "https"), Some(_)) => Ok(Self::Absolute { default_port }),
             (None, None) if uri.path().starts_with('/') => Ok(Self::Origin),
             _ => Err(refused),
         }
@@ -178,7 +185,8 @@ fn one_authority(parts: &Parts, target: Target) -> Result<Option<Authority>, Pro
         None if parts.version == Version::HTTP_2 && parts.uri.authority().is_some() => None,
         None => return Err(ProxyError::BadRequest(Malformed::NoHost)),
     };
-    let (Target::Absolute { default_port }, Some(authority)) = (target, parts.uri.authority())
+    let (Target::Absolute { default_port } | Target::Asterisk { default_port }, Some(authority)) =
+        (target, parts.uri.authority())
     else {
         return Ok(written);
     };
