@@ -211,3 +211,25 @@ pub fn requests(bytes: &[u8]) -> (Vec<Message>, Vec<u8>) {
     }
     (found, bytes[at..].to_vec())
 }
+
+/// The lines that the gateway adds to every request, by name.
+const ADDED: [&str; 6] = [
+    "x-forwarded-for",
+    "x-forwarded-proto",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-real-ip",
+    "x-request-id",
+];
+
+/// Takes the gateway's own lines off every head in `bytes`.
+pub fn without_added(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let added = |line: &&str| {
+        let name = line.split(':').next().unwrap_or_default();
+        ADDED.contains(&name)
+    };
+    text.split_inclusive("\r\n")
+        .filter(|line| !added(line))
+        .collect()
+}

@@ -9,28 +9,6 @@ use cases::{Answer, Case, Saw};
 use sluice_gateway::telemetry::metrics::Counter;
 use sluice_tests::{Gateway, Origin, client::NoReply, gateway, http1};
 
-/// The lines that the gateway adds to every request, by name.
-const OURS: [&str; 6] = [
-    "x-forwarded-for",
-    "x-forwarded-proto",
-    "x-forwarded-host",
-    "x-forwarded-port",
-    "x-real-ip",
-    "x-request-id",
-];
-
-/// Takes the gateway's own lines off every head in `bytes`.
-fn without_ours(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(bytes);
-    let ours = |line: &&str| {
-        let name = line.split(':').next().unwrap_or_default();
-        OURS.contains(&name)
-    };
-    text.split_inclusive("\r\n")
-        .filter(|line| !ours(line))
-        .collect()
-}
-
 /// What reaches the origin, told apart from what reached it before.
 struct Watch<'a> {
     origin: &'a Origin,
@@ -87,10 +65,10 @@ async fn play(gateway: &Gateway, origin: &Origin, case: &Case) -> Result<(), Str
     match case.origin {
         Saw::Nothing if fresh.is_empty() => Ok(()),
         Saw::NoCompleteRequest if http1::requests(&fresh).0.is_empty() => Ok(()),
-        Saw::Exactly(wanted) if without_ours(&fresh) == wanted => Ok(()),
+        Saw::Exactly(wanted) if http1::without_added(&fresh) == wanted => Ok(()),
         Saw::Exactly(wanted) => Err(format!(
             "wanted {wanted:?}\n   got {:?}",
-            without_ours(&fresh)
+            http1::without_added(&fresh)
         )),
         _ => Err(format!(
             "the origin saw {:?}",
