@@ -15,6 +15,7 @@ pub mod log;
 pub mod origin;
 pub mod process;
 pub mod reach;
+pub mod siege;
 
 pub use client::{Client, Reply};
 pub use gateway::{Gateway, gateway};
