@@ -94,7 +94,6 @@ async fn in_front_of(server: &Server, closed: std::net::SocketAddr) -> Gateway {
 }
 
 #[tokio::test]
-#[ignore = "needs HTTP/2 towards endpoints"]
 async fn calls_of_every_kind_pass_untouched() {
     let Some(python) = python() else { return };
     let server = Server::start(&python);
@@ -130,7 +129,6 @@ async fn calls_of_every_kind_pass_untouched() {
 }
 
 #[tokio::test]
-#[ignore = "needs HTTP/2 towards endpoints"]
 async fn a_browser_calls_a_real_server() {
     let Some(python) = python() else { return };
     let server = Server::start(&python);

@@ -84,11 +84,6 @@ pub(super) async fn serve(mut wire: Wire, visitor: Rc<Visitor>, mut ending: Endi
                 Pin::new(&mut connection).graceful_shutdown();
                 continue;
             }
-            // What is asked from now on is refused, so its client shall go elsewhere with it.
-            if visitor.local.pressure.is_overloaded() && clock.leave() {
-                Pin::new(&mut connection).graceful_shutdown();
-                continue;
-            }
             match ready!(clock.poll(cx, shared.head_since())) {
                 Gone::Idle if clock.leave() => Pin::new(&mut connection).graceful_shutdown(),
                 gone => {
