@@ -29,7 +29,7 @@ pub use listener::{
     Escapes, Http2, HttpsRedirect, Listener, ListenerLimits, ListenerTimeouts, Normalize, Protocol,
     Underscores,
 };
-pub use process::Process;
+pub use process::{ControlAddress, ControlAddressError, Process};
 pub use route::{HeaderMatch, HostPattern, Match, PathMatch, Route, Rule, ValueMatch};
 pub use text::{Part, Template, Variable};
 pub use upstream::{

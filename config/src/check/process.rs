@@ -5,8 +5,8 @@ use std::{num::NonZeroUsize, time::Duration};
 use super::single;
 use crate::scalar::Scalars;
 use crate::{
-    findings::Findings,
-    model::{Limit, Process},
+    findings::{Finding, Findings},
+    model::{ControlAddress, ControlAddressError, Limit, Process},
     raw::{self, SizeText},
     tree::{At, Node},
 };
@@ -28,10 +28,36 @@ pub(super) fn check(root: &Node, findings: &mut Findings<'_>) -> Process {
             Limit::At(u64::try_from(size).unwrap_or(u64::MAX))
         }
     });
+    let admin = address("admin", raw.admin.as_deref(), Process::ADMIN, &mut scalars);
+    let admin = Some(admin)
+        .filter(ControlAddress::is_local)
+        .unwrap_or_else(|| {
+            let what = "the admin address can be reached from outside of this machine";
+            let hint =
+                "write \"127.0.0.1:15000\" or \"unix:/PATH\": who reaches it may stop the gateway";
+            scalars.findings.value(
+                &scalars.at.key("admin"),
+                Finding::new("bad_address", what).hint(hint),
+            );
+            Process::ADMIN
+        });
     let drain = Duration::ZERO..=Duration::from_hours(24);
     Process {
         workers: workers.and_then(NonZeroUsize::new),
         state_directory: raw.state_directory.map(Into::into),
+        admin,
+        metrics: address(
+            "metrics",
+            raw.metrics.as_deref(),
+            Process::METRICS,
+            &mut scalars,
+        ),
+        readiness: address(
+            "readiness",
+            raw.readiness.as_deref(),
+            Process::READINESS,
+            &mut scalars,
+        ),
         drain_timeout: scalars.time(
             "drain_timeout",
             raw.drain_timeout.as_ref(),
@@ -46,4 +72,20 @@ pub(super) fn check(root: &Node, findings: &mut Findings<'_>) -> Process {
             Process::DESCRIPTOR_RESERVE,
         ),
     }
+}
+
+fn address(
+    key: &str,
+    raw: Option<&str>,
+    default: ControlAddress,
+    scalars: &mut Scalars<'_, '_, '_>,
+) -> ControlAddress {
+    let Some(text) = raw else {
+        return default;
+    };
+    text.parse().unwrap_or_else(|error: ControlAddressError| {
+        let finding = Finding::new("bad_address", error.to_string());
+        scalars.findings.value(&scalars.at.key(key), finding);
+        default
+    })
 }

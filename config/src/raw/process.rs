@@ -20,6 +20,14 @@ pub struct Process {
     /// How long requests in flight may take to finish after SIGTERM. Range `0s` to `24h`.
     /// Default `30s`.
     pub drain_timeout: Option<DurationText>,
+    /// Where `sluice status` and its like ask: `ADDRESS:PORT` of this machine alone, `unix:/PATH`, or
+    /// `off`. Default `127.0.0.1:15000`.
+    pub admin: Option<String>,
+    /// Where `/metrics` is served: `ADDRESS:PORT`, `unix:/PATH`, or `off`. Default `127.0.0.1:15020`.
+    pub metrics: Option<String>,
+    /// Where `/live` and `/ready` are served: `ADDRESS:PORT`, `unix:/PATH`, or `off`.
+    /// Default `127.0.0.1:15021`.
+    pub readiness: Option<String>,
     /// The memory that the process may hold, or `off`. Above it new requests are answered with 503
     /// `overloaded` and new connections closed, until it holds a tenth less. Range `1MiB` to `1TiB`.
     /// Default half of what the machine or the control group has.

@@ -103,6 +103,9 @@ fn the_manual_says_the_defaults_that_the_model_has_downstream() {
             "drain_timeout",
             duration(Process::default().drain_timeout),
         ),
+        ("Process", "admin", Process::ADMIN.to_string()),
+        ("Process", "metrics", Process::METRICS.to_string()),
+        ("Process", "readiness", Process::READINESS.to_string()),
         (
             "Process",
             "descriptor_reserve",
