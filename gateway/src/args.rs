@@ -30,6 +30,27 @@ pub(crate) enum Command {
     Explain(commands::explain::Args),
     /// Bring configuration files into their canonical layout.
     Fmt(commands::fmt::Args),
+    /// Say how a running gateway is.
+    Status(commands::show::Args),
+    /// List the routes of a running gateway.
+    Routes(commands::show::Args),
+    /// List the listeners of a running gateway.
+    Listeners(commands::show::Args),
+    /// List the upstreams of a running gateway, with their endpoints and connections.
+    Upstreams(commands::show::Args),
+    /// Look at the configuration of a running gateway.
+    #[command(subcommand)]
+    Config(commands::show::Config),
+    /// Let a running gateway read its configuration again: exit 1 when it is refused.
+    Reload(commands::steer::Args),
+    /// Let a running gateway finish what is in flight and end.
+    Drain(commands::steer::Ending),
+    /// Like `drain`, and wait until it has ended.
+    Stop(commands::steer::Ending),
+    /// Say or change what a running gateway logs.
+    LogLevel(commands::steer::LogLevel),
+    /// Exit 0 when a running gateway is ready for requests, else 1.
+    Healthcheck(commands::steer::Args),
     /// Run a small shop with a gateway in front of it, and show what to try.
     Demo(commands::demo::Args),
     /// Print the JSON Schema of the configuration.

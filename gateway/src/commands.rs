@@ -5,8 +5,11 @@ pub(crate) mod completions;
 pub(crate) mod demo;
 pub(crate) mod explain;
 pub(crate) mod fmt;
+mod reach;
 pub(crate) mod run;
 mod schema;
+pub(crate) mod show;
+pub(crate) mod steer;
 mod version;
 
 use crate::{
@@ -20,6 +23,16 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
         Command::Run(args) => run::run(args),
         Command::Check(args) => check::run(&args),
         Command::Explain(args) => explain::run(args),
+        Command::Status(args) => show::status(&args),
+        Command::Routes(args) => show::routes(&args),
+        Command::Listeners(args) => show::listeners(&args),
+        Command::Upstreams(args) => show::upstreams(&args),
+        Command::Config(config) => show::config(&config),
+        Command::Reload(args) => steer::reload(&args),
+        Command::Drain(args) => steer::drain(&args),
+        Command::Stop(args) => steer::stop(&args),
+        Command::LogLevel(args) => steer::log_level(&args),
+        Command::Healthcheck(args) => steer::healthcheck(&args),
         Command::Demo(args) => demo::run(args),
         Command::Fmt(args) => fmt::run(&args),
         Command::Schema => schema::run(),

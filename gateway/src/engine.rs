@@ -9,6 +9,7 @@ mod local;
 mod planner;
 #[cfg(test)]
 mod tests;
+mod view;
 
 use std::{
     collections::BTreeMap,
@@ -35,6 +36,7 @@ use crate::{
 use control::{Command, Control};
 
 pub use local::LocalEngine;
+pub use view::{Live, View};
 
 /// What holds for the life of an engine.
 #[derive(Debug)]
@@ -101,8 +103,7 @@ pub struct Refused {
 #[derive(Debug)]
 pub struct Engine {
     commands: mpsc::Sender<Command>,
-    applied: watch::Receiver<Applied>,
-    metrics: Metrics,
+    view: View,
     thread: JoinHandle<()>,
 }
 
@@ -123,12 +124,17 @@ impl Engine {
             .max_blocking_threads(1)
             .build()
             .map_err(ApplyError::Thread)?;
-        let counted = metrics.clone();
+        let view = View {
+            live: Arc::default(),
+            metrics: metrics.clone(),
+            applied,
+        };
+        let live = Arc::clone(&view.live);
         let thread = thread::Builder::new()
             .name("control".to_owned())
             .spawn(move || {
                 runtime.block_on(async move {
-                    let control = Control::new(options, counted, publish);
+                    let control = Control::new(options, metrics, (publish, live));
                     control.run(snapshots, receiver, started).await;
                 });
             })
@@ -136,8 +142,7 @@ impl Engine {
         start.recv().map_err(|_| ApplyError::Ended)??;
         Ok(Self {
             commands,
-            applied,
-            metrics,
+            view,
             thread,
         })
     }
@@ -145,22 +150,27 @@ impl Engine {
     /// Where a listener accepts, with the port that port 0 became.
     pub fn address(&self, listener: &str) -> Option<SocketAddr> {
         let name = ListenerName::new(listener).ok()?;
-        self.applied.borrow().addresses.get(&name).copied()
+        self.view.applied.borrow().addresses.get(&name).copied()
     }
 
     /// Its counters.
     pub fn metrics(&self) -> &Metrics {
-        &self.metrics
+        &self.view.metrics
+    }
+
+    /// A look at it that outlives it.
+    pub fn view(&self) -> View {
+        self.view.clone()
     }
 
     /// What became of the snapshots so far.
     pub fn applied(&self) -> watch::Receiver<Applied> {
-        self.applied.clone()
+        self.view.applied.clone()
     }
 
     /// Completes when the engine has ended by itself, which only a defect can cause.
     pub fn ended(&self) -> impl Future<Output = ()> + use<> {
-        let mut applied = self.applied.clone();
+        let mut applied = self.view.applied.clone();
         async move { while applied.changed().await.is_ok() {} }
     }
 

@@ -3,7 +3,7 @@
 //! A file imports only from rows below its own (`cargo xtask layers`):
 //!
 //! ```text
-//! engine · worker · source · explain
+//! engine · worker · source · explain · admin
 //! load · listener
 //! connection
 //! http/* · l4/*              the verbs
@@ -17,6 +17,7 @@
 //! drain · error · pressure
 //! ```
 
+pub mod admin;
 pub mod connection;
 pub mod downstream;
 pub mod drain;

@@ -71,6 +71,10 @@ fn command(folder: &Path) -> Command {
         .env("HOME", folder)
         .kill_on_drop(true);
     command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    // Tests run beside each other; those that look at the control side say where.
+    for name in ["SLUICE_ADMIN", "SLUICE_METRICS", "SLUICE_READINESS"] {
+        command.env(name, "off");
+    }
     command
 }
 
@@ -127,11 +131,22 @@ impl Sluice {
 
     /// `sluice run` in a folder that exists already, for a second life.
     pub fn start_in(folder: Arc<TempDir>, address: SocketAddr, config: &str) -> Self {
+        Self::start_with(folder, address, config, &[])
+    }
+
+    /// `sluice run` in a folder that exists already, with further arguments.
+    pub fn start_with(
+        folder: Arc<TempDir>,
+        address: SocketAddr,
+        config: &str,
+        more: &[&str],
+    ) -> Self {
         let state = folder.path().join("state");
         std::fs::create_dir_all(&state).expect("a folder for state");
         let path = folder.path().join("sluice.toml");
         std::fs::write(&path, fill(config, address)).expect("a configuration");
-        let args = ["run".as_ref(), "--config".as_ref(), path.as_os_str()];
+        let mut args = vec!["run".as_ref(), "--config".as_ref(), path.as_os_str()];
+        args.extend(more.iter().map(OsStr::new));
         Self::spawn(folder, address, &args)
     }
 

@@ -15,6 +15,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use sluice_config::model::ControlAddress;
 use sluice_gateway::drain::Tasks;
 
 use super::run::Running;
@@ -37,17 +38,17 @@ pub(crate) struct Args {
 
 /// Runs the demo until a signal ends it.
 pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
-    crate::log::start();
+    let level = crate::log::start();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let exit = runtime.block_on(args.run());
+    let exit = runtime.block_on(args.run(level));
     runtime.shutdown_background();
     exit
 }
 
 impl Args {
-    async fn run(self) -> anyhow::Result<Exit> {
+    async fn run(self, level: crate::log::Level) -> anyhow::Result<Exit> {
         let config = self.folder.join("sluice.toml");
         let kept = config.exists();
         let gateway = kept
@@ -76,8 +77,12 @@ impl Args {
             paths: vec![config],
             workers: None,
             state_directory: Some(self.folder.join("state")),
+            // Another gateway may run on this machine.
+            admin: Some(ControlAddress::Off),
+            metrics: Some(ControlAddress::Off),
+            readiness: Some(ControlAddress::Off),
         };
-        let exit = running.run().await;
+        let exit = running.run(level).await;
         tasks.finish(Duration::ZERO).await;
         exit
     }

@@ -10,8 +10,12 @@ use std::{
     time::Duration,
 };
 
-use sluice_config::{Problem, Snapshot, Style, model::Process};
+use sluice_config::{
+    Problem, Snapshot, Style,
+    model::{ControlAddress, Process},
+};
 use sluice_gateway::{
+    admin::{Admin, Order, Ports},
     drain::Tasks,
     engine::{ApplyError, Engine, Options},
     pressure::{self, Bounds},
@@ -25,8 +29,15 @@ use tokio::sync::{mpsc, watch};
 use crate::{
     Exit,
     args::{ConfigPaths, environment},
+    log::Level,
 };
 use signals::{Signal, Signals};
+
+/// Orders that may wait.
+const ORDERS: usize = 8;
+
+/// Answers that are on their way when the process ends may take this long.
+const FAREWELL: Duration = Duration::from_millis(100);
 
 /// Arguments of `run`.
 #[derive(Debug, clap::Args)]
@@ -39,6 +50,15 @@ pub(crate) struct Args {
     /// Where the last good configuration is kept [default: `process.state_directory`].
     #[arg(long, value_name = "PATH", env = "SLUICE_STATE_DIRECTORY")]
     state_directory: Option<PathBuf>,
+    /// Where `sluice status` and its like ask [default: `process.admin`].
+    #[arg(long, value_name = "ADDRESS", env = "SLUICE_ADMIN")]
+    admin: Option<ControlAddress>,
+    /// Where metrics are read [default: `process.metrics`].
+    #[arg(long, value_name = "ADDRESS", env = "SLUICE_METRICS")]
+    metrics: Option<ControlAddress>,
+    /// Where probes ask [default: `process.readiness`].
+    #[arg(long, value_name = "ADDRESS", env = "SLUICE_READINESS")]
+    readiness: Option<ControlAddress>,
 }
 
 /// What to run.
@@ -50,22 +70,31 @@ pub(crate) struct Running {
     pub(crate) workers: Option<NonZeroUsize>,
     /// Instead of `process.state_directory`.
     pub(crate) state_directory: Option<PathBuf>,
+    /// Instead of `process.admin`.
+    pub(crate) admin: Option<ControlAddress>,
+    /// Instead of `process.metrics`.
+    pub(crate) metrics: Option<ControlAddress>,
+    /// Instead of `process.readiness`.
+    pub(crate) readiness: Option<ControlAddress>,
 }
 
 /// Runs the gateway until a signal ends it.
 pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
-    crate::log::start();
+    let level = crate::log::start();
     let running = Running {
         paths: args.config.resolve(),
         workers: args.workers,
         state_directory: args.state_directory,
+        admin: args.admin,
+        metrics: args.metrics,
+        readiness: args.readiness,
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         // As in the engine: memory stays flat over reloads.
         .max_blocking_threads(2)
         .build()?;
-    let exit = runtime.block_on(running.run());
+    let exit = runtime.block_on(running.run(level));
     // A file that is being read on a stuck disk must not hold the process up.
     runtime.shutdown_background();
     exit
@@ -76,13 +105,14 @@ struct Started {
     engine: Engine,
     snapshots: watch::Sender<Arc<Snapshot>>,
     start: Start,
+    ports: Ports,
     /// Why the files do not say what runs: the rendered problems.
     refused: Option<Arc<str>>,
 }
 
 impl Running {
     /// Runs the gateway until a signal ends it.
-    pub(crate) async fn run(self) -> anyhow::Result<Exit> {
+    pub(crate) async fn run(self, mut level: Level) -> anyhow::Result<Exit> {
         let mut signals = Signals::new()?;
         pressure::raise_descriptor_limit();
         let first = First::read(&self.paths, environment);
@@ -95,6 +125,7 @@ impl Running {
             engine,
             snapshots,
             start,
+            ports,
             refused,
         } = started;
         let tell = Tell {
@@ -107,6 +138,10 @@ impl Running {
             file::save(&last_good, &start.sources);
         }
         let grace = start.process.drain_timeout;
+        let answering = Tasks::new();
+        let (orders, mut ordered) = mpsc::channel(ORDERS);
+        let admin = Arc::new(Admin::new(engine.view(), tell.status.subscribe(), orders));
+        ports.serve(&admin, &answering)?;
         let files = Files::new(self.paths, environment, last_good, &first, &start);
         let (reload, reloads) = mpsc::channel(1);
         let control = Tasks::new();
@@ -116,6 +151,16 @@ impl Running {
         let grace = loop {
             let signal = tokio::select! {
                 signal = signals.next() => signal,
+                Some(order) = ordered.recv() => match order {
+                    Order::Reload => Signal::Reload,
+                    Order::Drain(within) => break within.unwrap_or(grace),
+                    Order::LogLevel(wanted, done) => {
+                        let told = log_level(&mut level, wanted);
+                        // Who asked may have left.
+                        done.send(told).unwrap_or_default();
+                        continue;
+                    }
+                },
                 () = &mut ended => anyhow::bail!("the engine has failed"),
             };
             match signal {
@@ -129,8 +174,11 @@ impl Running {
                 Signal::End => break Duration::ZERO,
             }
         };
+        admin.set_draining();
         control.abort();
-        Ok(drain(engine, grace, signals).await)
+        let exit = drain(engine, grace, signals, ordered).await;
+        answering.finish(FAREWELL).await;
+        Ok(exit)
     }
 
     fn last_good(&self, first: &First) -> LastGood {
@@ -181,17 +229,31 @@ impl Running {
     fn engine(&self, start: Start) -> anyhow::Result<Result<Started, Vec<Problem>>> {
         let mut options = Options::new(self.workers(&start.process));
         options.bounds = bounds(&start.process);
+        // First of all: who starts a second gateway by mistake must not take connections from the first.
+        let ports = self.ports(&start.process)?;
         let (snapshots, receiver) = watch::channel(Arc::clone(&start.snapshot));
         match Engine::start(options, receiver) {
             Ok(engine) => Ok(Ok(Started {
                 engine,
                 snapshots,
                 start,
+                ports,
                 refused: None,
             })),
             Err(ApplyError::Refused(problems)) => Ok(Err(problems)),
             Err(error @ (ApplyError::Thread(_) | ApplyError::Ended)) => Err(error.into()),
         }
+    }
+
+    fn ports(&self, process: &Process) -> anyhow::Result<Ports> {
+        let admin = self.admin.as_ref().unwrap_or(&process.admin);
+        anyhow::ensure!(
+            admin.is_local(),
+            "the admin address {admin} can be reached from outside of this machine"
+        );
+        let metrics = self.metrics.as_ref().unwrap_or(&process.metrics);
+        let readiness = self.readiness.as_ref().unwrap_or(&process.readiness);
+        Ok(Ports::bind(admin, metrics, readiness)?)
     }
 
     fn workers(&self, process: &Process) -> NonZeroUsize {
@@ -245,8 +307,32 @@ fn announce(engine: &Engine) {
     }
 }
 
-/// Ends the engine; a further signal ends it at once.
-async fn drain(engine: Engine, grace: Duration, mut signals: Signals) -> Exit {
+/// Says what is logged, after changing it.
+fn log_level(level: &mut Level, wanted: Option<String>) -> Result<String, String> {
+    if let Some(wanted) = wanted {
+        level.set(&wanted).map_err(|error| format!("{error:#}"))?;
+        tracing::info!(level = level.text(), "log level changed");
+    }
+    Ok(level.text().to_owned())
+}
+
+/// Completes with an order to end at once.
+async fn ordered_to_end(mut orders: mpsc::Receiver<Order>) {
+    while let Some(order) = orders.recv().await {
+        if matches!(order, Order::Drain(Some(Duration::ZERO))) {
+            return;
+        }
+    }
+    std::future::pending::<()>().await;
+}
+
+/// Ends the engine; a further signal ends it at once, and so does an order to.
+async fn drain(
+    engine: Engine,
+    grace: Duration,
+    mut signals: Signals,
+    orders: mpsc::Receiver<Order>,
+) -> Exit {
     tracing::info!(grace_seconds = grace.as_secs(), "draining");
     tokio::select! {
         in_time = engine.drain(grace) => {
@@ -255,6 +341,10 @@ async fn drain(engine: Engine, grace: Duration, mut signals: Signals) -> Exit {
         }
         () = signals.force() => {
             tracing::warn!("stopped by a second signal");
+            Exit::Failure
+        }
+        () = ordered_to_end(orders) => {
+            tracing::warn!("stopped by a further order");
             Exit::Failure
         }
     }

@@ -2,11 +2,12 @@
 
 use std::{collections::BTreeMap, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
+use arc_swap::ArcSwapOption;
 use futures_util::FutureExt;
 use sluice_config::{Problem, Snapshot};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{Applied, ApplyError, Options, Refused, planner::Planner};
+use super::{Applied, ApplyError, Live, Options, Refused, planner::Planner};
 use crate::{
     drain::Tasks,
     listener::{Crew, Fresh},
@@ -30,6 +31,9 @@ pub(super) enum Command {
 /// Tells the starter how the first snapshot fared.
 type Started = std::sync::mpsc::SyncSender<Result<(), ApplyError>>;
 
+/// What is seen from outside.
+type Seen = (watch::Sender<Applied>, Arc<ArcSwapOption<Live>>);
+
 /// Everything that is no worker.
 #[derive(Debug)]
 pub(super) struct Control {
@@ -48,11 +52,12 @@ pub(super) struct Control {
     /// What runs on workers besides client connections.
     background: Tasks,
     publish: watch::Sender<Applied>,
+    live: Arc<ArcSwapOption<Live>>,
 }
 
 impl Control {
     /// On the control runtime.
-    pub(super) fn new(options: Options, metrics: Metrics, publish: watch::Sender<Applied>) -> Self {
+    pub(super) fn new(options: Options, metrics: Metrics, (publish, live): Seen) -> Self {
         let (crew, inboxes) = Crew::new(options.workers.get());
         let tasks = Tasks::new();
         let (reaper, reaping) = reaper();
@@ -83,6 +88,7 @@ impl Control {
             tasks,
             background: Tasks::new(),
             publish,
+            live,
         }
     }
 
@@ -159,6 +165,11 @@ impl Control {
         match &result {
             Ok(()) => {
                 counters.count(Counter::ReloadsApplied);
+                let plan = self.planner.current.clone();
+                self.live.store(plan.map(|plan| {
+                    let snapshot = Arc::clone(snapshot);
+                    Arc::new(Live { snapshot, plan })
+                }));
                 let bound = snapshot.listeners.iter();
                 let bound = bound.filter_map(|(name, listener)| {
                     Some((name.clone(), self.sockets.address(listener)?))

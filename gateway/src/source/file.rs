@@ -56,6 +56,8 @@ pub struct Files {
 /// How it stands with the files.
 #[derive(Debug, Clone, Default)]
 pub struct Status {
+    /// How often the files were applied or refused.
+    pub handled: u64,
     /// The version that runs.
     pub running: Option<Version>,
     /// Why the files do not say what runs: the rendered problems.
@@ -212,6 +214,7 @@ impl Files {
         });
         let Ok((sources, report)) = checking.await else {
             tracing::error!("the check has panicked");
+            tell.set(|_| {});
             return;
         };
         warn(&report.warnings, &sources);
@@ -324,9 +327,9 @@ impl Tell {
             self.counters.count(Counter::ReloadsRefused);
         }
         tracing::info!(%version, "started");
-        self.status.send_replace(Status {
-            running: Some(version.clone()),
-            refused,
+        self.set(|status| {
+            status.running = Some(version.clone());
+            status.refused = refused;
         });
     }
 
@@ -338,9 +341,9 @@ impl Tell {
             changes.push('…');
         }
         tracing::info!(%version, %changes, "configuration applied");
-        self.status.send_replace(Status {
-            running: Some(version.clone()),
-            refused: None,
+        self.set(|status| {
+            status.running = Some(version.clone());
+            status.refused = None;
         });
     }
 
@@ -356,7 +359,13 @@ impl Tell {
             "configuration refused, the last good one keeps running\n{}",
             text.trim_end()
         );
-        self.status
-            .send_modify(|status| status.refused = Some(text.into()));
+        self.set(|status| status.refused = Some(text.into()));
+    }
+
+    fn set(&self, change: impl FnOnce(&mut Status)) {
+        self.status.send_modify(|status| {
+            change(status);
+            status.handled = status.handled.wrapping_add(1);
+        });
     }
 }

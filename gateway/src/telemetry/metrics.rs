@@ -12,11 +12,11 @@ use std::sync::{
 pub use traffic::{BOUNDS, CLASSES, Event, Outcome, Reading, Traffic};
 
 macro_rules! counters {
-    ($($(#[$doc:meta])* $variant:ident = $name:literal),* $(,)?) => {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal),* $(,)?) => {
         /// What is counted. Each has a stable name without the `sluice_` prefix.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
         pub enum Counter {
-            $($(#[$doc])* $variant),*
+            $($(#[doc = $doc])+ $variant),*
         }
 
         impl Counter {
@@ -27,6 +27,13 @@ macro_rules! counters {
             pub const fn name(self) -> &'static str {
                 match self {
                     $(Self::$variant => $name),*
+                }
+            }
+
+            /// What it counts, in a sentence.
+            pub const fn help(self) -> &'static str {
+                match self {
+                    $(Self::$variant => concat!($($doc),+)),*
                 }
             }
         }
@@ -136,6 +143,11 @@ impl Metrics {
     /// The shard of worker `number`, from 0.
     pub fn worker(&self, number: usize) -> Shard {
         self.0.get(number).unwrap_or(self.last()).clone()
+    }
+
+    /// How many workers there are.
+    pub fn workers(&self) -> usize {
+        self.0.len().saturating_sub(1)
     }
 
     /// The shard of everything that is no worker.

@@ -22,13 +22,13 @@ pub enum Kind {
 #[derive(Debug, Default)]
 pub struct Text {
     text: String,
-    family: &'static str,
+    family: String,
 }
 
 impl Text {
     /// Begins a family: a name without the suffix of its samples, and what it tells.
-    pub fn family(&mut self, name: &'static str, kind: Kind, help: &str) {
-        self.family = name;
+    pub fn family(&mut self, name: &str, kind: Kind, help: &str) {
+        name.clone_into(&mut self.family);
         let kind = match kind {
             Kind::Counter => "counter",
             Kind::Gauge => "gauge",
@@ -40,7 +40,7 @@ impl Text {
 
     /// A sample of the family: its suffix (`_total`, `_bucket`, …), its labels, its value.
     pub fn sample(&mut self, suffix: &str, labels: &[(&str, &str)], value: impl Display) {
-        self.text.push_str(self.family);
+        self.text.push_str(&self.family);
         self.text.push_str(suffix);
         for (position, (label, value)) in labels.iter().enumerate() {
             self.text.push(if position == 0 { '{' } else { ',' });

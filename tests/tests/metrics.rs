@@ -1,0 +1,208 @@
+//! Metrics, as the real program tells them and as Prometheus reads them.
+
+use std::{process::Stdio, sync::Arc};
+
+use sluice_tests::{
+    Client, Origin,
+    eventually::within,
+    process::{Sluice, free_ports},
+};
+use tokio::{
+    process::Command,
+    time::{Duration, Instant, sleep},
+};
+
+/// A gateway in front of `pets`, and the port of its metrics.
+async fn measured(pets: &str) -> (Sluice, u16) {
+    let folder = Arc::new(tempfile::tempdir().expect("a folder"));
+    let port = free_ports(2);
+    let address = std::net::SocketAddr::from(([127, 0, 0, 1], port + 1));
+    let running = Sluice::start_with(
+        folder,
+        address,
+        &config(pets, ""),
+        &["--metrics", &format!("127.0.0.1:{port}")],
+    );
+    running.accepts().await;
+    (running, port)
+}
+
+fn config(pets: &str, more: &str) -> String {
+    format!(
+        "[listeners.web]\naddress = \"{{address}}\"\n\
+         [access_log]\noutput = \"off\"\n\
+         [routes.pets]\nhosts = [\"pets.test\"]\nto = \"pets\"\n\
+         [upstreams.pets]\nendpoints = [\"{pets}\"]\n{more}"
+    )
+}
+
+async fn scrape(port: u16) -> String {
+    let reply = Client::connect(([127, 0, 0, 1], port).into())
+        .await
+        .get("anything.test", "/metrics")
+        .await;
+    assert_eq!(reply.status, 200);
+    reply.text()
+}
+
+/// Waits until a scrape has this line.
+async fn tells(port: u16, line: &str) -> String {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let text = scrape(port).await;
+        if text.lines().any(|it| it == line) {
+            return text;
+        }
+        assert!(Instant::now() < deadline, "no {line:?} in:\n{text}");
+        sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn requests_are_counted_by_listener_route_and_upstream() {
+    let pets = Origin::text("hello").await;
+    let (running, port) = measured(&pets.address().to_string()).await;
+    for _ in 0..3 {
+        running.connect().await.get("pets.test", "/").await;
+    }
+    running.connect().await.get("nobody.test", "/").await;
+
+    tells(
+        port,
+        "sluice_listener_requests_total{listener=\"web\",class=\"4xx\"} 1",
+    )
+    .await;
+    let text = tells(
+        port,
+        "sluice_upstream_requests_total{upstream=\"pets\",class=\"2xx\"} 3",
+    )
+    .await;
+
+    for line in [
+        "sluice_listener_requests_total{listener=\"web\",class=\"2xx\"} 3",
+        "sluice_listener_failures_total{listener=\"web\",reason=\"no_route\"} 1",
+        "sluice_listener_requests_active{listener=\"web\"} 0",
+        "sluice_route_requests_total{route=\"pets\",class=\"2xx\"} 3",
+        "sluice_route_request_duration_seconds_count{route=\"pets\"} 3",
+        "sluice_route_request_duration_seconds_bucket{route=\"pets\",le=\"+Inf\"} 3",
+        "sluice_route_response_body_bytes_total{route=\"pets\"} 15",
+        "sluice_upstream_attempts_total{upstream=\"pets\"} 3",
+        "sluice_upstream_endpoints{upstream=\"pets\"} 1",
+        "sluice_requests_total 4",
+        "sluice_reloads_applied_total 1",
+        "sluice_config_refused 0",
+        "sluice_draining 0",
+    ] {
+        assert!(text.lines().any(|it| it == line), "no {line:?} in:\n{text}");
+    }
+    for family in [
+        "sluice_build_info{version=",
+        "sluice_config_info{version=",
+        "process_start_time_seconds ",
+        "process_resident_memory_bytes ",
+        "process_open_fds ",
+        "sluice_upstream_pool_connections{upstream=\"pets\",state=\"idle\"} ",
+    ] {
+        assert!(text.contains(family), "no {family:?} in:\n{text}");
+    }
+    assert!(text.ends_with("# EOF\n"));
+    assert!(
+        !text.contains("nobody.test"),
+        "labels are names of the configuration"
+    );
+}
+
+#[tokio::test]
+async fn series_of_unchanged_and_changed_objects_go_on_over_reloads_and_of_removed_ones_end() {
+    let pets = Origin::text("hello").await;
+    let address = pets.address().to_string();
+    let (running, port) = measured(&address).await;
+    running.connect().await.get("pets.test", "/").await;
+    tells(
+        port,
+        "sluice_route_requests_total{route=\"pets\",class=\"2xx\"} 1",
+    )
+    .await;
+
+    let more = format!(
+        "timeouts = {{ connect = \"3s\" }}\n[routes.extra]\nhosts = [\"x.test\"]\nto = \"{address}\"\n"
+    );
+    running.write_config(&config(&address, &more));
+    let extra = "sluice_route_requests_total{route=\"extra\",class=\"2xx\"} 0";
+    let text = tells(port, extra).await;
+    assert!(text.contains("sluice_route_requests_total{route=\"pets\",class=\"2xx\"} 1\n"));
+    assert!(text.contains("sluice_upstream_requests_total{upstream=\"pets\",class=\"2xx\"} 1\n"));
+
+    running.write_config(&config(&address, ""));
+    let text = tells(port, "sluice_reloads_applied_total 3").await;
+    assert!(!text.contains("extra"), "{text}");
+    assert!(text.contains("sluice_route_requests_total{route=\"pets\",class=\"2xx\"} 1\n"));
+}
+
+#[tokio::test]
+async fn only_the_path_of_metrics_is_there_and_only_to_read() {
+    let (_running, port) = measured("127.0.0.1:1").await;
+    for (request, status) in [
+        ("GET /ready", 404),
+        ("GET /metrics/", 404),
+        ("POST /metrics", 405),
+    ] {
+        let mut client = Client::connect(([127, 0, 0, 1], port).into()).await;
+        let text = format!("{request} HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n");
+        client.send(text).await;
+        assert_eq!(client.reply().await.status, status, "{request}");
+    }
+}
+
+#[tokio::test]
+async fn prometheus_scrapes_it() {
+    if Command::new("prometheus")
+        .arg("--version")
+        .output()
+        .await
+        .is_err()
+    {
+        eprintln!("SKIPPED: prometheus is not installed");
+        return;
+    }
+    let pets = Origin::text("hello").await;
+    let (running, port) = measured(&pets.address().to_string()).await;
+    running.connect().await.get("pets.test", "/").await;
+    let folder = running.folder();
+    let settings = folder.path().join("prometheus.yml");
+    let text = format!(
+        "global: {{ scrape_interval: 200ms }}\n\
+         scrape_configs:\n- job_name: sluice\n  static_configs: [{{ targets: ['127.0.0.1:{port}'] }}]\n"
+    );
+    std::fs::write(&settings, text).expect("a configuration");
+    let own = free_ports(1);
+    let _prometheus = Command::new("prometheus")
+        .arg(format!("--config.file={}", settings.display()))
+        .arg(format!(
+            "--storage.tsdb.path={}",
+            folder.path().join("tsdb").display()
+        ))
+        .arg(format!("--web.listen-address=127.0.0.1:{own}"))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("prometheus starts");
+
+    let query = "/api/v1/query?query=sluice_route_requests_total";
+    let seen = async {
+        loop {
+            let there = tokio::net::TcpStream::connect(("127.0.0.1", own)).await;
+            if there.is_ok() {
+                let mut client = Client::connect(([127, 0, 0, 1], own).into()).await;
+                let reply = client.get("127.0.0.1", query).await;
+                let text = reply.text();
+                if text.contains("\"route\":\"pets\"") && text.contains("\"class\":\"2xx\"") {
+                    return;
+                }
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+    };
+    within("prometheus shows the series", seen).await;
+}
