@@ -15,7 +15,10 @@ use sluice_tests::{
     Client, H2, Origin,
     eventually::within,
     gateway,
-    h2::{Outcome, wire::code},
+    h2::{
+        Outcome,
+        wire::{self, code},
+    },
     http1,
     load::resident,
     origin::ok,
@@ -234,7 +237,7 @@ async fn header_blocks_end() {
 async fn what_is_no_http2_after_all_is_dropped() {
     let origin = holding().await;
     let gateway = gateway(&config(&origin)).await;
-    let opening = sluice_tests::h2::wire::PREFACE;
+    let opening = wire::PREFACE;
     let text: &[u8] = b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n";
     let no_frames = [opening, text].concat();
     let bent = opening[..opening.len() - 1].to_vec();
@@ -245,6 +248,28 @@ async fn what_is_no_http2_after_all_is_dropped() {
         within("the gateway closes", client.rest()).await;
     }
     others(gateway.address()).await.expect("others are served");
+    assert!(requests(&origin).is_empty());
+}
+
+/// Only while nobody takes the body at the other end: else its window opens again and again.
+#[tokio::test]
+async fn a_body_beyond_its_window_ends_its_connection() {
+    const FAR_BEYOND: usize = 64 << 20;
+    let origin = Origin::start(|mut peer| async move {
+        peer.head().await;
+        std::future::pending::<()>().await;
+    })
+    .await;
+    let gateway = gateway(&config(&origin)).await;
+    let mut client = H2::connect(gateway.address()).await;
+    client.send(wire::head(1, &wire::post("/hostile"))).await;
+    let piece = wire::data(1, vec![0; 16_384]);
+    let mut sent = 0;
+    while sent < FAR_BEYOND && client.send(&piece).await {
+        sent += piece.len();
+    }
+    let outcome = client.end().await;
+    assert!(ended(&outcome, Some(code::FLOW_CONTROL)), "{outcome:?}");
     assert!(requests(&origin).is_empty());
 }
 

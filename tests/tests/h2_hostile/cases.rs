@@ -378,16 +378,6 @@ pub(crate) const WINDOWS: &[Case] = &[
             [request(1, &get("/hold")), window(1, 1), settings].concat()
         },
     ),
-    case(
-        "a body beyond the stream's window",
-        Ends(code::FLOW_CONTROL),
-        0,
-        || {
-            let mut bytes = open();
-            bytes.extend(data(1, vec![0; 16_384]).repeat(1024));
-            bytes
-        },
-    ),
 ];
 
 /// Header blocks that no decoder can read, or that are too much for one.
