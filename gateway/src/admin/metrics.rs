@@ -139,7 +139,7 @@ fn upstreams(text: &mut Text, plan: &Plan) {
         .iter()
         .map(|(name, it)| (*name, it.connections(), it.load().len()))
         .collect();
-    let help = "Connections to endpoints, by whether a request uses them.";
+    let help = "Connections to endpoints; what requests share over HTTP/2 counts as busy.";
     text.family("sluice_upstream_pool_connections", Kind::Gauge, help);
     for (name, pool, _) in &pools {
         let busy = pool.open.saturating_sub(pool.idle);
