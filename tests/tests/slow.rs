@@ -405,7 +405,8 @@ async fn an_origin_that_switches_protocols_unasked_is_a_502_and_opens_no_tunnel(
     )
     .await;
     let gateway = to(&origin).await;
-    for upgrade in ["", "Connection: Upgrade\r\nUpgrade: websocket\r\n"] {
+    // Neither when nothing is asked for, nor when what is asked for is not allowed.
+    for upgrade in ["", "Connection: Upgrade\r\nUpgrade: other\r\n"] {
         let reply = gateway
             .ask(format!("GET / HTTP/1.1\r\nHost: a\r\n{upgrade}\r\n"))
             .await;
