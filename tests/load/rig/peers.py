@@ -306,13 +306,25 @@ def _envoy_address(port: int) -> dict:
     return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
 
 
+# Only what serves: these addresses would be the same for every instance.
+QUIET = {"SLUICE_ADMIN": "off", "SLUICE_METRICS": "off", "SLUICE_READINESS": "off"}
+
+
 def all_peers(sluice: Path) -> list[Peer]:
     envoy = ROOT / "target/tools/envoy"
     # The wheel's own launcher is a script; the program lies beside it.
     programs = sorted(envoy.glob("lib/python*/site-packages/envoy/_bin/envoy"))
     own = find("", sluice)
     return [
-        Peer("sluice", own, _sluice(True), ["version"], reloads="sluice.toml", worker="worker"),
+        Peer(
+            "sluice",
+            own,
+            _sluice(True),
+            ["version"],
+            environment=QUIET,
+            reloads="sluice.toml",
+            worker="worker",
+        ),
         Peer(
             "nginx",
             find("nginx"),
@@ -331,4 +343,5 @@ def all_peers(sluice: Path) -> list[Peer]:
 
 def bare_sluice(sluice: Path) -> Peer:
     """Without the access log: what the log costs is the difference."""
-    return Peer("sluice-bare", find("", sluice), _sluice(False), ["version"], worker="worker")
+    own = find("", sluice)
+    return Peer("sluice-bare", own, _sluice(False), ["version"], environment=QUIET)
