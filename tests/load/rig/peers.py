@@ -84,7 +84,7 @@ def find(name: str, *places: Path) -> str | None:
 
 
 def sluice_toml(folder: Path, port: int, origin: int, hosts: int, log: bool) -> str:
-    output = f'{{ file = "{folder}/access.log" }}' if log else '"off"'
+    output = f'{{ file = "{folder}/log/access.log" }}' if log else '"off"'
     lines = [
         "[process]",
         "workers = 1",
@@ -104,7 +104,8 @@ def sluice_toml(folder: Path, port: int, origin: int, hosts: int, log: bool) -> 
 
 def _sluice(log: bool) -> Callable[[Peer, Path, int, int, int], list[str]]:
     def configure(peer: Peer, folder: Path, port: int, origin: int, hosts: int) -> list[str]:
-        (folder / "state").mkdir()
+        for name in ("state", "log"):
+            (folder / name).mkdir()
         path = folder / "sluice.toml"
         path.write_text(sluice_toml(folder, port, origin, hosts, log))
         return [str(peer.program), "run", "--config", str(path)]
