@@ -3,7 +3,6 @@
 //! With `on_error = "refuse"` there is a snapshot only when nothing is wrong. With `"contain"` a
 //! refused object keeps its previous version, else fails closed (see `contain`).
 
-mod access_log;
 mod action;
 mod contain;
 mod dns;
@@ -14,6 +13,7 @@ mod process;
 mod references;
 mod rewrite;
 mod route;
+mod telemetry;
 mod upstream;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -54,6 +54,7 @@ struct Drafts {
     upstreams: BTreeMap<UpstreamName, Draft<model::Upstream>>,
     access_log: Draft<model::AccessLog>,
     dns: Draft<model::Dns>,
+    tracing: Draft<model::Tracing>,
 }
 
 /// An object as far as it could be built.
@@ -168,6 +169,7 @@ impl Drafts {
             upstreams: all(self.upstreams)?,
             access_log: Arc::new(self.access_log.object?),
             dns: Arc::new(self.dns.object?),
+            tracing: Arc::new(self.tracing.object?),
         })
     }
 }
@@ -175,7 +177,7 @@ impl Drafts {
 /// Reports what stands at the top and is no part of the language. Nobody knows what it was meant
 /// to do, so it cannot be contained.
 fn report_strangers(root: &Node, findings: &mut Findings<'_>) {
-    const SINGLES: [&str; 4] = ["on_error", "process", "access_log", "dns"];
+    const SINGLES: [&str; 5] = ["on_error", "process", "access_log", "dns", "tracing"];
 
     let Value::Table(entries) = &root.value else {
         return;
@@ -213,8 +215,9 @@ fn on_error(root: &Node, findings: &mut Findings<'_>) -> raw::OnError {
 fn objects(document: &Document, findings: &mut Findings<'_>) -> Drafts {
     let root = &document.root;
     let mut drafts = Drafts {
-        access_log: access_log::check(root, findings),
+        access_log: telemetry::access_log::check(root, findings),
         dns: dns::check(root, findings),
+        tracing: telemetry::tracing::check(root, findings),
         ..Drafts::default()
     };
     let mut known = references::Known::of(root);

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::{
     Objects, Snapshot,
-    model::{AccessLog, Dns, Listener, Route, Upstream},
+    model::{AccessLog, Dns, Listener, Route, Tracing, Upstream},
     names::{ListenerName, RouteName, UpstreamName},
 };
 
@@ -31,6 +31,9 @@ pub struct Diff {
     /// The new one, where it is different.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dns: Option<Arc<Dns>>,
+    /// The new one, where it is different.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tracing: Option<Arc<Tracing>>,
 }
 
 /// What is different between the objects of one kind. No name is in two of the three.
@@ -52,6 +55,7 @@ pub fn diff(old: &Snapshot, new: &Snapshot) -> Diff {
         upstreams: Changes::between(&old.upstreams, &new.upstreams),
         access_log: (old.access_log != new.access_log).then(|| Arc::clone(&new.access_log)),
         dns: (old.dns != new.dns).then(|| Arc::clone(&new.dns)),
+        tracing: (old.tracing != new.tracing).then(|| Arc::clone(&new.tracing)),
     }
 }
 
@@ -63,6 +67,7 @@ impl Diff {
             && self.upstreams.is_empty()
             && self.access_log.is_none()
             && self.dns.is_none()
+            && self.tracing.is_none()
     }
 
     /// The snapshot that `old` becomes.
@@ -74,6 +79,7 @@ impl Diff {
             upstreams: self.upstreams.apply(&old.upstreams),
             access_log: Arc::clone(self.access_log.as_ref().unwrap_or(&old.access_log)),
             dns: Arc::clone(self.dns.as_ref().unwrap_or(&old.dns)),
+            tracing: Arc::clone(self.tracing.as_ref().unwrap_or(&old.tracing)),
         })
     }
 }
@@ -124,6 +130,7 @@ impl fmt::Display for Diff {
         words.extend(self.upstreams.words("upstream"));
         words.extend(self.access_log.as_ref().map(|_| "~access_log".to_owned()));
         words.extend(self.dns.as_ref().map(|_| "~dns".to_owned()));
+        words.extend(self.tracing.as_ref().map(|_| "~tracing".to_owned()));
         if words.is_empty() {
             return f.write_str("nothing");
         }
@@ -201,6 +208,10 @@ mod tests {
                     dns: Arc::new(Dns {
                         timeout: std::time::Duration::from_secs(seconds),
                         ..Dns::default()
+                    }),
+                    tracing: Arc::new(Tracing {
+                        service_name: (seconds > 1).then(|| "edge".to_owned()),
+                        ..Tracing::default()
                     }),
                 };
                 Snapshot::seal(objects)

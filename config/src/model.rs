@@ -3,7 +3,6 @@
 //! Made only by `check`; compared by `diff`; compiled by the gateway. Knows nothing of files.
 //! Serializes to the canonical form that `sluice check --print` shows and the wire will carry.
 
-mod access_log;
 mod action;
 mod canonical;
 mod dns;
@@ -12,13 +11,11 @@ mod listener;
 pub mod order;
 mod process;
 mod route;
+mod telemetry;
 mod text;
 mod upstream;
 mod value;
 
-pub use access_log::{
-    AccessLog, AccessLogOutput, LogField, LogFields, LogFilter, LogFormat, LogPart, StatusClass,
-};
 pub use action::{
     Action, Address, Destination, Host, HostPort, PathChange, Redirect, Respond, RespondBody,
     Scheme, Target,
@@ -31,6 +28,10 @@ pub use listener::{
 };
 pub use process::{ControlAddress, ControlAddressError, Process};
 pub use route::{HeaderMatch, HostPattern, Match, PathMatch, Route, Rule, ValueMatch};
+pub use telemetry::{
+    AccessLog, AccessLogOutput, LogField, LogFields, LogFilter, LogFormat, LogPart, Otlp,
+    OtlpProtocol, Secret, Share, StatusClass, Trace, Tracing,
+};
 pub use text::{Part, Template, Variable};
 pub use upstream::{
     Balance, Endpoint, Upstream, UpstreamLimits, UpstreamPool, UpstreamProtocol, UpstreamTimeouts,

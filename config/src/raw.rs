@@ -12,6 +12,7 @@ mod listener;
 mod matching;
 mod process;
 mod route;
+mod tracing;
 mod upstream;
 mod value;
 
@@ -29,6 +30,7 @@ pub use listener::{
 pub use matching::{Match, PathMatch, ValueMatch};
 pub use process::Process;
 pub use route::{Route, Rule};
+pub use tracing::{Otlp, Trace, Tracing};
 pub use upstream::{
     Balance, Endpoint, Upstream, UpstreamLimits, UpstreamPool, UpstreamProtocol, UpstreamTimeouts,
 };
@@ -60,6 +62,8 @@ pub struct Root {
     pub access_log: Option<AccessLog>,
     /// How names of endpoints are resolved.
     pub dns: Option<Dns>,
+    /// Traces of requests.
+    pub tracing: Option<Tracing>,
 }
 
 /// What a mistake in an object leads to.

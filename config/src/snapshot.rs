@@ -6,7 +6,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::{
-    model::{AccessLog, Dns, Listener, Route, Upstream},
+    model::{AccessLog, Dns, Listener, Route, Tracing, Upstream},
     names::{ListenerName, RouteName, UpstreamName},
     substitute,
 };
@@ -45,6 +45,9 @@ pub struct Snapshot {
     pub access_log: Arc<AccessLog>,
     /// How names are resolved.
     pub dns: Arc<Dns>,
+    /// Where spans go, and which there are.
+    #[serde(skip_serializing_if = "is_default")]
+    pub tracing: Arc<Tracing>,
 }
 
 /// The objects of a snapshot before it has a version.
@@ -61,6 +64,14 @@ pub struct Objects {
     pub access_log: Arc<AccessLog>,
     /// How names are resolved.
     pub dns: Arc<Dns>,
+    /// Where spans go, and which there are.
+    #[serde(skip_serializing_if = "is_default")]
+    pub tracing: Arc<Tracing>,
+}
+
+/// Whether nobody wrote anything about traces.
+fn is_default(tracing: &Arc<Tracing>) -> bool {
+    **tracing == Tracing::default()
 }
 
 /// Whether nobody wrote a listener: then the canonical form has none either.
@@ -100,6 +111,7 @@ impl Snapshot {
             upstreams,
             access_log,
             dns,
+            tracing,
         } = objects;
         Self {
             version: Version(Arc::from(hex)),
@@ -108,6 +120,7 @@ impl Snapshot {
             upstreams,
             access_log,
             dns,
+            tracing,
         }
     }
 }

@@ -29,7 +29,7 @@ use tokio::{
 
 use crate::{
     pressure::Bounds,
-    telemetry::{access_log::Writer, metrics::Metrics},
+    telemetry::{access_log::Writer, metrics::Metrics, trace::Environment},
     upstream::Connector,
 };
 
@@ -49,6 +49,8 @@ pub struct Options {
     pub bounds: Bounds,
     /// Takes request lines instead of what the snapshots say.
     pub access_log: Option<Writer>,
+    /// What the environment says about traces.
+    pub environment: Environment,
 }
 
 impl Options {
@@ -59,6 +61,7 @@ impl Options {
             connector: Connector::Network,
             bounds: Bounds::default(),
             access_log: None,
+            environment: Environment::of_process(),
         }
     }
 }

@@ -11,7 +11,7 @@ mod rewrite;
 mod template;
 
 use http::{HeaderMap, HeaderName, HeaderValue, request::Parts};
-use sluice_config::model::{self, Filters, PathMatch, Template};
+use sluice_config::model::{self, Filters, PathMatch, Share, Template};
 
 use self::{edits::Edits, template::Filled};
 use crate::downstream::Downstream;
@@ -59,6 +59,7 @@ pub struct Chain {
     max_body: Option<u64>,
     upgrade: model::Upgrade,
     grpc_web: bool,
+    trace: Option<Share>,
     /// What response templates want to know of the request.
     wanted: Vec<HeaderName>,
 }
@@ -93,6 +94,7 @@ impl Chain {
                 .cloned()
                 .unwrap_or_default(),
             grpc_web: nearest(levels, |level| level.grpc_web.as_ref()) == Some(&true),
+            trace: nearest(levels, |level| level.trace.as_ref()).map(|trace| trace.sample),
             wanted: response.map(edits::wanted).unwrap_or_default(),
         }
     }
@@ -154,6 +156,11 @@ impl Chain {
     pub fn grpc_web(&self) -> bool {
         self.grpc_web
     }
+
+    /// The share of traces that begin here and are recorded; none: what the tracer says.
+    pub fn trace(&self) -> Option<Share> {
+        self.trace
+    }
 }
 
 /// One value from a template: what would end a header line is left out.
@@ -192,6 +199,7 @@ pub fn sources(
         nearest("max_body", |level| level.max_body.is_some()),
         nearest("upgrade", |level| level.upgrade.is_some()),
         nearest("grpc_web", |level| level.grpc_web.is_some()),
+        nearest("trace", |level| level.trace.is_some()),
         nearest("rewrite", |level| level.rewrite.is_some()),
         nearest("request_headers", |level| level.request_headers.is_some()),
         nearest("response_headers", |level| level.response_headers.is_some()),

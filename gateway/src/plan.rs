@@ -34,7 +34,7 @@ use sluice_config::{
 use crate::{
     drain::Tasks,
     filter::Chain,
-    telemetry::{access_log::Writer, metrics::Traffic},
+    telemetry::{access_log::Writer, metrics::Traffic, trace::Tracer},
     upstream::Upstream,
 };
 
@@ -60,6 +60,8 @@ pub struct Plan {
     pub upstreams: HashMap<UpstreamName, Arc<Upstream>>,
     /// Where request lines go.
     pub access_log: Writer,
+    /// Begins traces.
+    pub tracer: Tracer,
 }
 
 /// A listener as it runs. Another version of it is another value; they share the [`Census`].

@@ -7,7 +7,7 @@ use std::{
 use sluice_config::{Snapshot, Sources, Style};
 use sluice_gateway::{
     engine::{Engine, Options},
-    telemetry::metrics::Counter,
+    telemetry::{metrics::Counter, trace::Environment},
 };
 use tempfile::TempDir;
 use tokio::sync::watch;
@@ -34,9 +34,15 @@ pub async fn gateway(config: &str) -> Gateway {
 impl Gateway {
     /// Starts a gateway with this many workers.
     pub async fn start(config: &str, workers: usize) -> Self {
+        Self::start_in(config, workers, Environment::default()).await
+    }
+
+    /// Starts a gateway with this many workers, whose environment says this about traces.
+    pub async fn start_in(config: &str, workers: usize, environment: Environment) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let (snapshots, receiver) = watch::channel(snapshot(config, folder.path()));
-        let options = Options::new(NonZeroUsize::new(workers).expect("at least one worker"));
+        let mut options = Options::new(NonZeroUsize::new(workers).expect("at least one worker"));
+        options.environment = environment;
         // Starting binds sockets and starts threads; it must not hold up the origins of the test.
         let engine = tokio::task::spawn_blocking(move || Engine::start(options, receiver));
         let engine = engine.await.expect("no panic").expect("the engine starts");

@@ -23,6 +23,7 @@ pub(super) fn contain(drafts: Drafts, previous: Option<&Snapshot>) -> Option<Obj
         previous.map(|previous| &previous.access_log),
     );
     let dns = one(drafts.dns, previous.map(|previous| &previous.dns));
+    let tracing = one(drafts.tracing, previous.map(|previous| &previous.tracing));
     let mut objects = Objects {
         listeners: keep(
             drafts.listeners,
@@ -35,6 +36,7 @@ pub(super) fn contain(drafts: Drafts, previous: Option<&Snapshot>) -> Option<Obj
         routes: BTreeMap::new(),
         access_log: access_log.unwrap_or_default(),
         dns: dns.unwrap_or_default(),
+        tracing: tracing.unwrap_or_default(),
     };
     // A listener that keeps its previous address may stand where another one has moved.
     let addresses = objects.listeners.values().map(|listener| listener.address);

@@ -6,6 +6,7 @@ use super::{
     decode, entries, name_of,
     references::{Known, unknown},
     rewrite,
+    telemetry::tracing,
 };
 use crate::{
     findings::{Finding, Findings},
@@ -53,6 +54,7 @@ pub(super) struct Keys<'r> {
     max_body: Option<&'r SizeOrOff>,
     upgrade: Option<&'r raw::Upgrade>,
     grpc_web: Option<bool>,
+    trace: Option<&'r raw::Trace>,
 }
 
 macro_rules! keys {
@@ -68,6 +70,7 @@ macro_rules! keys {
                     max_body: self.max_body.as_ref(),
                     upgrade: self.upgrade.as_ref(),
                     grpc_web: self.grpc_web,
+                    trace: self.trace.as_ref(),
                 }
             }
         }
@@ -93,6 +96,7 @@ pub(super) fn check_sets(root: &Node, known: &mut Known, findings: &mut Findings
             max_body: raw.max_body.as_ref(),
             upgrade: raw.upgrade.as_ref(),
             grpc_web: raw.grpc_web,
+            trace: raw.trace.as_ref(),
         };
         let filters = check(&keys, &at, Level::Set, known, findings);
         let set = filters
@@ -138,6 +142,9 @@ pub(super) fn check(
             .upgrade
             .map(|raw| upgrade::check(raw, &at.key("upgrade"), findings)),
         grpc_web: keys.grpc_web,
+        trace: keys
+            .trace
+            .and_then(|raw| tracing::trace(raw, &at.key("trace"), findings)),
     };
     if let Some(filters) = &mut filters {
         overlay(filters, own);
@@ -153,6 +160,7 @@ fn overlay(filters: &mut Filters, nearer: Filters) {
         max_body,
         upgrade,
         grpc_web,
+        trace,
     } = nearer;
     filters.request_headers = request_headers.or_else(|| filters.request_headers.take());
     filters.response_headers = response_headers.or_else(|| filters.response_headers.take());
@@ -160,6 +168,7 @@ fn overlay(filters: &mut Filters, nearer: Filters) {
     filters.max_body = max_body.or(filters.max_body);
     filters.upgrade = upgrade.or_else(|| filters.upgrade.take());
     filters.grpc_web = grpc_web.or(filters.grpc_web);
+    filters.trace = trace.or(filters.trace);
 }
 
 fn used(

@@ -71,6 +71,7 @@ pub(super) fn check(
         "max_body",
         "upgrade",
         "grpc_web",
+        "trace",
         "timeout",
         "priority",
     ];

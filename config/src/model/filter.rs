@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use serde::Serialize;
 
-use super::{HeaderName, Limit, PathChange, Template, canonical, value::is_token};
+use super::{HeaderName, Limit, PathChange, Template, Trace, canonical, value::is_token};
 
 /// One level's filters, `use` already resolved. `None`: this level says nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
@@ -31,6 +31,9 @@ pub struct Filters {
     /// Whether calls in gRPC-Web become gRPC; none means no.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub grpc_web: Option<bool>,
+    /// Which requests are traced; none means what `[tracing]` says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trace: Option<Trace>,
 }
 
 impl Filters {

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{DurationOrOff, OneOrMany, PathRegex, SizeOrOff, Table};
+use super::{DurationOrOff, OneOrMany, PathRegex, SizeOrOff, Table, Trace};
 
 /// A reusable set of filters.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
@@ -23,6 +23,8 @@ pub struct FilterSet {
     /// Whether calls in gRPC-Web, as browsers make them, become gRPC for the upstream, and its answers
     /// gRPC-Web.
     pub grpc_web: Option<bool>,
+    /// The share of requests whose traces are recorded, where they begin here: `trace = { sample = 0.1 }`.
+    pub trace: Option<Trace>,
 }
 
 /// Edits of headers, applied in the order remove, set, add. Variables such as `{client.ip}` and

@@ -4,7 +4,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
-    CountOrOff, DurationText, HeaderEdits, OneOrMany, Rewrite, SizeOrOff, SizeText, Switch, Upgrade,
+    CountOrOff, DurationText, HeaderEdits, OneOrMany, Rewrite, SizeOrOff, SizeText, Switch, Trace,
+    Upgrade,
 };
 
 /// An address and protocol we accept on.
@@ -54,6 +55,9 @@ pub struct Listener {
     /// Whether calls in gRPC-Web, as browsers make them, become gRPC for the upstream, and its answers
     /// gRPC-Web. Default `false`.
     pub grpc_web: Option<bool>,
+    /// The share of requests whose traces are recorded, where they begin here: `trace = { sample = 0.1 }`.
+    /// Default that of `[tracing]`.
+    pub trace: Option<Trace>,
 }
 
 /// The redirect to https.

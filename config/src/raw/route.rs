@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use super::{
     DurationOrOff, HeaderEdits, Match, OneOrMany, Redirect, Respond, Rewrite, SizeOrOff, Target,
-    TextOr, Upgrade,
+    TextOr, Trace, Upgrade,
 };
 
 /// Hosts and ordered rules. The first rule with a match that holds decides.
@@ -55,6 +55,9 @@ pub struct Route {
     /// Whether calls in gRPC-Web, as browsers make them, become gRPC for the upstream, and its answers
     /// gRPC-Web. Default that of the listener.
     pub grpc_web: Option<bool>,
+    /// The share of requests whose traces are recorded, where they begin here: `trace = { sample = 0.1 }`.
+    /// Default that of the listener.
+    pub trace: Option<Trace>,
 }
 
 /// Which requests, and what happens to them.
@@ -99,4 +102,7 @@ pub struct Rule {
     /// Whether calls in gRPC-Web, as browsers make them, become gRPC for the upstream, and its answers
     /// gRPC-Web. Default that of the route.
     pub grpc_web: Option<bool>,
+    /// The share of requests whose traces are recorded, where they begin here: `trace = { sample = 0.1 }`.
+    /// Default that of the route.
+    pub trace: Option<Trace>,
 }

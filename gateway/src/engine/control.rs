@@ -75,6 +75,9 @@ impl Control {
                 counters,
                 fixed_log: options.access_log,
                 log: None,
+                environment: options.environment,
+                tracing: None,
+                tasks: tasks.clone(),
                 current: None,
             },
             sockets: Sockets::default(),
@@ -293,6 +296,7 @@ impl Control {
         }
         if let Some(plan) = &self.planner.current {
             plan.access_log.flush();
+            plan.tracer.flush().await;
         }
         self.tasks.abort();
         in_time

@@ -49,6 +49,9 @@ impl Engine {
             counters: metrics.control(),
             fixed_log: options.access_log,
             log: None,
+            environment: options.environment,
+            tracing: None,
+            tasks: control.clone(),
             current: None,
         };
         let plan = prepare(&planner, snapshot)?;
@@ -128,6 +131,9 @@ impl LocalEngine {
     pub async fn drain(self, grace: Duration) -> bool {
         let in_time = self.planner.connections.finish(grace).await;
         self.background.abort();
+        if let Some(plan) = &self.planner.current {
+            plan.tracer.flush().await;
+        }
         self.control.abort();
         in_time
     }

@@ -11,6 +11,7 @@ use crate::{
     telemetry::{
         access_log::{self, Writer},
         metrics::Shard,
+        trace::{Environment, Tracer},
     },
     upstream::Registry,
 };
@@ -27,6 +28,12 @@ pub(super) struct Planner {
     pub(super) fixed_log: Option<Writer>,
     /// The access log that runs, and its settings.
     pub(super) log: Option<(Arc<model::AccessLog>, Writer)>,
+    /// What the environment says about traces.
+    pub(super) environment: Environment,
+    /// The tracer that runs, and its settings.
+    pub(super) tracing: Option<(Arc<model::Tracing>, Tracer)>,
+    /// Where its spans are sent from.
+    pub(super) tasks: Tasks,
     /// The plan that runs.
     pub(super) current: Option<Arc<Plan>>,
 }
@@ -39,11 +46,13 @@ impl Planner {
         bodies: Bodies,
     ) -> Result<Arc<Plan>, Vec<Problem>> {
         let access_log = self.access_log(&snapshot.access_log)?;
+        let tracer = self.tracer(&snapshot.tracing)?;
         let parts = Parts {
             registry: &self.registry,
             tasks: &self.connections,
             bodies,
             access_log,
+            tracer,
         };
         let plan = Plan::compile(self.current.as_deref(), snapshot, parts);
         Ok(Arc::new(plan))
@@ -54,11 +63,37 @@ impl Planner {
         if self.fixed_log.is_none() {
             self.log = Some((Arc::clone(&snapshot.access_log), plan.access_log.clone()));
         }
+        self.tracing = Some((Arc::clone(&snapshot.tracing), plan.tracer.clone()));
         let previous = self.current.replace(plan);
         if let (Some(previous), Some(current)) = (previous, &self.current) {
             previous.retire(current);
         }
         self.registry.sweep();
+    }
+
+    /// The tracer that runs, unless its settings changed.
+    fn tracer(&self, model: &Arc<model::Tracing>) -> Result<Tracer, Vec<Problem>> {
+        if let Some((known, tracer)) = &self.tracing
+            && known == model
+        {
+            return Ok(tracer.clone());
+        }
+        let made = Tracer::new(model, &self.environment, self.counters.clone());
+        let (tracer, task) = made.map_err(|error| {
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            vec![Problem {
+                code: "tracing",
+                at: "tracing.otlp".to_owned(),
+                what: format!("{error}: {}", cause.unwrap_or_default()),
+                hint: None,
+                witness: None,
+                place: None,
+            }]
+        })?;
+        if let Some(task) = task {
+            self.tasks.spawn(task);
+        }
+        Ok(tracer)
     }
 
     /// The writer that runs, unless its settings changed.

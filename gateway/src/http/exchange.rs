@@ -3,7 +3,10 @@
 //! What must stay true: every exchange ends exactly once, with its line and its counters, also when
 //! its task is dropped in the middle. Then the client is gone, or the connection says why.
 
-use std::{borrow::Cow, cell::RefCell, rc::Rc, sync::Arc};
+mod line;
+mod trace;
+
+use std::{cell::RefCell, rc::Rc, sync::Arc};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, header, request::Parts};
@@ -25,11 +28,14 @@ use crate::{
     plan::{self, Local, Route, Rule},
     telemetry::{
         access_log::Line,
-        attempt::{Attempt, WhyLast},
+        attempt::Attempt,
         metrics::{Counter, Outcome, Traffic},
+        trace::Trace,
     },
     upstream::{EndpointKey, Upstream},
 };
+
+use line::blank;
 
 /// A client on its connection: what its requests have in common.
 #[derive(Debug)]
@@ -87,6 +93,7 @@ pub(crate) struct Exchange {
     bytes_out: u64,
     /// Of its upstream.
     traffic: Option<Arc<Traffic>>,
+    trace: Option<Box<Trace>>,
     ended: bool,
 }
 
@@ -138,6 +145,7 @@ impl Exchange {
             verdict: None,
             bytes_out: 0,
             traffic: None,
+            trace: visitor.local.plan().tracer.begin(&parts.headers),
             ended: false,
         }
     }
@@ -154,6 +162,9 @@ impl Exchange {
     /// Its rule decides about it.
     pub(crate) fn choose(&mut self, chosen: Chosen) {
         chosen.route.traffic.begin(self.visitor.local.worker);
+        if let Some(trace) = &mut self.trace {
+            trace.decide(chosen.filters.trace());
+        }
         self.chosen = Some(chosen);
     }
 
@@ -246,6 +257,9 @@ impl Exchange {
         self.verdict = Some(verdict.reason);
         if verdict.blame == Blame::Upstream {
             self.attempt.fail();
+            if let Some(trace) = &mut self.trace {
+                trace.attempt_failed(verdict.reason);
+            }
         }
         self.status.get_or_insert(verdict.status);
     }
@@ -268,6 +282,7 @@ impl Exchange {
         if plan.access_log.is_on() {
             plan.access_log.write(local.worker, &self.line());
         }
+        self.end_trace();
         self.visitor.phase.end();
     }
 
@@ -295,42 +310,6 @@ impl Exchange {
         }
         if let Some(traffic) = &self.traffic {
             traffic.end(worker, &outcome);
-        }
-    }
-
-    fn line(&self) -> Line<'_> {
-        let chosen = self.chosen.as_ref();
-        let user_agent = self.user_agent.as_ref();
-        let (bytes_in, bytes_out) = self.bytes();
-        Line {
-            scheme: Some(self.downstream.scheme),
-            method: Some(self.method.as_str()),
-            host: self.host(),
-            path: Some(self.uri.path()),
-            protocol: Some(match self.protocol {
-                Version::HTTP_2 => "HTTP/2.0",
-                Version::HTTP_10 => "HTTP/1.0",
-                _ => "HTTP/1.1",
-            }),
-            verdict: self.verdict,
-            bytes_in,
-            bytes_out,
-            duration: self.started.elapsed(),
-            connect: self.attempt.connect(),
-            first_byte: self.attempt.first_byte(),
-            failed: self.attempt.failed(),
-            route: chosen.map(|chosen| chosen.route.model.name.as_str()),
-            rule: chosen.map(|chosen| chosen.rule.model.name.as_str()),
-            upstream: self.upstream.as_ref().map(UpstreamName::as_str),
-            endpoint: self.endpoint.as_ref().map(EndpointKey::as_str),
-            attempts: self.attempts,
-            reused: self.reused,
-            retry: self.attempt.why_last().map(WhyLast::word),
-            request_id: Some(&*self.downstream.request_id).filter(|id| !id.is_empty()),
-            user_agent: user_agent.map(|value| String::from_utf8_lossy(value.as_bytes())),
-            referer: self.referer.as_ref().map(without_query),
-            version: chosen.map(|chosen| chosen.version.as_str()),
-            ..blank(self.time, &self.downstream, self.status)
         }
     }
 }
@@ -380,47 +359,6 @@ pub(crate) fn unreadable(visitor: &Visitor, error: &ProxyError) {
         };
         plan.access_log.write(local.worker, &line);
     }
-}
-
-fn blank(time: OffsetDateTime, downstream: &Downstream, status: Option<StatusCode>) -> Line<'_> {
-    Line {
-        time,
-        listener: downstream.connection.listener.as_str(),
-        client: downstream.client,
-        peer: downstream.connection.peer,
-        connection: downstream.connection.id,
-        scheme: None,
-        method: None,
-        host: None,
-        path: None,
-        protocol: None,
-        status: status.map_or(0, |status| status.as_u16()),
-        verdict: None,
-        bytes_in: 0,
-        bytes_out: 0,
-        duration: std::time::Duration::ZERO,
-        connect: None,
-        first_byte: None,
-        failed: None,
-        route: None,
-        rule: None,
-        upstream: None,
-        endpoint: None,
-        attempts: 0,
-        reused: false,
-        retry: None,
-        request_id: None,
-        trace_id: None,
-        user_agent: None,
-        referer: None,
-        version: None,
-    }
-}
-
-/// A referer without its query, which carries secrets like any other.
-fn without_query(referer: &HeaderValue) -> Cow<'_, str> {
-    let mut pieces = referer.as_bytes().split(|byte| matches!(byte, b'?' | b'#'));
-    String::from_utf8_lossy(pieces.next().unwrap_or_default())
 }
 
 /// The sender of a request before anybody has looked for a better one.

@@ -46,7 +46,7 @@ pub(crate) async fn forward(
                 }
             })?,
     };
-    exchange.attempt.answered(exchange.started);
+    exchange.attempt_answered(response.status());
     strip_response(response.headers_mut());
     Ok(response)
 }
@@ -91,7 +91,7 @@ async fn attempts(
     let local = std::rc::Rc::clone(&exchange.visitor.local);
     let mut choice = Choice::Any;
     loop {
-        exchange.attempt.begin();
+        exchange.begin_attempt();
         let dialect = upstream.dialect(request.headers());
         let lease = local.pools.lease(upstream, choice, dialect).await;
         let endpoint = match &lease {
@@ -109,6 +109,7 @@ async fn attempts(
         exchange.attempt.connected(exchange.reused);
         let lease = lease.inspect_err(|_| exchange.attempt.give_up(WhyLast::NotConnected))?;
         let endpoint = lease.endpoint_key();
+        exchange.tell_trace(request.headers_mut());
         let spare = Spare::of(&request, lease.reused() && exchange.attempts == 1);
         let failed = match lease.send(request).await {
             Ok(response) => return Ok(response),
@@ -118,12 +119,14 @@ async fn attempts(
             exchange.attempt.give_up(WhyLast::BodyBroken);
             return Err(fault.into());
         }
+        let verdict = failed.error.verdict();
         // What was refused unseen may go anywhere; what died is asked where it died.
-        choice = match failed.error.verdict().retry {
+        choice = match verdict.retry {
             Retry::Always => Choice::Any,
             Retry::IfIdempotent | Retry::Never => Choice::FreshOf(endpoint),
         };
         request = again(exchange, failed, spare)?;
+        exchange.attempt_failed(verdict.reason);
         local.counters.count(Counter::UpstreamRetries);
         upstream.traffic().count(local.worker, Event::Retry);
     }

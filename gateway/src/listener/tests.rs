@@ -21,6 +21,7 @@ use crate::{
     telemetry::{
         access_log::Writer,
         metrics::{Counter, Metrics},
+        trace::Tracer,
     },
     upstream::{Connector, Pools, Registry},
 };
@@ -52,6 +53,7 @@ impl Bench {
             tasks: &Tasks::new(),
             bodies: load::files(&snapshot).expect("none"),
             access_log: Writer::default(),
+            tracer: Tracer::default(),
         };
         let plan = Arc::new(Plan::compile(None, &snapshot, parts));
         let pools = Pools::new(0, 2, Connector::Network, Tasks::new(), counters.clone());

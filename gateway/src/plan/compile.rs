@@ -19,7 +19,7 @@ use super::{Action, Destination, Listener, Plan, Respond, Route, Rule, Split, Ta
 use crate::{
     drain::Tasks,
     filter::Chain,
-    telemetry::{access_log::Writer, metrics::Traffic},
+    telemetry::{access_log::Writer, metrics::Traffic, trace::Tracer},
     upstream::{Registry, Upstream},
 };
 
@@ -34,6 +34,8 @@ pub struct Parts<'a> {
     pub bodies: HashMap<PathBuf, Bytes>,
     /// Where request lines go.
     pub access_log: Writer,
+    /// Begins traces.
+    pub tracer: Tracer,
 }
 
 impl Plan {
@@ -62,6 +64,7 @@ impl Plan {
             routes,
             upstreams,
             access_log: parts.access_log,
+            tracer: parts.tracer,
         }
     }
 }

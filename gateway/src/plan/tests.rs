@@ -8,7 +8,7 @@ use super::{Census, Destination, Held, Parts, Plan, Split, reaper};
 use crate::{
     drain::Tasks,
     load,
-    telemetry::{access_log::Writer, metrics::Metrics},
+    telemetry::{access_log::Writer, metrics::Metrics, trace::Tracer},
     upstream::{Connector, Registry},
 };
 
@@ -34,6 +34,7 @@ impl Bench {
             tasks: &self.tasks,
             bodies: load::files(&snapshot).expect("readable"),
             access_log: Writer::default(),
+            tracer: Tracer::default(),
         };
         Arc::new(Plan::compile(previous, &snapshot, parts))
     }

@@ -8,11 +8,14 @@ use tokio::time::Instant;
 #[derive(Debug, Default)]
 pub struct Attempt {
     started: Option<Instant>,
-    connect: Option<Duration>,
-    first_byte: Option<Duration>,
-    failed: Option<Duration>,
+    connect: Option<Micros>,
+    first_byte: Option<Micros>,
+    failed: Option<Micros>,
     why_last: Option<WhyLast>,
 }
+
+/// A time of up to 71 minutes; longer ones are told as that. Every request under way has three.
+type Micros = u32;
 
 /// Why a failed attempt was the last one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,7 +75,7 @@ impl Attempt {
 
     /// The head of the response is here; the request came at `arrived`.
     pub fn answered(&mut self, arrived: Instant) {
-        self.first_byte = Some(arrived.elapsed());
+        self.first_byte = Some(micros(arrived));
     }
 
     /// It failed. The first failure counts.
@@ -89,17 +92,17 @@ impl Attempt {
 
     /// How long it waited for a new connection.
     pub fn connect(&self) -> Option<Duration> {
-        self.connect
+        self.connect.map(time)
     }
 
     /// From the request's head to that of the response.
     pub fn first_byte(&self) -> Option<Duration> {
-        self.first_byte
+        self.first_byte.map(time)
     }
 
     /// How long it took to fail.
     pub fn failed(&self) -> Option<Duration> {
-        self.failed
+        self.failed.map(time)
     }
 
     /// Why there is no further one, where it failed.
@@ -107,7 +110,15 @@ impl Attempt {
         self.why_last.filter(|_| self.failed.is_some())
     }
 
-    fn since(&self) -> Option<Duration> {
-        self.started.map(|started| started.elapsed())
+    fn since(&self) -> Option<Micros> {
+        self.started.map(micros)
     }
+}
+
+fn micros(since: Instant) -> Micros {
+    Micros::try_from(since.elapsed().as_micros()).unwrap_or(Micros::MAX)
+}
+
+fn time(micros: Micros) -> Duration {
+    Duration::from_micros(u64::from(micros))
 }

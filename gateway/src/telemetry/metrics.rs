@@ -77,6 +77,10 @@ counters! {
     DnsFailures = "dns_failures_total",
     /// Access log lines dropped because the sink was too slow.
     AccessLogDropped = "access_log_dropped_total",
+    /// Spans that a receiver of traces took.
+    SpansExported = "trace_spans_exported_total",
+    /// Spans dropped because the queue was full or the receiver did not take them.
+    SpansDropped = "trace_spans_dropped_total",
     /// Configurations that took effect.
     ReloadsApplied = "reloads_applied_total",
     /// Configurations that were refused.

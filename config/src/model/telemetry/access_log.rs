@@ -4,7 +4,7 @@ use std::{fmt, path::PathBuf, time::Duration};
 
 use serde::{Serialize, Serializer};
 
-use super::canonical;
+use crate::model::canonical;
 
 /// Where access log lines go, which there are, and what they say.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Draft, nearest, single};
+use crate::check::{Draft, nearest, single};
 use crate::scalar::Scalars;
 use crate::{
     findings::{Finding, Findings},
@@ -13,7 +13,7 @@ use crate::{
     tree::{At, Node},
 };
 
-pub(super) fn check(root: &Node, findings: &mut Findings<'_>) -> Draft<AccessLog> {
+pub(in crate::check) fn check(root: &Node, findings: &mut Findings<'_>) -> Draft<AccessLog> {
     let at = At::Root.key("access_log");
     let raw: raw::AccessLog = single(root, "access_log", findings);
     let output = output(raw.output, &at.key("output"), findings);

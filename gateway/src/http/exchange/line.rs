@@ -1,0 +1,99 @@
+//! What the access log is told about an exchange.
+
+use std::borrow::Cow;
+
+use http::{HeaderValue, StatusCode, Version};
+use sluice_config::names::UpstreamName;
+use time::OffsetDateTime;
+
+use super::Exchange;
+use crate::{
+    downstream::Downstream,
+    telemetry::{access_log::Line, attempt::WhyLast, trace::Trace},
+    upstream::EndpointKey,
+};
+
+impl Exchange {
+    pub(super) fn line(&self) -> Line<'_> {
+        let chosen = self.chosen.as_ref();
+        let user_agent = self.user_agent.as_ref();
+        let (bytes_in, bytes_out) = self.bytes();
+        Line {
+            scheme: Some(self.downstream.scheme),
+            method: Some(self.method.as_str()),
+            host: self.host(),
+            path: Some(self.uri.path()),
+            protocol: Some(match self.protocol {
+                Version::HTTP_2 => "HTTP/2.0",
+                Version::HTTP_10 => "HTTP/1.0",
+                _ => "HTTP/1.1",
+            }),
+            verdict: self.verdict,
+            bytes_in,
+            bytes_out,
+            duration: self.started.elapsed(),
+            connect: self.attempt.connect(),
+            first_byte: self.attempt.first_byte(),
+            failed: self.attempt.failed(),
+            route: chosen.map(|chosen| chosen.route.model.name.as_str()),
+            rule: chosen.map(|chosen| chosen.rule.model.name.as_str()),
+            upstream: self.upstream.as_ref().map(UpstreamName::as_str),
+            endpoint: self.endpoint.as_ref().map(EndpointKey::as_str),
+            attempts: self.attempts,
+            reused: self.reused,
+            retry: self.attempt.why_last().map(WhyLast::word),
+            request_id: Some(&*self.downstream.request_id).filter(|id| !id.is_empty()),
+            trace_id: self.trace.as_deref().map(Trace::id),
+            user_agent: user_agent.map(|value| String::from_utf8_lossy(value.as_bytes())),
+            referer: self.referer.as_ref().map(without_query),
+            version: chosen.map(|chosen| chosen.version.as_str()),
+            ..blank(self.time, &self.downstream, self.status)
+        }
+    }
+}
+
+/// What is known of every request, however little of it arrived.
+pub(super) fn blank(
+    time: OffsetDateTime,
+    downstream: &Downstream,
+    status: Option<StatusCode>,
+) -> Line<'_> {
+    Line {
+        time,
+        listener: downstream.connection.listener.as_str(),
+        client: downstream.client,
+        peer: downstream.connection.peer,
+        connection: downstream.connection.id,
+        scheme: None,
+        method: None,
+        host: None,
+        path: None,
+        protocol: None,
+        status: status.map_or(0, |status| status.as_u16()),
+        verdict: None,
+        bytes_in: 0,
+        bytes_out: 0,
+        duration: std::time::Duration::ZERO,
+        connect: None,
+        first_byte: None,
+        failed: None,
+        route: None,
+        rule: None,
+        upstream: None,
+        endpoint: None,
+        attempts: 0,
+        reused: false,
+        retry: None,
+        request_id: None,
+        trace_id: None,
+        user_agent: None,
+        referer: None,
+        version: None,
+    }
+}
+
+/// A referer without its query, which carries secrets like any other.
+fn without_query(referer: &HeaderValue) -> Cow<'_, str> {
+    let mut pieces = referer.as_bytes().split(|byte| matches!(byte, b'?' | b'#'));
+    String::from_utf8_lossy(pieces.next().unwrap_or_default())
+}
