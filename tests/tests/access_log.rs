@@ -86,7 +86,8 @@ async fn lines_have_the_classic_formats_and_no_client_breaks_out_of_them() {
 async fn only_what_the_filter_admits_is_written() {
     let log = Log::new();
     let settings = "filter = { status = [\"5xx\", 404] }";
-    let gateway = gateway(&log.config("a.log", settings, ROUTES)).await;
+    // One worker, so that lines are in the order of requests.
+    let gateway = gateway::Gateway::start(&log.config("a.log", settings, ROUTES), 1).await;
     for path in ["/", "/missing", "/other", "/broken"] {
         gateway.get("a", path).await;
     }
