@@ -6,7 +6,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::{
-    model::{AccessLog, Dns, Listener, Route, Tracing, Upstream},
+    model::{AccessLog, Dns, Listener, Route, Secret, Tracing, Upstream},
     names::{ListenerName, RouteName, UpstreamName},
     substitute,
 };
@@ -80,6 +80,18 @@ fn only_implied(listeners: &BTreeMap<ListenerName, Arc<Listener>>) -> bool {
 }
 
 impl Snapshot {
+    /// The same without its secrets, for whoever looks at what runs.
+    #[must_use]
+    pub fn redacted(&self) -> Self {
+        let mut shown = self.clone();
+        if let Some(otlp) = &mut Arc::make_mut(&mut shown.tracing).otlp {
+            for (_, secret) in &mut otlp.headers {
+                *secret = Secret::new("redacted");
+            }
+        }
+        shown
+    }
+
     /// The canonical form as JSON: objects of the same language, which check to an equal snapshot.
     pub fn to_json(&self) -> String {
         // As in `seal`, this cannot fail.

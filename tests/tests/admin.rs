@@ -210,6 +210,24 @@ async fn lists_and_dumps_show_what_runs() {
 }
 
 #[tokio::test]
+async fn a_dump_shows_no_secret() {
+    let tracing = "[tracing]\notlp = { endpoint = \"http://127.0.0.1:9\", headers = { api-key = \"s3cret\" } }\n";
+    let asked = Asked::start_with(&format!("{CONFIG}{tracing}")).await;
+    for format in ["toml", "json"] {
+        let args: &[&str] = match format {
+            "json" => &["config", "dump", "-o", "json"],
+            _ => &["config", "dump"],
+        };
+        let dump = stdout(&asked.says(args).await);
+        assert!(
+            dump.contains("api-key") && dump.contains("redacted"),
+            "{dump}"
+        );
+        assert!(!dump.contains("s3cret"), "{dump}");
+    }
+}
+
+#[tokio::test]
 async fn a_reload_says_what_became_of_it() {
     let asked = Asked::start().await;
     let fine = asked.says(&["reload"]).await;

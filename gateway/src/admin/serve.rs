@@ -195,16 +195,17 @@ fn metrics(admin: &Admin) -> Reply {
     text(StatusCode::OK, CONTENT_TYPE, metrics::write(admin))
 }
 
-/// The canonical form: JSON, or TOML for those who ask for it. It names files and no secrets.
+/// The canonical form: JSON, or TOML for those who ask for it. It names files and shows no secrets.
 fn config(admin: &Admin, accept: Option<&HeaderValue>) -> Reply {
     let Some(live) = admin.view.live() else {
         return refuse(StatusCode::SERVICE_UNAVAILABLE, "nothing runs yet");
     };
     let accept = accept.and_then(|accept| accept.to_str().ok());
+    let shown = live.snapshot.redacted();
     if accept == Some("application/toml") {
-        text(StatusCode::OK, "application/toml", live.snapshot.to_toml())
+        text(StatusCode::OK, "application/toml", shown.to_toml())
     } else {
-        text(StatusCode::OK, "application/json", live.snapshot.to_json())
+        text(StatusCode::OK, "application/json", shown.to_json())
     }
 }
 
