@@ -2,7 +2,7 @@
 //!
 //! First it is decided whether a trace is recorded, then spans are made: who is not recorded costs two
 //! header look-ups and a number by chance, and without a receiver there is not even that. Spans are
-//! sent by a task on the control side ([`export`]); a request never waits for it.
+//! sent by a task on the control side (`export`); a request never waits for it.
 
 mod context;
 mod export;
