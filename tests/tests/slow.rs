@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use sluice_gateway::telemetry::metrics::Counter;
 use sluice_tests::{
-    Client, Gateway, Origin, client::NoReply, eventually::within, gateway, process::Sluice,
+    Client, Gateway, Origin, client::NoReply, eventually::within, gateway, load::resident,
+    process::Sluice,
 };
 use tokio::time::sleep;
 
@@ -30,22 +31,6 @@ async fn outcome(gateway: &Gateway) -> (Result<u16, NoReply>, String) {
         reply,
         line["verdict"].as_str().unwrap_or_default().to_owned(),
     )
-}
-
-/// Resident memory of a process in bytes.
-fn resident(process: u32) -> u64 {
-    let text = std::fs::read_to_string(format!("/proc/{process}/status")).expect("Linux");
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .expect("VmRSS");
-    let kilobytes: u64 = line
-        .trim()
-        .trim_end_matches(" kB")
-        .trim()
-        .parse()
-        .expect("a number");
-    kilobytes * 1024
 }
 
 #[tokio::test]
@@ -76,7 +61,7 @@ async fn a_reader_that_stops_costs_less_than_half_a_megabyte() {
     let mut first = Client::connect_narrow(gateway.address()).await;
     first.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
     first.read_at_least(1 << 20).await;
-    let before = resident(gateway.id());
+    let before = resident(&gateway.id().to_string());
     let mut readers = Vec::new();
     for _ in 0..READERS {
         let mut client = Client::connect_narrow(gateway.address()).await;
@@ -85,7 +70,7 @@ async fn a_reader_that_stops_costs_less_than_half_a_megabyte() {
         readers.push(client);
     }
     settled(&origin).await;
-    let cost = resident(gateway.id()).saturating_sub(before) / READERS;
+    let cost = resident(&gateway.id().to_string()).saturating_sub(before) / READERS;
     assert!(cost < 512 << 10, "{cost} bytes for each reader");
     assert!(
         origin.written() < READERS * (256 << 20) / 2,
