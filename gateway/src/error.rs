@@ -204,6 +204,8 @@ pub struct Verdict {
     pub status: StatusCode,
     /// Stable word for logs and metrics.
     pub reason: &'static str,
+    /// The response flag that other proxies write in such a case, where there is one; else one of ours.
+    pub flags: &'static str,
     /// Whose fault it is; decides which counter moves.
     pub blame: Blame,
     /// Whether the upstream can have seen the request.
@@ -240,39 +242,39 @@ impl ProxyError {
         use Blame::{Downstream, Gateway, Upstream};
         use Retry::{Always, IfIdempotent, Never};
 
-        let (status, reason, blame, retry) = match self {
-            Self::BadRequest(_) => (StatusCode::BAD_REQUEST, "bad_request", Downstream, Never),
-            Self::Expectation => (StatusCode::EXPECTATION_FAILED, "expectation_failed", Downstream, Never),
-            Self::HeadTooLarge => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_large", Downstream, Never),
-            Self::UriTooLong { .. } => (StatusCode::URI_TOO_LONG, "uri_too_long", Downstream, Never),
-            Self::BodyTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", Downstream, Never),
-            Self::HeadTimeout => (StatusCode::REQUEST_TIMEOUT, "head_timeout", Downstream, Never),
-            Self::BodyTimeout => (StatusCode::REQUEST_TIMEOUT, "body_timeout", Downstream, Never),
-            Self::Flood => (StatusCode::TOO_MANY_REQUESTS, "flood", Downstream, Never),
-            Self::ClientClosed => (CLIENT_CLOSED, "client_closed", Downstream, Never),
-            Self::ClientStalled => (CLIENT_CLOSED, "client_stalled", Downstream, Never),
-            Self::NoRoute => (StatusCode::NOT_FOUND, "no_route", Gateway, Never),
-            Self::ConfigRefused => (StatusCode::SERVICE_UNAVAILABLE, "config_refused", Gateway, Never),
-            Self::NoTarget => (StatusCode::SERVICE_UNAVAILABLE, "no_target", Gateway, Never),
-            Self::UnknownService { .. } => (StatusCode::SERVICE_UNAVAILABLE, "unknown_service", Gateway, Never),
-            Self::NoEndpoint { .. } => (StatusCode::SERVICE_UNAVAILABLE, "no_endpoint", Upstream, Never),
-            Self::Overflow { .. } => (StatusCode::SERVICE_UNAVAILABLE, "overflow", Upstream, Never),
-            Self::Connect { .. } => (StatusCode::BAD_GATEWAY, "connect", Upstream, Always),
-            Self::ConnectTimeout { .. } => (StatusCode::GATEWAY_TIMEOUT, "connect_timeout", Upstream, Always),
-            Self::UpstreamReset { .. } => (StatusCode::BAD_GATEWAY, "upstream_reset", Upstream, IfIdempotent),
-            Self::UpstreamProtocol { .. } => (StatusCode::BAD_GATEWAY, "upstream_protocol", Upstream, Never),
-            Self::StreamRefused { .. } => (StatusCode::SERVICE_UNAVAILABLE, "stream_refused", Upstream, Always),
-            Self::ResponseTimeout { .. } => (StatusCode::GATEWAY_TIMEOUT, "response_timeout", Upstream, Never),
-            Self::UpstreamStalled { .. } => (StatusCode::GATEWAY_TIMEOUT, "upstream_stalled", Upstream, Never),
-            Self::ResponseBroken { .. } => (StatusCode::BAD_GATEWAY, "response_broken", Upstream, Never),
-            Self::RequestTimeout => (StatusCode::GATEWAY_TIMEOUT, "request_timeout", Upstream, Never),
-            Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "overloaded", Gateway, Never),
-            Self::UpgradeIdle => (StatusCode::SWITCHING_PROTOCOLS, "upgrade_idle", Downstream, Never),
-            Self::UpgradeExpired => (StatusCode::SWITCHING_PROTOCOLS, "upgrade_expired", Gateway, Never),
-            Self::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining", Gateway, Never),
-            Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal", Gateway, Never),
+        let (status, reason, flags, blame, retry) = match self {
+            Self::BadRequest(_) => (StatusCode::BAD_REQUEST, "bad_request", "DPE", Downstream, Never),
+            Self::Expectation => (StatusCode::EXPECTATION_FAILED, "expectation_failed", "EF", Downstream, Never),
+            Self::HeadTooLarge => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_large", "HL", Downstream, Never),
+            Self::UriTooLong { .. } => (StatusCode::URI_TOO_LONG, "uri_too_long", "UL", Downstream, Never),
+            Self::BodyTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "BL", Downstream, Never),
+            Self::HeadTimeout => (StatusCode::REQUEST_TIMEOUT, "head_timeout", "HT", Downstream, Never),
+            Self::BodyTimeout => (StatusCode::REQUEST_TIMEOUT, "body_timeout", "SI", Downstream, Never),
+            Self::Flood => (StatusCode::TOO_MANY_REQUESTS, "flood", "FL", Downstream, Never),
+            Self::ClientClosed => (CLIENT_CLOSED, "client_closed", "DC", Downstream, Never),
+            Self::ClientStalled => (CLIENT_CLOSED, "client_stalled", "DS", Downstream, Never),
+            Self::NoRoute => (StatusCode::NOT_FOUND, "no_route", "NR", Gateway, Never),
+            Self::ConfigRefused => (StatusCode::SERVICE_UNAVAILABLE, "config_refused", "CR", Gateway, Never),
+            Self::NoTarget => (StatusCode::SERVICE_UNAVAILABLE, "no_target", "NT", Gateway, Never),
+            Self::UnknownService { .. } => (StatusCode::SERVICE_UNAVAILABLE, "unknown_service", "NC", Gateway, Never),
+            Self::NoEndpoint { .. } => (StatusCode::SERVICE_UNAVAILABLE, "no_endpoint", "UH", Upstream, Never),
+            Self::Overflow { .. } => (StatusCode::SERVICE_UNAVAILABLE, "overflow", "UO", Upstream, Never),
+            Self::Connect { .. } => (StatusCode::BAD_GATEWAY, "connect", "UF", Upstream, Always),
+            Self::ConnectTimeout { .. } => (StatusCode::GATEWAY_TIMEOUT, "connect_timeout", "UF", Upstream, Always),
+            Self::UpstreamReset { .. } => (StatusCode::BAD_GATEWAY, "upstream_reset", "UC", Upstream, IfIdempotent),
+            Self::UpstreamProtocol { .. } => (StatusCode::BAD_GATEWAY, "upstream_protocol", "UPE", Upstream, Never),
+            Self::StreamRefused { .. } => (StatusCode::SERVICE_UNAVAILABLE, "stream_refused", "UR", Upstream, Always),
+            Self::ResponseTimeout { .. } => (StatusCode::GATEWAY_TIMEOUT, "response_timeout", "UT", Upstream, Never),
+            Self::UpstreamStalled { .. } => (StatusCode::GATEWAY_TIMEOUT, "upstream_stalled", "UT", Upstream, Never),
+            Self::ResponseBroken { .. } => (StatusCode::BAD_GATEWAY, "response_broken", "UC", Upstream, Never),
+            Self::RequestTimeout => (StatusCode::GATEWAY_TIMEOUT, "request_timeout", "UT", Upstream, Never),
+            Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "overloaded", "OM", Gateway, Never),
+            Self::UpgradeIdle => (StatusCode::SWITCHING_PROTOCOLS, "upgrade_idle", "SI", Downstream, Never),
+            Self::UpgradeExpired => (StatusCode::SWITCHING_PROTOCOLS, "upgrade_expired", "DT", Gateway, Never),
+            Self::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining", "GD", Gateway, Never),
+            Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "GE", Gateway, Never),
         };
-        Verdict { status, reason, blame, retry }
+        Verdict { status, reason, flags, blame, retry }
     }
 
     /// What a gRPC client is told: the same table once more, since the statuses of HTTP say too little

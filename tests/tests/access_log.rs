@@ -258,6 +258,8 @@ async fn a_failure_says_which_endpoint_after_how_long_and_why_it_was_not_repeate
         expected("upstream_reset", at(&once), "not_idempotent")
     );
     assert_eq!(lines[5]["reused"], true);
+    assert_eq!(lines[0]["flags"], "UF");
+    assert_eq!(lines[4]["flags"], Value::Null);
     for (index, least) in [(0, 0.0), (1, 80.0), (2, 50.0), (3, 0.0), (5, 0.0)] {
         let failed = lines[index]["failed_ms"].as_f64();
         assert!(failed.is_some_and(|ms| ms >= least), "{}", lines[index]);

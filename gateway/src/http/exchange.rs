@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     downstream::{Connection, Downstream},
-    error::{Blame, ProxyError},
+    error::{Blame, ProxyError, Verdict},
     filter::{Chain, Facts, Rpc},
     l4::copy::Carried,
     message::Tunnel,
@@ -89,7 +89,7 @@ pub(crate) struct Exchange {
     /// None when there is no body.
     pub(crate) upload: Option<Rc<Progress>>,
     status: Option<StatusCode>,
-    verdict: Option<&'static str>,
+    verdict: Option<Verdict>,
     bytes_out: u64,
     /// Of its upstream.
     traffic: Option<Arc<Traffic>>,
@@ -254,7 +254,7 @@ impl Exchange {
     /// It failed, before or after the client was told something.
     pub(crate) fn fail(&mut self, error: &ProxyError) {
         let verdict = error.verdict();
-        self.verdict = Some(verdict.reason);
+        self.verdict = Some(verdict);
         if verdict.blame == Blame::Upstream {
             self.attempt.fail();
             if let Some(trace) = &mut self.trace {
@@ -298,7 +298,7 @@ impl Exchange {
         let (bytes_in, bytes_out) = self.bytes();
         let outcome = Outcome {
             status: self.status.map_or(0, |status| status.as_u16()),
-            reason: self.verdict,
+            reason: self.verdict.map(|verdict| verdict.reason),
             duration: self.started.elapsed(),
             bytes_in,
             bytes_out,
@@ -354,6 +354,7 @@ pub(crate) fn unreadable(visitor: &Visitor, error: &ProxyError) {
         let downstream = unknown(&visitor.connection);
         let line = Line {
             verdict: Some(verdict.reason),
+            flags: Some(verdict.flags),
             duration: visitor.phase.lasted(),
             ..blank(OffsetDateTime::now_utc(), &downstream, Some(verdict.status))
         };

@@ -138,6 +138,8 @@ fields! {
     Status = "status",
     /// Why the gateway answered or broke off.
     Verdict = "verdict",
+    /// The alias of the verdict: a response flag.
+    Flags = "flags",
     /// Bytes of the request body.
     BytesIn = "bytes_in",
     /// Bytes of the response body.

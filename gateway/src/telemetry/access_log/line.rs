@@ -37,6 +37,8 @@ pub struct Line<'a> {
     pub status: u16,
     /// Why the gateway answered or broke off; null when the upstream's answer went out whole.
     pub verdict: Option<&'static str>,
+    /// The alias of the verdict.
+    pub flags: Option<&'static str>,
     /// Bytes of the request body.
     pub bytes_in: u64,
     /// Bytes of the response body.
@@ -104,6 +106,7 @@ impl Line<'_> {
             LogField::Protocol => text(self.protocol),
             LogField::Status => Value::Number(u64::from(self.status)),
             LogField::Verdict => text(self.verdict),
+            LogField::Flags => text(self.flags),
             LogField::BytesIn => Value::Number(self.bytes_in),
             LogField::BytesOut => Value::Number(self.bytes_out),
             LogField::Duration => Value::Time(self.duration),

@@ -17,6 +17,7 @@ fn line(path: &str) -> Line<'_> {
         protocol: Some("HTTP/1.1"),
         status: 200,
         verdict: None,
+        flags: None,
         bytes_in: 0,
         bytes_out: 12,
         duration: Duration::from_micros(1234),
