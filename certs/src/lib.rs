@@ -1,4 +1,29 @@
 //! Keys, identities and TLS configurations of Sluice.
 //!
-//! Empty for now: TLS termination, ACME and the mesh identity will live here, and nowhere else. It
-//! knows nothing of routing.
+//! Everything that knows `rustls` and X.509 lives here, and nothing here knows of routing: callers say
+//! which certificate is for which hosts and which client must show what. What must stay true: a private
+//! key is never printed, and never leaves a [`Pair`] but to sign.
+
+mod name;
+pub mod pair;
+#[cfg(any(test, feature = "testing"))]
+#[expect(
+    clippy::expect_used,
+    clippy::missing_panics_doc,
+    reason = "a test that cannot have its certificate cannot go on"
+)]
+pub mod testing;
+
+use std::sync::{Arc, OnceLock};
+
+use rustls::crypto::CryptoProvider;
+
+pub use pair::{Facts, KeyKind, Pair, PairError};
+
+/// The one implementation of cryptography, passed explicitly wherever one is asked for. Key exchange
+/// begins with X25519MLKEM768.
+pub fn provider() -> Arc<CryptoProvider> {
+    static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
+    let provider = PROVIDER.get_or_init(|| Arc::new(rustls::crypto::aws_lc_rs::default_provider()));
+    Arc::clone(provider)
+}
