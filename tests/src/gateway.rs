@@ -39,10 +39,15 @@ impl Gateway {
 
     /// Starts a gateway with this many workers, whose environment says this about traces.
     pub async fn start_in(config: &str, workers: usize, environment: Environment) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let (snapshots, receiver) = watch::channel(snapshot(config, folder.path()));
         let mut options = Options::new(NonZeroUsize::new(workers).expect("at least one worker"));
         options.environment = environment;
+        Self::start_with(config, options).await
+    }
+
+    /// Starts a gateway with these options.
+    pub async fn start_with(config: &str, options: Options) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (snapshots, receiver) = watch::channel(snapshot(config, folder.path()));
         // Starting binds sockets and starts threads; it must not hold up the origins of the test.
         let engine = tokio::task::spawn_blocking(move || Engine::start(options, receiver));
         let engine = engine.await.expect("no panic").expect("the engine starts");

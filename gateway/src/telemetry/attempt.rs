@@ -83,6 +83,9 @@ impl Attempt {
         if self.failed.is_none() {
             self.failed = self.since();
         }
+        if self.first_byte.is_some() {
+            self.give_up(WhyLast::Answered);
+        }
     }
 
     /// There is no further one. The first reason counts.
