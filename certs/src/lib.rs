@@ -4,8 +4,10 @@
 //! which certificate is for which hosts and which client must show what. What must stay true: a private
 //! key is never printed, and never leaves a [`Pair`] but to sign.
 
+pub mod client;
 mod name;
 pub mod pair;
+mod roots;
 #[cfg(any(test, feature = "testing"))]
 #[expect(
     clippy::expect_used,
@@ -19,6 +21,7 @@ use std::sync::{Arc, OnceLock};
 use rustls::crypto::CryptoProvider;
 
 pub use pair::{Facts, KeyKind, Pair, PairError};
+pub use roots::{Roots, RootsError};
 
 /// The one implementation of cryptography, passed explicitly wherever one is asked for. Key exchange
 /// begins with X25519MLKEM768.
