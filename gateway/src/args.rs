@@ -49,6 +49,8 @@ pub(crate) enum Command {
     Stop(commands::steer::Ending),
     /// Say or change what a running gateway logs.
     LogLevel(commands::steer::LogLevel),
+    /// Say or change which requests have a line in a running gateway's access log.
+    AccessLog(commands::steer::AccessLog),
     /// Exit 0 when a running gateway is ready for requests, else 1.
     Healthcheck(commands::steer::Args),
     /// Run a small shop with a gateway in front of it, and show what to try.

@@ -32,6 +32,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
         Command::Drain(args) => steer::drain(&args),
         Command::Stop(args) => steer::stop(&args),
         Command::LogLevel(args) => steer::log_level(&args),
+        Command::AccessLog(args) => steer::access_log(&args),
         Command::Healthcheck(args) => steer::healthcheck(&args),
         Command::Demo(args) => demo::run(args),
         Command::Fmt(args) => fmt::run(&args),

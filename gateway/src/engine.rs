@@ -29,7 +29,11 @@ use tokio::{
 
 use crate::{
     pressure::Bounds,
-    telemetry::{access_log::Writer, metrics::Metrics, trace::Environment},
+    telemetry::{
+        access_log::{Switch, Writer},
+        metrics::Metrics,
+        trace::Environment,
+    },
     upstream::Connector,
 };
 
@@ -130,14 +134,15 @@ impl Engine {
         let view = View {
             live: Arc::default(),
             metrics: metrics.clone(),
+            switch: Switch::default(),
             applied,
         };
-        let live = Arc::clone(&view.live);
+        let (live, switch) = (Arc::clone(&view.live), view.switch.clone());
         let thread = thread::Builder::new()
             .name("control".to_owned())
             .spawn(move || {
                 runtime.block_on(async move {
-                    let control = Control::new(options, metrics, (publish, live));
+                    let control = Control::new(options, metrics, (publish, live, switch));
                     control.run(snapshots, receiver, started).await;
                 });
             })

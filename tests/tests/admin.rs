@@ -263,6 +263,79 @@ async fn the_log_level_changes_while_it_runs() {
 }
 
 #[tokio::test]
+async fn the_access_log_is_switched_while_it_runs() {
+    let config = |filter: &str| {
+        format!(
+            "[listeners.web]\naddress = \"{{address}}\"\n\
+             [access_log]\noutput = {{ file = \"access.jsonl\" }}\nfilter = {{ status = \"{filter}\" }}\n\
+             [routes.pets]\nhosts = [\"pets.test\"]\nrespond = {{}}\n"
+        )
+    };
+    let asked = Asked::start_with(&config("2xx")).await;
+    let mut client = asked.running.connect().await;
+    // Each is asked for twice: for a route, and for none.
+    let mut ask = async |path: &str| {
+        assert_eq!(client.get("pets.test", path).await.status, 200);
+        assert_eq!(client.get("nobody.test", path).await.status, 404);
+    };
+    let switch = async |word: &str| {
+        let told = asked.says(&["access-log", word]).await;
+        assert!(told.status.success(), "{}", stderr(&told));
+        assert_eq!(stdout(&told).trim(), word);
+    };
+    assert_eq!(stdout(&asked.says(&["access-log"]).await).trim(), "on");
+    ask("/configured").await;
+    switch("off").await;
+    ask("/off").await;
+    switch("404").await;
+    ask("/refused").await;
+    // It holds over reloads, also where these change the log.
+    asked.running.write_config(&config("1xx"));
+    assert!(asked.says(&["reload"]).await.status.success());
+    ask("/reloaded").await;
+    switch("all").await;
+    ask("/all").await;
+    switch("on").await;
+    ask("/none").await;
+    switch("1h").await;
+    ask("/slow").await;
+    assert_eq!(asked.get("/access-log").await["access_log"], "1h");
+    switch("all").await;
+    ask("/last").await;
+
+    let lines = asked.running.log().wait(7).await;
+    let said: Vec<_> = lines
+        .iter()
+        .map(|line| {
+            format!(
+                "{}{}",
+                line["status"],
+                line["path"].as_str().expect("a path")
+            )
+        })
+        .collect();
+    assert_eq!(
+        said,
+        [
+            "200/configured",
+            "404/refused",
+            "404/reloaded",
+            "200/all",
+            "404/all",
+            "200/last",
+            "404/last"
+        ]
+    );
+
+    let wrong = asked.says(&["access-log", "maybe"]).await;
+    assert_eq!(wrong.status.code(), Some(1));
+    assert!(stderr(&wrong).contains("neither on"), "{}", stderr(&wrong));
+    let nowhere = Asked::start().await;
+    let told = nowhere.says(&["access-log", "on"]).await;
+    assert!(stderr(&told).contains("no access log"), "{}", stderr(&told));
+}
+
+#[tokio::test]
 async fn a_gateway_that_drains_is_not_ready_and_stop_waits_for_its_end() {
     let waiting = Origin::start(|mut peer| async move {
         peer.request().await;

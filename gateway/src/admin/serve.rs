@@ -15,7 +15,10 @@ use tokio::{
 };
 
 use super::{Admin, Order, guard, metrics, report};
-use crate::{stream::Stream, telemetry::metrics::text::CONTENT_TYPE};
+use crate::{
+    stream::Stream,
+    telemetry::{access_log::Choice, metrics::text::CONTENT_TYPE},
+};
 
 /// The longest request head, in bytes.
 const HEAD: usize = 16 << 10;
@@ -128,6 +131,10 @@ async fn answer(
             let wanted = (parts.method == Method::POST).then(|| text.trim().to_owned());
             log_level(admin, wanted).await
         }
+        Page::AccessLog => {
+            let wanted = (parts.method == Method::POST).then(|| text.trim());
+            access_log(admin, wanted)
+        }
     }
 }
 
@@ -144,6 +151,7 @@ enum Page {
     Reload,
     Drain,
     LogLevel,
+    AccessLog,
 }
 
 impl Page {
@@ -159,6 +167,7 @@ impl Page {
             (Purpose::Admin, "/reload") => Some(Self::Reload),
             (Purpose::Admin, "/drain") => Some(Self::Drain),
             (Purpose::Admin, "/log-level") => Some(Self::LogLevel),
+            (Purpose::Admin, "/access-log") => Some(Self::AccessLog),
             _ => None,
         }
     }
@@ -170,7 +179,7 @@ impl Page {
     fn methods(self) -> &'static str {
         match self {
             Self::Reload | Self::Drain => "POST",
-            Self::LogLevel => "GET, HEAD, POST",
+            Self::LogLevel | Self::AccessLog => "GET, HEAD, POST",
             Self::Live
             | Self::Ready
             | Self::Metrics
@@ -276,6 +285,24 @@ async fn log_level(admin: &Admin, wanted: Option<String>) -> Reply {
         Ok(Ok(Err(error))) => refuse(StatusCode::BAD_REQUEST, &error),
         Ok(Err(_)) | Err(_) => busy(),
     }
+}
+
+/// Which requests have a line, after changing that.
+fn access_log(admin: &Admin, wanted: Option<&str>) -> Reply {
+    let switch = admin.view.access_log();
+    if let Some(wanted) = wanted {
+        match wanted.parse::<Choice>() {
+            Ok(choice) => switch.set(choice),
+            Err(error) => return refuse(StatusCode::BAD_REQUEST, &error.to_string()),
+        }
+        tracing::info!(access_log = %switch.choice(), "access log switched");
+    }
+    let live = admin.view.live();
+    let output = live.as_ref().map(|live| &live.snapshot.access_log.output);
+    reply(
+        StatusCode::OK,
+        &json!({ "access_log": switch.choice().to_string(), "output": output }),
+    )
 }
 
 fn busy() -> Reply {

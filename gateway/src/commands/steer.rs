@@ -1,4 +1,4 @@
-//! `sluice reload`, `drain`, `stop`, `log-level`, `healthcheck`: orders to a running gateway.
+//! `sluice reload`, `drain`, `stop`, `log-level`, `access-log`, `healthcheck`: orders to a running gateway.
 
 use std::{
     io::{self, Write},
@@ -42,6 +42,17 @@ pub(crate) struct LogLevel {
     /// What to log from now on: `info`, `debug`, `info,sluice_gateway=debug`, … Without it, says what
     /// is logged.
     level: Option<String>,
+    #[command(flatten)]
+    reach: Reach,
+}
+
+/// Arguments of `access-log`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct AccessLog {
+    /// `off`, `on` (what the configuration admits), `all`, or a filter instead of the configured one:
+    /// `5xx`, `404`, `500ms` (the shortest request), with commas between them. It holds until the
+    /// gateway ends. Without it, says what holds.
+    choice: Option<String>,
     #[command(flatten)]
     reach: Reach,
 }
@@ -102,6 +113,23 @@ pub(super) fn log_level(args: &LogLevel) -> anyhow::Result<Exit> {
     let value: Value = serde_json::from_str(&answer.body)?;
     let level = at(&value, "/level").as_str().unwrap_or_default();
     writeln!(io::stdout().lock(), "{level}")?;
+    Ok(Exit::Fine)
+}
+
+/// `sluice access-log`
+pub(super) fn access_log(args: &AccessLog) -> anyhow::Result<Exit> {
+    let answer = match &args.choice {
+        None => args.reach.get("/access-log")?,
+        Some(choice) => args.reach.post("/access-log", choice.clone())?,
+    };
+    accepted(&answer)?;
+    let value: Value = serde_json::from_str(&answer.body)?;
+    if at(&value, "/output") == "off" {
+        let nowhere = "sluice: the configuration has no access log: [access_log] output = \"off\"";
+        writeln!(io::stderr().lock(), "{nowhere}")?;
+    }
+    let choice = at(&value, "/access_log").as_str().unwrap_or_default();
+    writeln!(io::stdout().lock(), "{choice}")?;
     Ok(Exit::Fine)
 }
 

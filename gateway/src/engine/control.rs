@@ -14,7 +14,10 @@ use crate::{
     load::{self, Bound, SocketKey, Sockets},
     plan::{Plan, Reaper, reaper},
     pressure::{self, Pressure},
-    telemetry::metrics::{Counter, Metrics},
+    telemetry::{
+        access_log::Switch,
+        metrics::{Counter, Metrics},
+    },
     upstream::{Connector, Registry},
     worker::{Assignment, Hand, Setup},
 };
@@ -31,8 +34,8 @@ pub(super) enum Command {
 /// Tells the starter how the first snapshot fared.
 type Started = std::sync::mpsc::SyncSender<Result<(), ApplyError>>;
 
-/// What is seen from outside.
-type Seen = (watch::Sender<Applied>, Arc<ArcSwapOption<Live>>);
+/// What is seen and turned from outside.
+type Seen = (watch::Sender<Applied>, Arc<ArcSwapOption<Live>>, Switch);
 
 /// Everything that is no worker.
 #[derive(Debug)]
@@ -57,7 +60,7 @@ pub(super) struct Control {
 
 impl Control {
     /// On the control runtime.
-    pub(super) fn new(options: Options, metrics: Metrics, (publish, live): Seen) -> Self {
+    pub(super) fn new(options: Options, metrics: Metrics, (publish, live, switch): Seen) -> Self {
         let (crew, inboxes) = Crew::new(options.workers.get());
         let tasks = Tasks::new();
         let (reaper, reaping) = reaper();
@@ -74,6 +77,7 @@ impl Control {
                 workers: crew.len(),
                 counters,
                 fixed_log: options.access_log,
+                switch,
                 log: None,
                 environment: options.environment,
                 tracing: None,

@@ -15,7 +15,10 @@ use crate::{
     listener::Crew,
     load,
     plan::{Plan, reaper},
-    telemetry::metrics::{Counter, Metrics},
+    telemetry::{
+        access_log::Switch,
+        metrics::{Counter, Metrics},
+    },
     upstream::Registry,
     worker::{Setup, Worker},
 };
@@ -48,6 +51,7 @@ impl Engine {
             workers: 1,
             counters: metrics.control(),
             fixed_log: options.access_log,
+            switch: Switch::default(),
             log: None,
             environment: options.environment,
             tracing: None,

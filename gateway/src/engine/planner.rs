@@ -9,7 +9,7 @@ use crate::{
     load::Bodies,
     plan::{Parts, Plan},
     telemetry::{
-        access_log::{self, Writer},
+        access_log::{self, Switch, Writer},
         metrics::Shard,
         trace::{Environment, Tracer},
     },
@@ -26,6 +26,8 @@ pub(super) struct Planner {
     pub(super) counters: Shard,
     /// Takes request lines whatever the snapshots say.
     pub(super) fixed_log: Option<Writer>,
+    /// Turns access logs on and off.
+    pub(super) switch: Switch,
     /// The access log that runs, and its settings.
     pub(super) log: Option<(Arc<model::AccessLog>, Writer)>,
     /// What the environment says about traces.
@@ -108,6 +110,7 @@ impl Planner {
         }
         access_log::open(model)
             .and_then(|sink| Writer::start(sink, model, self.workers, self.counters.clone()))
+            .map(|writer| writer.switched_by(self.switch.clone()))
             .map_err(|error| {
                 vec![Problem {
                     code: "file",

@@ -7,7 +7,10 @@ use sluice_config::Snapshot;
 use tokio::sync::watch;
 
 use super::Applied;
-use crate::{plan::Plan, telemetry::metrics::Metrics};
+use crate::{
+    plan::Plan,
+    telemetry::{access_log::Switch, metrics::Metrics},
+};
 
 /// What runs.
 #[derive(Debug, Clone)]
@@ -23,6 +26,7 @@ pub struct Live {
 pub struct View {
     pub(super) live: Arc<ArcSwapOption<Live>>,
     pub(super) metrics: Metrics,
+    pub(super) switch: Switch,
     pub(super) applied: watch::Receiver<Applied>,
 }
 
@@ -35,6 +39,11 @@ impl View {
     /// Its counters.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    /// Turns its access log on and off.
+    pub fn access_log(&self) -> &Switch {
+        &self.switch
     }
 
     /// What became of the snapshots so far.

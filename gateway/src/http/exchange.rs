@@ -89,7 +89,8 @@ pub(crate) struct Exchange {
     /// None when there is no body.
     pub(crate) upload: Option<Rc<Progress>>,
     status: Option<StatusCode>,
-    verdict: Option<Verdict>,
+    /// Kept apart: few requests fail, and every request under way has this.
+    verdict: Option<Box<Verdict>>,
     bytes_out: u64,
     /// Of its upstream.
     traffic: Option<Arc<Traffic>>,
@@ -254,7 +255,7 @@ impl Exchange {
     /// It failed, before or after the client was told something.
     pub(crate) fn fail(&mut self, error: &ProxyError) {
         let verdict = error.verdict();
-        self.verdict = Some(verdict);
+        self.verdict = Some(Box::new(verdict));
         if verdict.blame == Blame::Upstream {
             self.attempt.fail();
             if let Some(trace) = &mut self.trace {
@@ -298,7 +299,7 @@ impl Exchange {
         let (bytes_in, bytes_out) = self.bytes();
         let outcome = Outcome {
             status: self.status.map_or(0, |status| status.as_u16()),
-            reason: self.verdict.map(|verdict| verdict.reason),
+            reason: self.verdict.as_ref().map(|verdict| verdict.reason),
             duration: self.started.elapsed(),
             bytes_in,
             bytes_out,

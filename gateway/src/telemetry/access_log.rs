@@ -9,6 +9,7 @@ mod json;
 mod line;
 mod shape;
 mod sink;
+mod switch;
 #[cfg(test)]
 mod tests;
 
@@ -30,6 +31,7 @@ use shape::Shape;
 
 pub use line::Line;
 pub use sink::{LogFile, Memory, Sink};
+pub use switch::{Choice, NoChoice, Switch};
 
 /// How long lines gather before they are written. Bounds the system calls per second.
 const GATHER: Duration = Duration::from_millis(10);
@@ -39,7 +41,10 @@ const KEEP: usize = 256 << 10;
 
 /// Takes lines. Clones write to the same sink; the default one writes nowhere.
 #[derive(Debug, Clone, Default)]
-pub struct Writer(Option<Arc<Handle>>);
+pub struct Writer {
+    handle: Option<Arc<Handle>>,
+    switch: Switch,
+}
 
 /// Ends the writer thread with its last [`Writer`].
 #[derive(Debug)]
@@ -89,7 +94,7 @@ impl Writer {
         counters: Shard,
     ) -> std::io::Result<Self> {
         if matches!(sink, Sink::Nowhere) {
-            return Ok(Self(None));
+            return Ok(Self::default());
         }
         let at_once = matches!(sink, Sink::Memory(_));
         let shared = Arc::new(Shared {
@@ -110,17 +115,31 @@ impl Writer {
                 .name("access-log".to_owned())
                 .spawn(move || own.run())?;
         }
-        Ok(Self(Some(Arc::new(Handle(shared)))))
+        Ok(Self {
+            handle: Some(Arc::new(Handle(shared))),
+            switch: Switch::default(),
+        })
+    }
+
+    /// The same, as far as `switch` lets it.
+    #[must_use]
+    pub fn switched_by(self, switch: Switch) -> Self {
+        Self { switch, ..self }
     }
 
     /// Whether lines go anywhere; when not, nobody need make them.
     pub fn is_on(&self) -> bool {
-        self.0.is_some()
+        self.handle.is_some() && !self.switch.is_off()
     }
 
-    /// Takes a line from `worker`, if the filter admits it. Never waits: a full queue drops it.
+    /// Takes a line from `worker`, if the filter admits it, the operator's before the configured
+    /// one. Never waits: a full queue drops it.
     pub fn write(&self, worker: usize, line: &Line<'_>) {
-        if let Some(Handle(shared)) = self.0.as_deref() {
+        let Some(Handle(shared)) = self.handle.as_deref() else {
+            return;
+        };
+        let own = self.switch.admits(line);
+        if own.unwrap_or_else(|| shared.shape.admits(line)) {
             shared.write(worker, line);
         }
     }
@@ -128,7 +147,7 @@ impl Writer {
     /// Opens the file anew by its name, after what waits has been written: whoever rotates logs
     /// has moved the old one away. When that fails, the old one stays.
     pub fn reopen(&self) -> std::io::Result<()> {
-        let Some(Handle(shared)) = self.0.as_deref() else {
+        let Some(Handle(shared)) = self.handle.as_deref() else {
             return Ok(());
         };
         shared.drain(&mut Vec::new());
@@ -137,7 +156,7 @@ impl Writer {
 
     /// Writes what waits, on this thread. For shutdown.
     pub fn flush(&self) {
-        if let Some(Handle(shared)) = self.0.as_deref() {
+        if let Some(Handle(shared)) = self.handle.as_deref() {
             shared.drain(&mut Vec::new());
         }
     }
@@ -159,9 +178,6 @@ impl Shared {
         let Some(own) = place.and_then(|place| self.lanes.get(place)) else {
             return;
         };
-        if !self.shape.admits(line) {
-            return;
-        }
         if self.waiting.fetch_add(1, Ordering::SeqCst) >= self.queue {
             self.waiting.fetch_sub(1, Ordering::SeqCst);
             self.counters.count(Counter::AccessLogDropped);

@@ -158,7 +158,7 @@ fn filter(raw: &raw::AccessLogFilter, at: &At<'_>, findings: &mut Findings<'_>) 
             findings.value(&at.element(index, list.is_list()), finding.hint(hint));
         }
     }
-    let range = Duration::ZERO..=Duration::from_hours(24);
+    let range = Duration::ZERO..=LogFilter::LONGEST;
     let least = raw.min_duration.as_ref();
     let mut scalars = Scalars { at: *at, findings };
     LogFilter {
@@ -174,10 +174,7 @@ fn class(word: &StatusWord) -> Option<StatusClass> {
             .filter(|status| (100..=599).contains(status))
             .map(StatusClass::One),
         StatusWord::Text(text) => {
-            let digit: u16 = text.strip_suffix("xx")?.parse().ok()?;
-            (1..=5)
-                .contains(&digit)
-                .then_some(StatusClass::Class(digit))
+            StatusClass::new(text).filter(|class| matches!(class, StatusClass::Class(_)))
         }
     }
 }

@@ -4,7 +4,10 @@ use std::{fmt, path::PathBuf, time::Duration};
 
 use serde::{Serialize, Serializer};
 
-use crate::model::canonical;
+use crate::{
+    model::canonical,
+    unit::{duration, duration_text},
+};
 
 /// Where access log lines go, which there are, and what they say.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -203,7 +206,43 @@ impl Default for AccessLog {
     }
 }
 
+impl StatusClass {
+    /// `404`, or `4xx`.
+    pub fn new(text: &str) -> Option<Self> {
+        if let Some(digit) = text.strip_suffix("xx") {
+            let digit = digit.parse().ok()?;
+            (1..=5).contains(&digit).then_some(Self::Class(digit))
+        } else {
+            let status = text.parse().ok()?;
+            (100..=599).contains(&status).then_some(Self::One(status))
+        }
+    }
+}
+
 impl LogFilter {
+    /// The largest `min_duration`.
+    pub const LONGEST: Duration = Duration::from_hours(24);
+
+    /// The filter that an operator writes on a command line: `all`, or statuses, classes of them and
+    /// one duration with commas between them.
+    pub fn new(text: &str) -> Option<Self> {
+        let mut filter = Self::default();
+        if text == "all" {
+            return Some(filter);
+        }
+        for word in text.split(',').map(str::trim) {
+            if let Some(class) = StatusClass::new(word) {
+                filter.status.push(class);
+                continue;
+            }
+            let least = duration(word).filter(|least| *least <= Self::LONGEST)?;
+            if !std::mem::replace(&mut filter.min_duration, least).is_zero() {
+                return None;
+            }
+        }
+        Some(filter)
+    }
+
     /// Whether every request has a line.
     pub fn is_empty(&self) -> bool {
         self.status.is_empty() && self.min_duration.is_zero()
@@ -260,7 +299,30 @@ impl Serialize for StatusClass {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::One(status) => serializer.serialize_u16(*status),
-            Self::Class(digit) => serializer.collect_str(&format_args!("{digit}xx")),
+            Self::Class(_) => serializer.collect_str(self),
         }
+    }
+}
+
+impl fmt::Display for StatusClass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::One(status) => status.fmt(f),
+            Self::Class(digit) => write!(f, "{digit}xx"),
+        }
+    }
+}
+
+/// As [`LogFilter::new`] reads it.
+impl fmt::Display for LogFilter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut words: Vec<_> = self.status.iter().map(ToString::to_string).collect();
+        if !self.min_duration.is_zero() {
+            words.push(duration_text(self.min_duration));
+        }
+        if words.is_empty() {
+            words.push("all".to_owned());
+        }
+        f.write_str(&words.join(","))
     }
 }

@@ -18,6 +18,7 @@ impl Exchange {
         let chosen = self.chosen.as_ref();
         let user_agent = self.user_agent.as_ref();
         let (bytes_in, bytes_out) = self.bytes();
+        let verdict = self.verdict.as_deref();
         Line {
             scheme: Some(self.downstream.scheme),
             method: Some(self.method.as_str()),
@@ -28,8 +29,8 @@ impl Exchange {
                 Version::HTTP_10 => "HTTP/1.0",
                 _ => "HTTP/1.1",
             }),
-            verdict: self.verdict.map(|verdict| verdict.reason),
-            flags: self.verdict.map(|verdict| verdict.flags),
+            verdict: verdict.map(|verdict| verdict.reason),
+            flags: verdict.map(|verdict| verdict.flags),
             bytes_in,
             bytes_out,
             duration: self.started.elapsed(),
