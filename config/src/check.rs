@@ -5,7 +5,6 @@
 
 mod action;
 mod contain;
-mod dns;
 mod filter;
 mod listener;
 mod matching;
@@ -216,7 +215,7 @@ fn objects(document: &Document, findings: &mut Findings<'_>) -> Drafts {
     let root = &document.root;
     let mut drafts = Drafts {
         access_log: telemetry::access_log::check(root, findings),
-        dns: dns::check(root, findings),
+        dns: upstream::dns::check(root, findings),
         tracing: telemetry::tracing::check(root, findings),
         ..Drafts::default()
     };

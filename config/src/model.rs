@@ -5,7 +5,6 @@
 
 mod action;
 mod canonical;
-mod dns;
 mod filter;
 mod listener;
 pub mod order;
@@ -20,7 +19,6 @@ pub use action::{
     Action, Address, Destination, Host, HostPort, PathChange, Redirect, Respond, RespondBody,
     Scheme, Target,
 };
-pub use dns::Dns;
 pub use filter::{Filters, HeaderEdits, Rewrite, Upgrade, UpgradeProtocol};
 pub use listener::{
     Escapes, Http2, HttpsRedirect, Listener, ListenerLimits, ListenerTimeouts, Normalize, Protocol,
@@ -34,6 +32,7 @@ pub use telemetry::{
 };
 pub use text::{Part, Template, Variable};
 pub use upstream::{
-    Balance, Endpoint, Upstream, UpstreamLimits, UpstreamPool, UpstreamProtocol, UpstreamTimeouts,
+    Balance, Dns, Endpoint, Upstream, UpstreamLimits, UpstreamPool, UpstreamProtocol,
+    UpstreamTimeouts,
 };
 pub use value::{HeaderName, Limit, Method, Pattern, PatternError};

@@ -1,5 +1,7 @@
 //! `[upstreams.NAME]`
 
+pub(super) mod dns;
+
 use super::{Draft, decode};
 use crate::{
     findings::{Finding, Findings},

@@ -1,11 +1,15 @@
 //! Upstreams: a named group of endpoints with balancing, pool and limits.
 
+mod dns;
+
 use std::time::Duration;
 
 use serde::Serialize;
 
 use super::{Address, Limit, Scheme, canonical};
 use crate::names::UpstreamName;
+
+pub use dns::Dns;
 
 /// A named group of endpoints.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

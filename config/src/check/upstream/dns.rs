@@ -2,7 +2,7 @@
 
 use std::{ops::RangeInclusive, time::Duration};
 
-use super::{Draft, single};
+use crate::check::{Draft, single};
 use crate::scalar::Scalars;
 use crate::{
     findings::{Finding, Findings},
@@ -15,7 +15,7 @@ use crate::{
 const REFRESH: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_hours(24);
 const LOOKUP: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_mins(10);
 
-pub(super) fn check(root: &Node, findings: &mut Findings<'_>) -> Draft<Dns> {
+pub(in crate::check) fn check(root: &Node, findings: &mut Findings<'_>) -> Draft<Dns> {
     let at = At::Root.key("dns");
     let raw: raw::Dns = single(root, "dns", findings);
     let mut servers = Vec::new();

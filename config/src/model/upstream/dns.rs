@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use serde::Serialize;
 
-use super::canonical;
+use crate::model::canonical;
 
 /// How the gateway resolves names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
