@@ -13,6 +13,7 @@ mod references;
 mod rewrite;
 mod route;
 mod telemetry;
+mod tls;
 mod upstream;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -23,7 +24,7 @@ use crate::{
     findings::{Finding, Findings},
     lint::lint,
     model::{self, Process},
-    names::{ListenerName, RouteName, UpstreamName},
+    names::{CertificateName, ListenerName, RouteName, RuleName, UpstreamName},
     parse::{self, Document, KINDS},
     places::Places,
     raw,
@@ -31,6 +32,8 @@ use crate::{
     substitute,
     tree::{Aim, At, Node, Value},
 };
+
+pub use tls::coverage::uncovered;
 
 /// What a check found.
 #[derive(Debug, Clone)]
@@ -50,6 +53,7 @@ pub struct Report {
 struct Drafts {
     listeners: BTreeMap<ListenerName, Draft<model::Listener>>,
     routes: BTreeMap<RouteName, Draft<model::Route>>,
+    certificates: BTreeMap<CertificateName, Draft<model::Certificate>>,
     upstreams: BTreeMap<UpstreamName, Draft<model::Upstream>>,
     access_log: Draft<model::AccessLog>,
     dns: Draft<model::Dns>,
@@ -154,6 +158,16 @@ fn place(problems: &mut [Problem], document: &Document, sources: &Sources) {
 }
 
 impl Drafts {
+    /// What holds for every rule of the route is wrong, so every rule is refused.
+    fn refuse_route(&mut self, name: &RouteName) {
+        if let Some(draft) = self.routes.get_mut(name) {
+            draft.clean = false;
+            if let Some(route) = &mut draft.object {
+                route.rules = vec![Arc::new(route::refused(RuleName::catch_all()))];
+            }
+        }
+    }
+
     fn into_objects(self) -> Option<Objects> {
         fn all<K: Ord, T>(drafts: BTreeMap<K, Draft<T>>) -> Option<BTreeMap<K, Arc<T>>> {
             let objects = drafts.into_iter();
@@ -165,6 +179,7 @@ impl Drafts {
         Some(Objects {
             listeners: all(self.listeners)?,
             routes: all(self.routes)?,
+            certificates: all(self.certificates)?,
             upstreams: all(self.upstreams)?,
             access_log: Arc::new(self.access_log.object?),
             dns: Arc::new(self.dns.object?),
@@ -221,11 +236,23 @@ fn objects(document: &Document, findings: &mut Findings<'_>) -> Drafts {
     };
     let mut known = references::Known::of(root);
     filter::check_sets(root, &mut known, findings);
+    for (name, node) in entries(root, "certificates") {
+        let at = At::Root.key("certificates");
+        let at = at.key(name);
+        if let Some(name) = name_of(name, &at, CertificateName::new, findings) {
+            let draft = tls::certificate::check(name.clone(), node, &at, &known, findings);
+            drafts.certificates.insert(name, draft);
+        }
+    }
     for (name, node) in entries(root, "listeners") {
         let at = At::Root.key("listeners");
         let at = at.key(name);
         if let Some(name) = name_of(name, &at, ListenerName::new, findings) {
             let draft = listener::check(name.clone(), node, &at, &known, findings);
+            let protocol = draft.object.as_ref().map(|listener| listener.protocol);
+            known
+                .protocols
+                .extend(protocol.map(|it| (name.clone(), it)));
             drafts.listeners.insert(name, draft);
         }
     }
@@ -247,6 +274,8 @@ fn objects(document: &Document, findings: &mut Findings<'_>) -> Drafts {
             drafts.routes.insert(name, draft);
         }
     }
+    tls::client::check_shared(&mut drafts, findings);
+    tls::coverage::check(&mut drafts, findings);
     drafts
 }
 

@@ -12,8 +12,8 @@ use serde::Serialize;
 
 use crate::{
     Objects, Snapshot,
-    model::{AccessLog, Dns, Listener, Route, Tracing, Upstream},
-    names::{ListenerName, RouteName, UpstreamName},
+    model::{AccessLog, Certificate, Dns, Listener, Route, Tracing, Upstream},
+    names::{CertificateName, ListenerName, RouteName, UpstreamName},
 };
 
 /// What is different between two snapshots.
@@ -23,6 +23,8 @@ pub struct Diff {
     pub listeners: Changes<ListenerName, Listener>,
     /// Of routes.
     pub routes: Changes<RouteName, Route>,
+    /// Of certificates: where they come from, not what is in them.
+    pub certificates: Changes<CertificateName, Certificate>,
     /// Of upstreams.
     pub upstreams: Changes<UpstreamName, Upstream>,
     /// The new one, where it is different.
@@ -52,6 +54,7 @@ pub fn diff(old: &Snapshot, new: &Snapshot) -> Diff {
     Diff {
         listeners: Changes::between(&old.listeners, &new.listeners),
         routes: Changes::between(&old.routes, &new.routes),
+        certificates: Changes::between(&old.certificates, &new.certificates),
         upstreams: Changes::between(&old.upstreams, &new.upstreams),
         access_log: (old.access_log != new.access_log).then(|| Arc::clone(&new.access_log)),
         dns: (old.dns != new.dns).then(|| Arc::clone(&new.dns)),
@@ -64,6 +67,7 @@ impl Diff {
     pub fn is_empty(&self) -> bool {
         self.listeners.is_empty()
             && self.routes.is_empty()
+            && self.certificates.is_empty()
             && self.upstreams.is_empty()
             && self.access_log.is_none()
             && self.dns.is_none()
@@ -76,6 +80,7 @@ impl Diff {
         Snapshot::seal(Objects {
             listeners: self.listeners.apply(&old.listeners),
             routes: self.routes.apply(&old.routes),
+            certificates: self.certificates.apply(&old.certificates),
             upstreams: self.upstreams.apply(&old.upstreams),
             access_log: Arc::clone(self.access_log.as_ref().unwrap_or(&old.access_log)),
             dns: Arc::clone(self.dns.as_ref().unwrap_or(&old.dns)),
@@ -127,6 +132,7 @@ impl fmt::Display for Diff {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut words = self.listeners.words("listener");
         words.extend(self.routes.words("route"));
+        words.extend(self.certificates.words("certificate"));
         words.extend(self.upstreams.words("upstream"));
         words.extend(self.access_log.as_ref().map(|_| "~access_log".to_owned()));
         words.extend(self.dns.as_ref().map(|_| "~dns".to_owned()));
@@ -154,7 +160,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::model::{Balance, Filters, HostPattern};
+    use crate::model::{Balance, CertificateSource, Filters, HostPattern};
 
     fn route(name: &str, priority: i32) -> Route {
         Route {
@@ -165,6 +171,7 @@ mod tests {
             rules: Vec::new(),
             timeout: None,
             filters: Filters::default(),
+            client_certificates: None,
         }
     }
 
@@ -173,8 +180,8 @@ mod tests {
             let name = prop::sample::select(vec!["a", "b", "c", "d", "e"]);
             prop::collection::btree_map(name, 0_u16..3, 0..5)
         };
-        (named(), named(), named(), 1_usize..3, 1_u64..3).prop_map(
-            |(listeners, routes, upstreams, queue, seconds)| {
+        (named(), named(), named(), named(), 1_usize..3, 1_u64..3).prop_map(
+            |(listeners, routes, upstreams, certificates, queue, seconds)| {
                 let balances = [Balance::RoundRobin, Balance::Random, Balance::LeastRequest];
                 let objects = Objects {
                     listeners: listeners
@@ -199,6 +206,18 @@ mod tests {
                             let mut upstream = Upstream::new(name.clone(), Vec::new());
                             upstream.balance = balances[usize::from(balance)];
                             (name, Arc::new(upstream))
+                        })
+                        .collect(),
+                    certificates: certificates
+                        .into_iter()
+                        .map(|(name, host)| {
+                            let name = CertificateName::new(name).unwrap();
+                            let certificate = Certificate {
+                                name: name.clone(),
+                                hosts: vec![HostPattern::Exact(format!("h{host}"))],
+                                source: CertificateSource::Refused,
+                            };
+                            (name, Arc::new(certificate))
                         })
                         .collect(),
                     access_log: Arc::new(AccessLog {

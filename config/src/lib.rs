@@ -11,6 +11,7 @@
 //!
 //! No I/O but in `read`; no tokio, hyper or rustls.
 
+mod base64;
 mod check;
 mod decode;
 mod diff;
@@ -34,7 +35,7 @@ mod text;
 mod tree;
 mod unit;
 
-pub use check::{Report, check, locate};
+pub use check::{Report, check, locate, uncovered};
 pub use diff::{Changes, Diff, diff};
 pub use format::format;
 pub use lint::lint;

@@ -12,6 +12,7 @@ mod process;
 mod route;
 mod telemetry;
 mod text;
+mod tls;
 mod upstream;
 mod value;
 
@@ -31,6 +32,11 @@ pub use telemetry::{
     OtlpProtocol, Secret, Share, StatusClass, Trace, Tracing,
 };
 pub use text::{Part, Template, Variable};
+pub use tls::{
+    Alpn, Certificate, CertificateNames, CertificateSource, ClientCertificateMode,
+    ClientCertificates, KeyPairFiles, ListenerCertificates, ListenerTls, SanPattern, SpkiPin,
+    TlsTerms, TlsVersion,
+};
 pub use upstream::{
     Balance, Dns, Endpoint, Upstream, UpstreamLimits, UpstreamPool, UpstreamProtocol,
     UpstreamTimeouts,

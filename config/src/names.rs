@@ -106,6 +106,20 @@ names! {
     FilterName,
     /// The name of a discovered service.
     ServiceName,
+    /// The name of a certificate.
+    CertificateName,
+    /// The name of an issuer of certificates: an `[acme.NAME]`, or `local`.
+    IssuerName,
+}
+
+impl IssuerName {
+    /// The development CA of this machine, which no `[acme.NAME]` may be named like.
+    pub const LOCAL: &str = "local";
+
+    /// Whether it is the development CA of this machine.
+    pub fn is_local(&self) -> bool {
+        &*self.0 == Self::LOCAL
+    }
 }
 
 impl ListenerName {

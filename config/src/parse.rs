@@ -17,7 +17,13 @@ use crate::{
 };
 
 /// The tables whose entries are objects, which several files may add to.
-pub(crate) const KINDS: [&str; 4] = ["listeners", "routes", "upstreams", "filters"];
+pub(crate) const KINDS: [&str; 5] = [
+    "listeners",
+    "routes",
+    "certificates",
+    "upstreams",
+    "filters",
+];
 
 /// Everything that was written, as one tree.
 #[derive(Debug)]

@@ -12,6 +12,7 @@ mod listener;
 mod matching;
 mod process;
 mod route;
+mod tls;
 mod tracing;
 mod upstream;
 mod value;
@@ -30,6 +31,10 @@ pub use listener::{
 pub use matching::{Match, PathMatch, ValueMatch};
 pub use process::Process;
 pub use route::{Route, Rule};
+pub use tls::{
+    Certificate, ClientCertificateMode, ClientCertificates, KeyPair, ListenerCertificates,
+    ListenerTls, NamesOr, TlsVersion,
+};
 pub use tracing::{Otlp, Trace, Tracing};
 pub use upstream::{
     Balance, Endpoint, Upstream, UpstreamLimits, UpstreamPool, UpstreamProtocol, UpstreamTimeouts,
@@ -54,6 +59,8 @@ pub struct Root {
     pub listeners: Table<Listener>,
     /// Hosts with ordered rules, by name.
     pub routes: Table<Route>,
+    /// Certificates, by name.
+    pub certificates: Table<Certificate>,
     /// Groups of endpoints, by name.
     pub upstreams: Table<Upstream>,
     /// Reusable sets of filters, by name; `use = ["NAME"]` on a listener, route or rule takes them.

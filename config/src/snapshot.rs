@@ -6,8 +6,8 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::{
-    model::{AccessLog, Dns, Listener, Route, Secret, Tracing, Upstream},
-    names::{ListenerName, RouteName, UpstreamName},
+    model::{AccessLog, Certificate, Dns, Listener, Route, Secret, Tracing, Upstream},
+    names::{CertificateName, ListenerName, RouteName, UpstreamName},
     substitute,
 };
 
@@ -39,6 +39,9 @@ pub struct Snapshot {
     pub listeners: BTreeMap<ListenerName, Arc<Listener>>,
     /// By name.
     pub routes: BTreeMap<RouteName, Arc<Route>>,
+    /// By name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub certificates: BTreeMap<CertificateName, Arc<Certificate>>,
     /// By name. Those of addresses in `to` are not among them.
     pub upstreams: BTreeMap<UpstreamName, Arc<Upstream>>,
     /// Where request lines go.
@@ -58,6 +61,9 @@ pub struct Objects {
     pub listeners: BTreeMap<ListenerName, Arc<Listener>>,
     /// By name.
     pub routes: BTreeMap<RouteName, Arc<Route>>,
+    /// By name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub certificates: BTreeMap<CertificateName, Arc<Certificate>>,
     /// By name.
     pub upstreams: BTreeMap<UpstreamName, Arc<Upstream>>,
     /// Where request lines go.
@@ -120,6 +126,7 @@ impl Snapshot {
         let Objects {
             listeners,
             routes,
+            certificates,
             upstreams,
             access_log,
             dns,
@@ -129,6 +136,7 @@ impl Snapshot {
             version: Version(Arc::from(hex)),
             listeners,
             routes,
+            certificates,
             upstreams,
             access_log,
             dns,

@@ -53,6 +53,7 @@ fn route(name: &str, hosts: Vec<HostPattern>, matches: Vec<Match>) -> Route {
         rules: matches.into_iter().enumerate().map(rule).collect(),
         timeout: None,
         filters: Filters::default(),
+        client_certificates: None,
     }
 }
 

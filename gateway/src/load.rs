@@ -5,6 +5,7 @@
 //! files and binds nothing.
 
 mod sockets;
+mod unfinished;
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -36,7 +37,7 @@ enum BodyError {
 /// Reads every file that `snapshot` names.
 pub fn files(snapshot: &Snapshot) -> Result<Bodies, Vec<Problem>> {
     let mut bodies = Bodies::new();
-    let mut problems = Vec::new();
+    let mut problems = unfinished::refuse(snapshot);
     for (name, route) in &snapshot.routes {
         for (position, rule) in route.rules.iter().enumerate() {
             let Action::Respond(respond) = &rule.action else {

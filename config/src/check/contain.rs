@@ -13,7 +13,8 @@ use std::{
 use super::{Draft, Drafts};
 use crate::{
     Objects, Snapshot,
-    model::{Action, Destination, Route, Rule},
+    model::{Action, Certificate, CertificateNames, Destination, Listener, Route, Rule},
+    names::CertificateName,
 };
 
 /// The objects that may run; none when that cannot be said.
@@ -34,10 +35,23 @@ pub(super) fn contain(drafts: Drafts, previous: Option<&Snapshot>) -> Option<Obj
             previous.map(|previous| &previous.upstreams),
         ),
         routes: BTreeMap::new(),
+        certificates: BTreeMap::new(),
         access_log: access_log.unwrap_or_default(),
         dns: dns.unwrap_or_default(),
         tracing: tracing.unwrap_or_default(),
     };
+    for (name, draft) in drafts.certificates {
+        let before = previous.and_then(|previous| previous.certificates.get(&name));
+        let certificate = match (draft.into_clean(), before) {
+            (Ok(certificate), _) => Arc::new(certificate),
+            (Err(_), Some(before)) => Arc::clone(before),
+            (Err(rest), None) => Arc::new(rest?),
+        };
+        objects.certificates.insert(name, certificate);
+    }
+    for listener in objects.listeners.values_mut() {
+        without_lost(listener, &objects.certificates);
+    }
     // A listener that keeps its previous address may stand where another one has moved.
     let addresses = objects.listeners.values().map(|listener| listener.address);
     let addresses: Vec<_> = addresses.filter(|address| address.port() != 0).collect();
@@ -76,6 +90,31 @@ fn keep<K: Ord, T>(
         Some((name, object))
     });
     kept.collect()
+}
+
+/// A listener that keeps its previous version serves of its certificates those that are still there.
+fn without_lost(
+    listener: &mut Arc<Listener>,
+    certificates: &BTreeMap<CertificateName, Arc<Certificate>>,
+) {
+    let there = |name: &CertificateName| certificates.contains_key(name);
+    let Some(tls) = &listener.tls else {
+        return;
+    };
+    let chosen = &tls.certificates;
+    let listed = match &chosen.names {
+        CertificateNames::All => true,
+        CertificateNames::Listed(names) => names.iter().all(there),
+    };
+    if listed && chosen.default.as_ref().is_none_or(there) {
+        return;
+    }
+    if let Some(tls) = &mut Arc::make_mut(listener).tls {
+        tls.certificates.default.take_if(|name| !there(name));
+        if let CertificateNames::Listed(names) = &mut tls.certificates.names {
+            names.retain(there);
+        }
+    }
 }
 
 /// The route without what it referred to and is not there any more; none when nothing can reach it.

@@ -2,12 +2,12 @@
 
 use ipnet::IpNet;
 
-use super::{Draft, decode, filter, references::Known};
+use super::{Draft, decode, filter, nearest, references::Known, tls};
 use crate::{
     findings::{Finding, Findings},
     model::{
-        Escapes, Http2, HttpsRedirect, Limit, Listener, ListenerLimits, ListenerTimeouts,
-        Normalize, Underscores,
+        Escapes, Filters, Http2, HttpsRedirect, Limit, Listener, ListenerLimits, ListenerTimeouts,
+        Normalize, Protocol, Underscores,
     },
     names::ListenerName,
     raw::{self, OneOrMany, Switch},
@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Protocols of later versions, so that nobody looks for a typing error.
-const LATER: [&str; 5] = ["https", "tcp", "tls", "udp", "h2c"];
+const LATER: [&str; 2] = ["tcp", "udp"];
 
 pub(super) fn check(
     name: ListenerName,
@@ -28,9 +28,13 @@ pub(super) fn check(
 ) -> Draft<Listener> {
     let raw: raw::Listener = decode(node, at, findings);
     let address = address(raw.address.as_deref(), at, findings);
-    protocol(raw.protocol.as_deref(), &at.key("protocol"), findings);
+    let protocol = protocol(raw.protocol.as_deref(), &at.key("protocol"), findings);
+    let tls = tls::listener::check(&raw, protocol, at, known, findings);
     let filters = filter::check(&raw.filters(), at, filter::Level::Wide, known, findings);
     let https_redirect = https_redirect(raw.https_redirect.as_ref(), at, findings);
+    if let Some(filters) = &filters {
+        misplaced(protocol, https_redirect, filters, at, findings);
+    }
     let trusted_proxies = networks(
         raw.trusted_proxies.as_ref(),
         &at.key("trusted_proxies"),
@@ -50,6 +54,8 @@ pub(super) fn check(
     };
     let clean = findings.is_clean(at) && filters.is_some();
     let object = address.map(|address| Listener {
+        protocol,
+        tls,
         https_redirect,
         trusted_proxies,
         trusted_hops,
@@ -83,20 +89,51 @@ fn address(
         .ok()
 }
 
-fn protocol(raw: Option<&str>, at: &At<'_>, findings: &mut Findings<'_>) {
+fn protocol(raw: Option<&str>, at: &At<'_>, findings: &mut Findings<'_>) -> Protocol {
     match raw {
         None | Some("http") => {}
+        Some("https") => return Protocol::Https,
+        Some("tls") => return Protocol::Tls,
+        Some("h2c") => {
+            let finding = Finding::new("unknown_value", "there is no protocol \"h2c\"");
+            let hint = "write \"http\": it serves HTTP/2 to clients that begin with it";
+            findings.value(at, finding.hint(hint));
+        }
         Some(word) if LATER.contains(&word) => {
             let what = format!("the protocol {word:?} is not in this version yet");
             findings.value(
                 at,
-                Finding::new("unsupported", what).hint("only \"http\" works now"),
+                Finding::new("unsupported", what).hint("\"http\", \"https\" and \"tls\" work now"),
             );
         }
         Some(word) => {
-            let what = format!("there is no protocol {word:?}, only \"http\"");
-            findings.value(at, Finding::new("unknown_value", what));
+            let what = format!("there is no protocol {word:?}");
+            let hint = nearest(["http", "https", "tls"], word)
+                .unwrap_or_else(|| "there is: http, https, tls".to_owned());
+            findings.value(at, Finding::new("unknown_value", what).hint(hint));
         }
+    }
+    Protocol::Http
+}
+
+/// Reports what means nothing on a listener of this protocol.
+fn misplaced(
+    protocol: Protocol,
+    https_redirect: Option<HttpsRedirect>,
+    filters: &Filters,
+    at: &At<'_>,
+    findings: &mut Findings<'_>,
+) {
+    if protocol != Protocol::Http && https_redirect.is_some() {
+        let what = format!("who reaches {at} speaks TLS already");
+        let hint = "write https_redirect on the http listener";
+        let finding = Finding::new("conflict", what).hint(hint);
+        findings.key(&at.key("https_redirect"), finding);
+    }
+    if protocol == Protocol::Tls && *filters != Filters::default() {
+        let what = format!("filters change requests, but {at} passes raw streams");
+        let hint = "for requests write protocol = \"https\"";
+        findings.key(at, Finding::new("raw_stream", what).hint(hint));
     }
 }
 
@@ -228,6 +265,12 @@ fn timeouts(
     let default = ListenerTimeouts::default();
     let mut scalars = Scalars { at: *at, findings };
     ListenerTimeouts {
+        tls_handshake: scalars.time(
+            "tls_handshake",
+            raw.tls_handshake.as_ref(),
+            TIMEOUT,
+            default.tls_handshake,
+        ),
         request_head: scalars.time(
             "request_head",
             raw.request_head.as_ref(),

@@ -8,8 +8,8 @@ use std::{
 use super::{Draft, Drafts, entries, filter::Set, nearest};
 use crate::{
     findings::{Finding, Findings},
-    model::Listener,
-    names::ListenerName,
+    model::{Listener, Protocol},
+    names::{IssuerName, ListenerName},
     tree::{At, Node},
 };
 
@@ -18,6 +18,12 @@ use crate::{
 pub(super) struct Known {
     /// In the order written.
     pub(super) listeners: Vec<String>,
+    /// Of the listeners that can be read.
+    pub(super) protocols: BTreeMap<ListenerName, Protocol>,
+    /// By name.
+    pub(super) certificates: BTreeSet<String>,
+    /// By name, without the development CA.
+    pub(super) issuers: BTreeSet<String>,
     /// By name.
     pub(super) upstreams: BTreeSet<String>,
     /// None: the set is refused.
@@ -30,9 +36,40 @@ impl Known {
         let names = |kind| entries(root, kind).iter().map(|(name, _)| name.clone());
         Self {
             listeners: names("listeners").collect(),
+            protocols: BTreeMap::new(),
+            certificates: names("certificates").collect(),
+            issuers: names("acme").collect(),
             upstreams: names("upstreams").collect(),
             sets: BTreeMap::new(),
         }
+    }
+
+    /// What is spoken on a listener; none where it cannot be read.
+    pub(super) fn protocol(&self, listener: &ListenerName) -> Option<Protocol> {
+        self.protocols.get(listener).copied()
+    }
+
+    /// The issuer of that name, which must exist.
+    pub(super) fn issuer(
+        &self,
+        name: &str,
+        at: &At<'_>,
+        findings: &mut Findings<'_>,
+    ) -> Option<IssuerName> {
+        if name == IssuerName::LOCAL || self.issuers.contains(name) {
+            return IssuerName::new(name).ok();
+        }
+        let mut known: Vec<&str> = self.issuers.iter().map(String::as_str).collect();
+        known.push(IssuerName::LOCAL);
+        let finding = unknown(
+            "unknown_issuer",
+            "issuer",
+            name,
+            known.into_iter(),
+            findings,
+        );
+        findings.value(at, finding);
+        None
     }
 
     /// The listener of that name, which must exist.
@@ -83,6 +120,7 @@ pub(super) fn imply_listener(drafts: &mut Drafts, known: &mut Known) {
     }
     let name = ListenerName::implied();
     known.listeners.push(name.to_string());
+    known.protocols.insert(name.clone(), Protocol::Http);
     let mut listener = Listener::new(
         name.clone(),
         SocketAddr::from((Ipv6Addr::UNSPECIFIED, 8080)),

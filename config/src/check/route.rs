@@ -9,10 +9,14 @@ use super::{
     filter::{self, Level},
     matching::{self, Scope},
     references::Known,
+    tls,
 };
 use crate::{
     findings::{Finding, Findings},
-    model::{Action, Filters, HostPattern, Route, Rule},
+    model::{
+        Action, ClientCertificateMode, ClientCertificates, Filters, HostPattern, Protocol, Route,
+        Rule,
+    },
     names::{ListenerName, RouteName, RuleName},
     raw::{self, OneOrMany},
     scalar::Scalars,
@@ -38,6 +42,9 @@ pub(super) fn check(
         findings,
     );
     let filters = filter::check(&raw.filters(), at, Level::Wide, known, findings);
+    let asked = raw.client_certificates.as_ref();
+    let client_certificates =
+        asked.map(|raw| client_certificates(raw, listeners.as_deref(), at, known, findings));
     let mut scalars = Scalars { at: *at, findings };
     let priority = scalars.number("priority", raw.priority, -1_000_000..=1_000_000, 0);
     let timeout = raw
@@ -74,6 +81,7 @@ pub(super) fn check(
         "trace",
         "timeout",
         "priority",
+        "client_certificates",
     ];
     let settled = filters.is_some()
         && own_settings
@@ -85,6 +93,7 @@ pub(super) fn check(
     }
     let object = match (hosts, listeners) {
         (Some(hosts), Some(listeners)) => Some(Route {
+            client_certificates: client_certificates.filter(|_| settled),
             name,
             listeners,
             hosts,
@@ -95,7 +104,31 @@ pub(super) fn check(
         }),
         _ => None,
     };
+    if let Some(route) = object.as_ref().filter(|_| clean) {
+        tls::stream::check(route, at, known, findings);
+        clean = findings.is_clean(at);
+    }
     Draft { object, clean }
+}
+
+fn client_certificates(
+    raw: &raw::ClientCertificates,
+    listeners: Option<&[ListenerName]>,
+    route: &At<'_>,
+    known: &Known,
+    findings: &mut Findings<'_>,
+) -> ClientCertificates {
+    let at = route.key("client_certificates");
+    let checked = tls::client::check(raw, &at, findings);
+    let plain = |name: &ListenerName| known.protocol(name) == Some(Protocol::Http);
+    let without = listeners.is_some_and(|listeners| listeners.iter().all(plain));
+    if without && checked.mode != ClientCertificateMode::Off {
+        let what =
+            format!("{route} asks for client certificates, but none of its listeners ends TLS");
+        let hint = "bind it to a listener with protocol = \"https\"";
+        findings.key(&at, Finding::new("needs_tls", what).hint(hint));
+    }
+    checked
 }
 
 /// A rule that answers 503.
@@ -145,11 +178,16 @@ fn listeners(
     findings: &mut Findings<'_>,
 ) -> Option<Vec<ListenerName>> {
     let Some(list) = raw else {
-        let all = known
-            .listeners
-            .iter()
-            .filter_map(|name| ListenerName::new(name).ok())
+        let all = known.listeners.iter();
+        let all = all.filter_map(|name| ListenerName::new(name).ok());
+        let all: Vec<_> = all
+            .filter(|name| known.protocol(name) != Some(Protocol::Tls))
             .collect();
+        if all.is_empty() {
+            let finding = Finding::new("missing_key", "there is no http or https listener");
+            let hint = "a listener with protocol = \"tls\" must be named: listeners = [\"NAME\"]";
+            findings.key(at, finding.hint(hint));
+        }
         return findings.is_clean(at).then_some(all);
     };
     if list.as_slice().is_empty() {

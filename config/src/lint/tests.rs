@@ -82,6 +82,7 @@ fn route(name: &str, rules: Vec<Vec<Match>>) -> Route {
         rules: rules.collect(),
         timeout: None,
         filters: Filters::default(),
+        client_certificates: None,
     }
 }
 

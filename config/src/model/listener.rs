@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use ipnet::IpNet;
 use serde::Serialize;
 
-use super::{Filters, Limit, canonical};
+use super::{Filters, Limit, ListenerTls, canonical};
 use crate::names::ListenerName;
 
 /// An address and protocol we accept on.
@@ -22,6 +22,9 @@ pub struct Listener {
     pub implied: bool,
     /// What is spoken there.
     pub protocol: Protocol,
+    /// What belongs to TLS; there exactly when the protocol ends it.
+    #[serde(flatten)]
+    pub tls: Option<ListenerTls>,
     /// Answer every request with a redirect to https.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub https_redirect: Option<HttpsRedirect>,
@@ -52,6 +55,7 @@ impl Listener {
             address,
             implied: false,
             protocol: Protocol::Http,
+            tls: None,
             https_redirect: None,
             trusted_proxies: Vec::new(),
             trusted_hops: Limit::Off,
@@ -70,6 +74,10 @@ impl Listener {
 pub enum Protocol {
     /// HTTP without TLS.
     Http,
+    /// HTTP inside TLS.
+    Https,
+    /// Ends TLS and passes what is inside on, whatever it is.
+    Tls,
 }
 
 /// The redirect to https.
@@ -202,6 +210,9 @@ impl Default for ListenerLimits {
 /// Bounds on how long the peers of a listener may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct ListenerTimeouts {
+    /// From the first moment of a connection to the end of its TLS handshake.
+    #[serde(serialize_with = "canonical::time")]
+    pub tls_handshake: Duration,
     /// From the first byte of a request head to its last, however steadily it trickles.
     #[serde(serialize_with = "canonical::time")]
     pub request_head: Duration,
@@ -217,6 +228,8 @@ pub struct ListenerTimeouts {
 }
 
 impl ListenerTimeouts {
+    /// Three round trips for almost everybody.
+    pub const TLS_HANDSHAKE: Duration = Duration::from_secs(10);
     /// A head is one packet for almost everybody.
     pub const REQUEST_HEAD: Duration = Duration::from_secs(10);
     /// As most servers.
@@ -230,6 +243,7 @@ impl ListenerTimeouts {
 impl Default for ListenerTimeouts {
     fn default() -> Self {
         Self {
+            tls_handshake: Self::TLS_HANDSHAKE,
             request_head: Self::REQUEST_HEAD,
             idle: Self::IDLE,
             request_body: Self::REQUEST_BODY,

@@ -190,6 +190,7 @@ mod tests {
             rules: rules.collect(),
             timeout: None,
             filters: Filters::default(),
+            client_certificates: None,
         })
     }
 

@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 use ipnet::IpNet;
 use serde::{Serialize, Serializer};
 
-use super::{Action, Filters, HeaderName, Limit, Method, Pattern, canonical};
+use super::{
+    Action, ClientCertificateMode, ClientCertificates, Filters, HeaderName, Limit, Listener,
+    Method, Pattern, canonical,
+};
 use crate::names::{ListenerName, RouteName, RuleName};
 
 /// Hosts and ordered rules.
@@ -13,7 +16,7 @@ use crate::names::{ListenerName, RouteName, RuleName};
 pub struct Route {
     /// Its name.
     pub name: RouteName,
-    /// The listeners it is bound to; never empty (routes that name none get all http listeners).
+    /// The listeners it is bound to; never empty (routes that name none get all http and https listeners).
     pub listeners: Vec<ListenerName>,
     /// The hosts it answers; never empty (`*` when none is written).
     pub hosts: Vec<HostPattern>,
@@ -25,6 +28,8 @@ pub struct Route {
     pub timeout: Option<Limit<Duration>>,
     /// Filters for every rule that does not say otherwise.
     pub filters: Filters,
+    /// Whose certificates its hosts ask for; wins whole over what its listeners say.
+    pub client_certificates: Option<ClientCertificates>,
 }
 
 /// The canonical form: the catch-all rule stands on the route itself.
@@ -44,6 +49,8 @@ impl Serialize for Route {
             catch_all: Option<&'r Action>,
             #[serde(flatten)]
             filters: &'r Filters,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            client_certificates: &'r Option<ClientCertificates>,
             #[serde(skip_serializing_if = "<[_]>::is_empty")]
             rules: &'r [Arc<Rule>],
         }
@@ -61,6 +68,7 @@ impl Serialize for Route {
             timeout: self.timeout,
             catch_all,
             filters: &self.filters,
+            client_certificates: &self.client_certificates,
             rules,
         };
         form.serialize(serializer)
@@ -70,6 +78,18 @@ impl Serialize for Route {
 impl Route {
     /// Streams and downloads last as long as they last.
     pub const TIMEOUT: Limit<Duration> = Limit::Off;
+
+    /// Whose certificates are asked for where it is reached by `listener`; none where nobody's.
+    pub fn client_certificates_on<'a>(
+        &'a self,
+        listener: &'a Listener,
+    ) -> Option<&'a ClientCertificates> {
+        let tls = listener.tls.as_ref()?;
+        let asked = self.client_certificates.as_ref();
+        asked
+            .or(tls.client_certificates.as_ref())
+            .filter(|asked| asked.mode != ClientCertificateMode::Off)
+    }
 }
 
 /// Which requests, and what happens to them.

@@ -4,8 +4,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
-    CountOrOff, DurationText, HeaderEdits, OneOrMany, Rewrite, SizeOrOff, SizeText, Switch, Trace,
-    Upgrade,
+    ClientCertificates, CountOrOff, DurationText, HeaderEdits, ListenerCertificates, ListenerTls,
+    NamesOr, OneOrMany, Rewrite, SizeOrOff, SizeText, Switch, Trace, Upgrade,
 };
 
 /// An address and protocol we accept on.
@@ -16,8 +16,17 @@ pub struct Listener {
     /// Where it accepts: `0.0.0.0:80`, `[::]:8080`; `:8080` means `[::]:8080`, which accepts IPv4
     /// too. Required.
     pub address: Option<String>,
-    /// What is spoken there: `http`. Default `http`.
+    /// What is spoken there: `http`; `https`; or `tls`, which ends TLS and passes what is inside on as a
+    /// raw stream. Default `http`.
     pub protocol: Option<String>,
+    /// The certificates it serves, by name; or a table that says more. For `https` and `tls`.
+    /// Default every `[certificates.*]`.
+    pub certificates: Option<NamesOr<ListenerCertificates>>,
+    /// How TLS is spoken. For `https` and `tls`.
+    pub tls: Option<ListenerTls>,
+    /// Whose certificates clients are asked for, where a route does not say. For `https` and `tls`.
+    /// Default nobody's.
+    pub client_certificates: Option<ClientCertificates>,
     /// Answers every request with a redirect to https, also where no route is bound, and keeps host,
     /// path and query. `true` means status 301 and port 443. Default `false`.
     pub https_redirect: Option<Switch<HttpsRedirect>>,
@@ -161,6 +170,9 @@ pub struct Http2 {
 #[schemars(deny_unknown_fields)]
 #[serde(default)]
 pub struct ListenerTimeouts {
+    /// From the first moment of a connection to the end of its TLS handshake. Range `1ms` to `24h`.
+    /// Default `10s`.
+    pub tls_handshake: Option<DurationText>,
     /// From the first byte of a request head to its last, however steadily it trickles (408).
     /// Range `1ms` to `24h`. Default `10s`.
     pub request_head: Option<DurationText>,

@@ -4,8 +4,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
-    DurationOrOff, HeaderEdits, Match, OneOrMany, Redirect, Respond, Rewrite, SizeOrOff, Target,
-    TextOr, Trace, Upgrade,
+    ClientCertificates, DurationOrOff, HeaderEdits, Match, OneOrMany, Redirect, Respond, Rewrite,
+    SizeOrOff, Target, TextOr, Trace, Upgrade,
 };
 
 /// Hosts and ordered rules. The first rule with a match that holds decides.
@@ -13,11 +13,14 @@ use super::{
 #[schemars(deny_unknown_fields)]
 #[serde(default)]
 pub struct Route {
-    /// The listeners it is bound to, by name. Default all http listeners.
+    /// The listeners it is bound to, by name. Default all http and https listeners.
     pub listeners: Option<OneOrMany<String>>,
     /// The hosts it answers: `shop.example.com`, `*.example.com` (one or more labels before it), or
     /// `*`. The exact one wins, then the longest wildcard, then `*`. Default `["*"]`.
     pub hosts: Option<OneOrMany<String>>,
+    /// Whose certificates clients of its hosts are asked for, on listeners that end TLS; routes that
+    /// share a host and a listener ask for the same. Default what the listener says.
+    pub client_certificates: Option<ClientCertificates>,
     /// Where routes share a host, the rules of the one with the higher priority come first.
     /// Range -1000000 to 1000000. Default `0`.
     #[schemars(range(min = -1_000_000, max = 1_000_000))]

@@ -37,6 +37,7 @@ fn route(name: &str, hosts: &[&str], rules: Vec<Vec<Match>>) -> Route {
         rules: rules.into_iter().enumerate().map(rule).collect(),
         timeout: None,
         filters: Filters::default(),
+        client_certificates: None,
     }
 }
 

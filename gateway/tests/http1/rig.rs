@@ -145,6 +145,7 @@ fn snapshot(edit: Edit) -> Snapshot {
         rules: vec![Arc::new(rule)],
         timeout: None,
         filters: Filters::default(),
+        client_certificates: None,
     };
     edit(&mut listener, &mut route, &mut upstream);
     Snapshot::seal(Objects {

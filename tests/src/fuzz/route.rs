@@ -110,6 +110,7 @@ impl Dice<'_> {
                 .collect(),
             timeout: None,
             filters: Filters::default(),
+            client_certificates: None,
         }
     }
 
