@@ -208,6 +208,7 @@ impl Door {
         let seat = listener.census.admit(peer.ip(), limits);
         let Some(seat) = seat.filter(|_| !self.local.pressure.is_overloaded()) else {
             self.local.counters.count(Counter::ConnectionsRefused);
+            listener.traffic.count(self.local.worker, Event::Refused);
             return;
         };
         let listener = Arc::clone(listener);
@@ -274,6 +275,7 @@ impl Door {
         let limits = &listener.model.limits;
         let Some(seat) = listener.census.admit(peer.ip(), limits) else {
             self.local.counters.count(Counter::ConnectionsRefused);
+            listener.traffic.count(self.local.worker, Event::Refused);
             return;
         };
         let (local, berth) = (listener.model.address, self.crew.enter(self.local.worker));

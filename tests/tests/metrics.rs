@@ -1,6 +1,6 @@
 //! Metrics, as the real program tells them and as Prometheus reads them.
 
-use std::{process::Stdio, sync::Arc};
+use std::{collections::BTreeSet, process::Stdio, sync::Arc};
 
 use sluice_tests::{
     Client, Origin,
@@ -62,9 +62,14 @@ async fn tells(port: u16, line: &str) -> String {
 async fn requests_are_counted_by_listener_route_and_upstream() {
     let pets = Origin::text("hello").await;
     let (running, port) = measured(&pets.address().to_string()).await;
-    for _ in 0..3 {
+    for _ in 0..2 {
         running.connect().await.get("pets.test", "/").await;
     }
+    let mut client = running.connect().await;
+    client
+        .send("POST / HTTP/1.1\r\nHost: pets.test\r\nContent-Length: 3\r\n\r\nabc")
+        .await;
+    assert_eq!(client.reply().await.status, 200);
     running.connect().await.get("nobody.test", "/").await;
 
     tells(
@@ -86,6 +91,9 @@ async fn requests_are_counted_by_listener_route_and_upstream() {
         "sluice_route_request_duration_seconds_count{route=\"pets\"} 3",
         "sluice_route_request_duration_seconds_bucket{route=\"pets\",le=\"+Inf\"} 3",
         "sluice_route_response_body_bytes_total{route=\"pets\"} 15",
+        "sluice_listener_request_body_bytes_total{listener=\"web\"} 3",
+        "sluice_route_request_body_bytes_total{route=\"pets\"} 3",
+        "sluice_upstream_request_body_bytes_total{upstream=\"pets\"} 3",
         "sluice_upstream_attempts_total{upstream=\"pets\"} 3",
         "sluice_upstream_endpoints{upstream=\"pets\"} 1",
         "sluice_requests_total 4",
@@ -110,6 +118,98 @@ async fn requests_are_counted_by_listener_route_and_upstream() {
         !text.contains("nobody.test"),
         "labels are names of the configuration"
     );
+}
+
+#[tokio::test]
+async fn what_is_under_way_and_what_limits_refuse_is_told_of_every_object() {
+    let silent = Origin::start(|mut peer| async move { peer.hold().await }).await;
+    let folder = Arc::new(tempfile::tempdir().expect("a folder"));
+    let port = free_ports(2);
+    let address = std::net::SocketAddr::from(([127, 0, 0, 1], port + 1));
+    let limits = "limits = { connections = 1, pending_requests = 0 }";
+    let config = config(&silent.address().to_string(), limits).replace(
+        "{address}\"\n",
+        "{address}\"\nlimits = { connections = 2 }\n",
+    );
+    let more = ["--metrics", &format!("127.0.0.1:{port}"), "--workers", "1"];
+    let running = Sluice::start_with(folder, address, &config, &more);
+    let get = "POST / HTTP/1.1\r\nHost: pets.test\r\nContent-Length: 3\r\n\r\nabc";
+    // Who asks whether it accepts would be counted.
+    running.says("listening").await;
+    let mut first = running.connect().await;
+    first.send(get).await;
+    silent.wait_for_requests(1).await;
+    let mut second = running.connect().await;
+    second.send(get).await;
+    let refused = second.reply().await;
+    assert_eq!(refused.status, 503);
+    let bytes = refused.text().len();
+    let mut third = running.connect().await;
+    assert!(third.rest().await.is_empty());
+
+    tells(
+        port,
+        "sluice_listener_connections_refused_total{listener=\"web\"} 1",
+    )
+    .await;
+    let text = tells(
+        port,
+        "sluice_upstream_failures_total{upstream=\"pets\",reason=\"overflow\"} 1",
+    )
+    .await;
+    let mut lines = vec![
+        "sluice_listener_connections_active{listener=\"web\"} 2".to_owned(),
+        "sluice_listener_connections_max{listener=\"web\"} 2".to_owned(),
+        "sluice_listener_connections_total{listener=\"web\"} 2".to_owned(),
+        "sluice_upstream_pool_connections{upstream=\"pets\",state=\"busy\"} 1".to_owned(),
+        "sluice_upstream_pool_connections_max{upstream=\"pets\"} 1".to_owned(),
+        "sluice_upstream_requests_waiting{upstream=\"pets\"} 0".to_owned(),
+        "sluice_upstream_requests_waiting_max{upstream=\"pets\"} 0".to_owned(),
+        "sluice_upstream_retries_total{upstream=\"pets\"} 0".to_owned(),
+    ];
+    for (kind, name) in [("listener", "web"), ("route", "pets"), ("upstream", "pets")] {
+        let of = format!("{kind}=\"{name}\"");
+        lines.extend([
+            format!("sluice_{kind}_requests_active{{{of}}} 1"),
+            format!("sluice_{kind}_requests_total{{{of},class=\"5xx\"}} 1"),
+            format!("sluice_{kind}_failures_total{{{of},reason=\"overflow\"}} 1"),
+            format!("sluice_{kind}_request_duration_seconds_count{{{of}}} 1"),
+            format!("sluice_{kind}_response_body_bytes_total{{{of}}} {bytes}"),
+        ]);
+    }
+    for line in lines {
+        assert!(text.lines().any(|it| it == line), "no {line:?} in:\n{text}");
+    }
+}
+
+#[tokio::test]
+async fn the_documentation_lists_every_metric_and_no_other() {
+    let (_running, port) = measured("127.0.0.1:1").await;
+    let text = tells(port, "sluice_reloads_applied_total 1").await;
+    let families = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    let told: BTreeSet<_> = families
+        .map(|family| match family.split_once(' ').expect("a kind") {
+            (name, "counter") => format!("{name}_total"),
+            (name, "info") => format!("{name}_info"),
+            (name, _) => name.to_owned(),
+        })
+        .collect();
+
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/operating.md");
+    let page = std::fs::read_to_string(page).expect("the page");
+    let (_, metrics) = page.split_once("## Metrics").expect("the section");
+    let metrics = metrics.split("\n## ").next().expect("its text");
+    let rows = metrics.lines().filter_map(|line| line.strip_prefix("| `"));
+    let names = rows.filter_map(|row| row.split('`').next());
+    let listed: BTreeSet<_> = names
+        .flat_map(|name| {
+            let kinds = ["listener", "route", "upstream"].map(|kind| name.replace("KIND", kind));
+            kinds.into_iter().collect::<BTreeSet<_>>()
+        })
+        .collect();
+
+    assert!(told.len() > 50, "{told:?}");
+    assert_eq!(told, listed);
 }
 
 #[tokio::test]

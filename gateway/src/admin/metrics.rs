@@ -5,6 +5,8 @@
 
 use std::{collections::BTreeMap, time::SystemTime};
 
+use sluice_config::model;
+
 use super::{Admin, process::Process};
 use crate::{
     engine::View,
@@ -102,12 +104,19 @@ fn listeners(text: &mut Text, plan: &Plan) {
     for (name, open) in open {
         text.sample("", &[("listener", name)], open);
     }
-    events(
-        text,
-        ("sluice_listener_connections", "Client connections served."),
-        ("listener", &readings),
-        Event::Connection,
+    let help = "Client connections that may be open.";
+    text.family("sluice_listener_connections_max", Kind::Gauge, help);
+    let all = plan.listeners.iter();
+    let bounds = all.map(|(name, it)| (name.as_str(), it.model.limits.connections.get()));
+    bound(text, "listener", bounds.collect());
+    let label = ("listener", &readings);
+    let served = ("sluice_listener_connections", "Client connections served.");
+    events(text, served, label, Event::Connection);
+    let refused = (
+        "sluice_listener_connections_refused",
+        "Client connections closed at once because a limit was reached.",
     );
+    events(text, refused, label, Event::Refused);
 }
 
 fn routes(text: &mut Text, plan: &Plan) {
@@ -146,6 +155,21 @@ fn upstreams(text: &mut Text, plan: &Plan) {
         text.sample("", &[("upstream", name), ("state", "busy")], busy);
         text.sample("", &[("upstream", name), ("state", "idle")], pool.idle);
     }
+    let limits = |read: fn(&model::UpstreamLimits) -> Option<usize>| {
+        let all = all.iter();
+        all.map(|(name, it)| (*name, read(&it.model().limits)))
+            .collect()
+    };
+    let help = "Connections to endpoints that may be open.";
+    text.family("sluice_upstream_pool_connections_max", Kind::Gauge, help);
+    bound(text, "upstream", limits(|limits| limits.connections.get()));
+    let help = "Requests that may wait for a connection.";
+    text.family("sluice_upstream_requests_waiting_max", Kind::Gauge, help);
+    bound(
+        text,
+        "upstream",
+        limits(|limits| Some(limits.pending_requests)),
+    );
     let help = "Requests that wait for a connection.";
     text.family("sluice_upstream_requests_waiting", Kind::Gauge, help);
     for (name, pool, _) in &pools {
@@ -160,6 +184,15 @@ fn upstreams(text: &mut Text, plan: &Plan) {
 
 /// By name.
 type Readings<'a> = BTreeMap<&'a str, Reading>;
+
+/// A limit of each object that has one.
+fn bound(text: &mut Text, label: &str, limits: BTreeMap<&str, Option<usize>>) {
+    for (name, limit) in limits {
+        if let Some(limit) = limit {
+            text.sample("", &[(label, name)], limit);
+        }
+    }
+}
 
 fn events(
     text: &mut Text,

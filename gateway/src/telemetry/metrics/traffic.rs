@@ -42,6 +42,8 @@ pub const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 pub enum Event {
     /// A client connection began.
     Connection,
+    /// A client connection was closed at once, because a limit was reached.
+    Refused,
     /// A request was sent to an endpoint, or a connection for it was tried.
     Attempt,
     /// An attempt was repeated.
@@ -49,7 +51,7 @@ pub enum Event {
 }
 
 /// How many kinds of [`Event`] there are.
-const EVENTS: usize = 3;
+const EVENTS: usize = 4;
 
 /// How a request ended.
 #[derive(Debug, Clone, Copy)]
@@ -233,6 +235,7 @@ const fn place(event: Event) -> usize {
         Event::Connection => 0,
         Event::Attempt => 1,
         Event::Retry => 2,
+        Event::Refused => 3,
     }
 }
 
