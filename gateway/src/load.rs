@@ -20,10 +20,21 @@ use sluice_config::{
     names::RuleName,
 };
 
+use crate::plan::TlsClients;
+
 pub use sockets::{Bound, SocketKey, Sockets};
 
 /// The contents of the files that a snapshot names.
 pub type Bodies = HashMap<PathBuf, Bytes>;
+
+/// What the files that a snapshot names came to.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    /// Bodies of answers.
+    pub bodies: Bodies,
+    /// How TLS is spoken to the endpoints of upstreams.
+    pub tls_clients: TlsClients,
+}
 
 /// Why a file cannot be the body of an answer.
 #[derive(Debug, thiserror::Error)]
@@ -35,9 +46,22 @@ enum BodyError {
 }
 
 /// Reads every file that `snapshot` names.
-pub fn files(snapshot: &Snapshot) -> Result<Bodies, Vec<Problem>> {
-    let mut bodies = Bodies::new();
+pub fn files(snapshot: &Snapshot) -> Result<Loaded, Vec<Problem>> {
     let mut problems = unfinished::refuse(snapshot);
+    let loaded = Loaded {
+        bodies: bodies(snapshot, &mut problems),
+        tls_clients: TlsClients::default(),
+    };
+    if problems.is_empty() {
+        Ok(loaded)
+    } else {
+        Err(problems)
+    }
+}
+
+/// Reads the bodies of answers.
+fn bodies(snapshot: &Snapshot, problems: &mut Vec<Problem>) -> Bodies {
+    let mut bodies = Bodies::new();
     for (name, route) in &snapshot.routes {
         for (position, rule) in route.rules.iter().enumerate() {
             let Action::Respond(respond) = &rule.action else {
@@ -64,11 +88,7 @@ pub fn files(snapshot: &Snapshot) -> Result<Bodies, Vec<Problem>> {
             }
         }
     }
-    if problems.is_empty() {
-        Ok(bodies)
-    } else {
-        Err(problems)
-    }
+    bodies
 }
 
 /// How a rule is reached from its route: nothing for the catch-all, which stands on the route.

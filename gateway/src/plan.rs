@@ -40,7 +40,7 @@ use crate::{
 
 pub use crate::route::{Question, Table};
 pub use census::{Census, Seat};
-pub use compile::Parts;
+pub use compile::{Parts, TlsClients};
 pub use held::{Held, Reaper, reaper};
 pub use local::Local;
 pub use split::{Destination, Split};

@@ -9,6 +9,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use sluice_certs::client::ClientStream;
 use tokio::{
     io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf},
     net::{TcpStream, UnixStream},
@@ -26,6 +27,8 @@ pub enum Stream {
     Unix(UnixStream),
     /// A pipe inside the process, for tests with a paused clock.
     Memory(DuplexStream),
+    /// TLS with an endpoint, over one of the others.
+    ToEndpoint(Box<ClientStream<Self>>),
 }
 
 /// Calls `$body` with `$inner` bound to the pinned stream of whichever kind.
@@ -41,6 +44,10 @@ macro_rules! each {
                 $body
             }
             Stream::Memory(stream) => {
+                let $inner = Pin::new(stream);
+                $body
+            }
+            Stream::ToEndpoint(stream) => {
                 let $inner = Pin::new(stream);
                 $body
             }
@@ -80,6 +87,7 @@ impl AsyncWrite for Stream {
             Self::Tcp(stream) => stream.is_write_vectored(),
             Self::Unix(stream) => stream.is_write_vectored(),
             Self::Memory(stream) => stream.is_write_vectored(),
+            Self::ToEndpoint(stream) => stream.is_write_vectored(),
         }
     }
 

@@ -32,6 +32,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use http::{HeaderMap, HeaderValue, header};
 use parking_lot::Mutex;
+use sluice_certs::client::Client;
 use sluice_config::{
     model::{self, Dns, UpstreamProtocol},
     names::UpstreamName,
@@ -54,6 +55,8 @@ pub enum Dialect {
     Http1,
     /// HTTP/2, on a connection shared with others.
     Http2,
+    /// Whichever of both the endpoint chooses when TLS begins.
+    Either,
 }
 
 /// A named group of endpoints at work. Shared by all workers; made by [`Registry::upstream`].
@@ -64,6 +67,8 @@ pub struct Upstream {
     /// Kept when only the endpoints change.
     state: Arc<State>,
     traffic: Arc<Traffic>,
+    /// How TLS is spoken to its endpoints, if it is.
+    tls: Option<Arc<Client>>,
     sources: Box<[Source]>,
     set: ArcSwap<Set>,
     /// One change at a time.
@@ -77,6 +82,7 @@ impl Upstream {
         model: Arc<model::Upstream>,
         dns: Dns,
         (state, traffic): (Arc<State>, Arc<Traffic>),
+        tls: Option<Arc<Client>>,
         sources: Box<[Source]>,
     ) -> Self {
         let set = ArcSwap::from_pointee(Set::new(&sources, &state));
@@ -85,6 +91,7 @@ impl Upstream {
             dns,
             state,
             traffic,
+            tls,
             sources,
             set,
             changing: Mutex::new(()),
@@ -128,6 +135,12 @@ impl Upstream {
         match self.model.protocol {
             UpstreamProtocol::Http2 => Dialect::Http2,
             UpstreamProtocol::Auto if is_grpc(headers) => Dialect::Http2,
+            // Only HTTP/1.1 can go over to another protocol.
+            UpstreamProtocol::Auto
+                if self.tls.is_some() && !headers.contains_key(header::UPGRADE) =>
+            {
+                Dialect::Either
+            }
             UpstreamProtocol::Http1 | UpstreamProtocol::Auto => Dialect::Http1,
         }
     }

@@ -215,8 +215,8 @@ impl Control {
         let named = Arc::clone(snapshot);
         let read = tokio::task::spawn_blocking(move || load::files(&named));
         let bound = self.sockets.bind(snapshot, self.crew.len());
-        let (bodies, fresh) = match (read.await, bound) {
-            (Ok(Ok(bodies)), Ok(fresh)) => (bodies, fresh),
+        let (loaded, fresh) = match (read.await, bound) {
+            (Ok(Ok(loaded)), Ok(fresh)) => (loaded, fresh),
             (read, bound) => {
                 let mut problems = bound.err().unwrap_or_default();
                 if let Ok(Err(files)) = read {
@@ -225,7 +225,7 @@ impl Control {
                 return Err(problems);
             }
         };
-        let plan = self.planner.compile(snapshot, bodies)?;
+        let plan = self.planner.compile(snapshot, loaded)?;
         Ok((plan, fresh))
     }
 

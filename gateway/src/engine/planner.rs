@@ -6,7 +6,7 @@ use sluice_config::{Problem, Snapshot, model};
 
 use crate::{
     drain::Tasks,
-    load::Bodies,
+    load::Loaded,
     plan::{Parts, Plan},
     telemetry::{
         access_log::{self, Switch, Writer},
@@ -45,14 +45,15 @@ impl Planner {
     pub(super) fn compile(
         &self,
         snapshot: &Snapshot,
-        bodies: Bodies,
+        loaded: Loaded,
     ) -> Result<Arc<Plan>, Vec<Problem>> {
         let access_log = self.access_log(&snapshot.access_log)?;
         let tracer = self.tracer(&snapshot.tracing)?;
         let parts = Parts {
             registry: &self.registry,
             tasks: &self.connections,
-            bodies,
+            bodies: loaded.bodies,
+            tls_clients: loaded.tls_clients,
             access_log,
             tracer,
         };

@@ -48,10 +48,12 @@ impl Bench {
         let metrics = Metrics::new(2);
         let counters = metrics.worker(0);
         let registry = Registry::new(Connector::Network, Tasks::new(), metrics.control());
+        let loaded = load::files(&snapshot).expect("none");
         let parts = Parts {
             registry: &registry,
             tasks: &Tasks::new(),
-            bodies: load::files(&snapshot).expect("none"),
+            bodies: loaded.bodies,
+            tls_clients: loaded.tls_clients,
             access_log: Writer::default(),
             tracer: Tracer::default(),
         };

@@ -3,13 +3,14 @@
 //! Cannot fail: what a user could fix, the check and the load step have refused.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     path::PathBuf,
     sync::{Arc, atomic::AtomicBool},
 };
 
 use bytes::Bytes;
 use http::{HeaderName, StatusCode};
+use sluice_certs::client::Client;
 use sluice_config::{
     Snapshot, model,
     names::{ListenerName, RouteName, UpstreamName},
@@ -23,6 +24,9 @@ use crate::{
     upstream::{Registry, Upstream},
 };
 
+/// How TLS is spoken to the endpoints of upstreams.
+pub type TlsClients = HashMap<UpstreamName, Arc<Client>>;
+
 /// What a plan is made of besides the snapshot.
 #[derive(Debug)]
 pub struct Parts<'a> {
@@ -32,6 +36,8 @@ pub struct Parts<'a> {
     pub tasks: &'a Tasks,
     /// The contents of the files that the snapshot names.
     pub bodies: HashMap<PathBuf, Bytes>,
+    /// How TLS is spoken to the endpoints of upstreams, where it is.
+    pub tls_clients: TlsClients,
     /// Where request lines go.
     pub access_log: Writer,
     /// Begins traces.
@@ -43,7 +49,7 @@ impl Plan {
     /// it refers to changed.
     pub fn compile(previous: Option<&Self>, snapshot: &Snapshot, parts: Parts<'_>) -> Self {
         let listeners = listeners(previous, snapshot, &parts);
-        let upstreams = upstreams(snapshot, parts.registry);
+        let upstreams = upstreams(snapshot, parts.registry, &parts.tls_clients);
         let compiler = Compiler {
             previous,
             listeners: &listeners,
@@ -102,11 +108,18 @@ fn traffic(old: Option<&Arc<Traffic>>, registry: &Registry) -> Arc<Traffic> {
 }
 
 /// The upstreams of the snapshot and of the addresses in its rules.
-fn upstreams(snapshot: &Snapshot, registry: &Registry) -> HashMap<UpstreamName, Arc<Upstream>> {
+fn upstreams(
+    snapshot: &Snapshot,
+    registry: &Registry,
+    clients: &TlsClients,
+) -> HashMap<UpstreamName, Arc<Upstream>> {
+    let upstream = |name: &UpstreamName, model: &Arc<model::Upstream>| {
+        registry.upstream(model, &snapshot.dns, clients.get(name))
+    };
     let mut upstreams: HashMap<_, _> = snapshot
         .upstreams
         .iter()
-        .map(|(name, model)| (name.clone(), registry.upstream(model, &snapshot.dns)))
+        .map(|(name, model)| (name.clone(), upstream(name, model)))
         .collect();
     let rules = snapshot.routes.values().flat_map(|route| &route.rules);
     let targets = rules.flat_map(|rule| match &rule.action {
@@ -115,12 +128,12 @@ fn upstreams(snapshot: &Snapshot, registry: &Registry) -> HashMap<UpstreamName, 
     });
     for target in targets {
         if let model::Destination::Address(address) = &target.destination {
-            upstreams
-                .entry(UpstreamName::of_address(address))
-                .or_insert_with(|| {
-                    let model = Arc::new(model::Upstream::of_address(address));
-                    registry.upstream(&model, &snapshot.dns)
-                });
+            let name = UpstreamName::of_address(address);
+            if let Entry::Vacant(entry) = upstreams.entry(name) {
+                let model = Arc::new(model::Upstream::of_address(address));
+                let upstream = upstream(entry.key(), &model);
+                entry.insert(upstream);
+            }
         }
     }
     upstreams

@@ -29,10 +29,12 @@ impl Bench {
 
     fn plan(&self, previous: Option<&Plan>, text: &str) -> Arc<Plan> {
         let snapshot = snapshot(text);
+        let loaded = load::files(&snapshot).expect("readable");
         let parts = Parts {
             registry: &self.registry,
             tasks: &self.tasks,
-            bodies: load::files(&snapshot).expect("readable"),
+            bodies: loaded.bodies,
+            tls_clients: loaded.tls_clients,
             access_log: Writer::default(),
             tracer: Tracer::default(),
         };

@@ -73,6 +73,24 @@ counters! {
     UpstreamConnections = "upstream_connections_total",
     /// Connections to endpoints that could not be opened.
     UpstreamConnectFailures = "upstream_connect_failures_total",
+    /// TLS handshakes begun with endpoints.
+    UpstreamTlsHandshakes = "upstream_tls_handshakes_total",
+    /// Those of them that continued an earlier one.
+    UpstreamTlsResumed = "upstream_tls_resumed_total",
+    /// No TLS with an endpoint: its certificate is for another name.
+    UpstreamTlsName = "upstream_tls_failures_name_total",
+    /// No TLS with an endpoint: the issuer of its certificate is not trusted.
+    UpstreamTlsIssuer = "upstream_tls_failures_issuer_total",
+    /// No TLS with an endpoint: its certificate has expired, or is not valid yet.
+    UpstreamTlsValidity = "upstream_tls_failures_validity_total",
+    /// No TLS with an endpoint: its certificate is not acceptable for another reason.
+    UpstreamTlsCertificate = "upstream_tls_failures_certificate_total",
+    /// No TLS with an endpoint: it did not take our certificate, or demands one.
+    UpstreamTlsClientCertificate = "upstream_tls_failures_client_certificate_total",
+    /// No TLS with an endpoint: it does not speak HTTP/2.
+    UpstreamTlsAlpn = "upstream_tls_failures_alpn_total",
+    /// No TLS with an endpoint: the handshake failed otherwise.
+    UpstreamTlsOther = "upstream_tls_failures_other_total",
     /// Look-ups of endpoint names that failed.
     DnsFailures = "dns_failures_total",
     /// Access log lines dropped because the sink was too slow.

@@ -8,6 +8,7 @@ mod dial;
 mod http1;
 mod request;
 mod stream;
+mod tls;
 mod wire;
 
 use std::{
@@ -27,7 +28,7 @@ use crate::{
 };
 
 pub(super) use channel::Channel;
-pub(super) use dial::{Dial, NotMade};
+pub(super) use dial::{Dial, Made, NotMade};
 pub(super) use http1::{Broken, Connection, Switched, failure};
 pub(super) use hyper::body::Incoming as Whole;
 pub(super) use stream::{Given, Load, Refusal, Sending};

@@ -9,11 +9,12 @@ use std::{
     path::PathBuf,
     sync::{
         Arc, Weak,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
 };
 
 use parking_lot::Mutex;
+use sluice_certs::client::{Host, Part};
 use sluice_config::model::UpstreamLimits;
 
 use super::{balance::Weights, budget::Budget, resolve::Resolved};
@@ -30,6 +31,22 @@ pub(super) enum Target {
     Unix(PathBuf),
     /// A name in a network inside the process.
     Memory(Box<str>),
+}
+
+/// What is connected to, and who that has to be. Two names of one address are two endpoints: what is
+/// meant for one must never go over a connection to the other.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Goal {
+    pub(super) target: Target,
+    pub(super) speech: Speech,
+}
+
+/// What is spoken below HTTP.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Speech {
+    Plain,
+    /// TLS, with whom the address names, if it names anybody.
+    Tls(Option<Host>),
 }
 
 /// Names an endpoint in logs and in a [`Choice`]: its address. Cheap to clone.
@@ -87,14 +104,18 @@ pub(super) struct Endpoint {
     /// Unique in the process.
     pub(super) id: u64,
     pub(super) key: EndpointKey,
-    pub(super) target: Target,
+    pub(super) goal: Goal,
+    /// It chose HTTP/1.1 when it was last offered HTTP/2, too.
+    pub(super) prefers_http1: AtomicBool,
+    /// What was wrong with its TLS when it was last tried.
+    pub(super) trouble: Mutex<Option<Part>>,
     active: AtomicUsize,
 }
 
 impl Endpoint {
-    fn new(target: Target) -> Self {
+    fn new(goal: Goal) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        let key = match &target {
+        let key = match &goal.target {
             Target::Tcp(address) => address.to_string(),
             Target::Unix(path) => format!("unix:{}", path.display()),
             Target::Memory(name) => name.to_string(),
@@ -102,7 +123,9 @@ impl Endpoint {
         Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             key: EndpointKey(Arc::from(key)),
-            target,
+            goal,
+            prefers_http1: AtomicBool::new(false),
+            trouble: Mutex::new(None),
             active: AtomicUsize::new(0),
         }
     }
@@ -141,7 +164,7 @@ pub(super) struct State {
     pub(super) id: u64,
     pub(super) budget: Budget,
     pub(super) ledger: Ledger,
-    known: Mutex<HashMap<Target, Weak<Endpoint>>>,
+    known: Mutex<HashMap<Goal, Weak<Endpoint>>>,
     generations: AtomicU64,
 }
 
@@ -157,15 +180,15 @@ impl State {
         }
     }
 
-    /// The endpoint at `target`: the same as long as anybody remembers it.
-    pub(super) fn endpoint(&self, target: Target) -> Arc<Endpoint> {
+    /// The endpoint at `goal`: the same as long as anybody remembers it.
+    pub(super) fn endpoint(&self, goal: Goal) -> Arc<Endpoint> {
         let mut known = self.known.lock();
-        if let Some(endpoint) = known.get(&target).and_then(Weak::upgrade) {
+        if let Some(endpoint) = known.get(&goal).and_then(Weak::upgrade) {
             return endpoint;
         }
         known.retain(|_, endpoint| endpoint.strong_count() > 0);
-        let endpoint = Arc::new(Endpoint::new(target.clone()));
-        known.insert(target, Arc::downgrade(&endpoint));
+        let endpoint = Arc::new(Endpoint::new(goal.clone()));
+        known.insert(goal, Arc::downgrade(&endpoint));
         endpoint
     }
 }
@@ -180,6 +203,7 @@ pub(super) enum Source {
     Name {
         resolved: Arc<Resolved>,
         port: u16,
+        speech: Speech,
         weight: u32,
     },
 }
@@ -231,13 +255,15 @@ impl Set {
                 Source::Name {
                     resolved,
                     port,
+                    speech,
                     weight,
                 } => {
                     let known = resolved.known();
                     unresolved |= known.is_none();
                     for address in known.iter().flat_map(|addresses| addresses.iter()) {
                         let target = Target::Tcp(SocketAddr::new(*address, *port));
-                        add(state.endpoint(target), *weight, source);
+                        let speech = speech.clone();
+                        add(state.endpoint(Goal { target, speech }), *weight, source);
                     }
                 }
             }

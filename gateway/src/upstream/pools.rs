@@ -2,7 +2,12 @@
 //!
 //! Connections never leave their worker. Every wait in here is bounded by the upstream's settings.
 
-use std::{cell::RefCell, collections::HashMap, rc::Rc, sync::Arc};
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    rc::Rc,
+    sync::{Arc, atomic::Ordering},
+};
 
 use rand::{SeedableRng, rngs::SmallRng};
 use sluice_config::names::UpstreamName;
@@ -14,7 +19,7 @@ use tokio::{
 use super::{
     Dialect, Upstream,
     balance::{pick, pick_avoiding},
-    connect::{Connector, Dial, NotMade},
+    connect::{Connector, Dial, Made, NotMade},
     endpoints::{Active, Choice, Endpoint},
     lease::{Account, Lease, NoLease},
     pool::{Grant, Lent, Permit, Pool, Ride},
@@ -91,6 +96,16 @@ impl Pools {
             Dialect::Http1 if choice.takes_used() => pool.idle_to(endpoint).map(Lent::Whole),
             Dialect::Http1 => None,
             Dialect::Http2 => pool.place_on(endpoint).map(Lent::Part),
+            Dialect::Either => {
+                let used = || {
+                    choice
+                        .takes_used()
+                        .then(|| pool.idle_to(endpoint))
+                        .flatten()
+                };
+                let place = pool.place_on(endpoint).map(Lent::Part);
+                place.or_else(|| used().map(Lent::Whole))
+            }
         };
         if let Some(lent) = lent {
             let account = Account {
@@ -144,11 +159,11 @@ impl Pools {
         let deadline = Instant::now() + upstream.model.timeouts.connect;
         let lent = match dialect {
             Dialect::Http1 => {
-                self.whole(&pool, upstream, &mut active, &choice, deadline)
+                self.alone(&pool, upstream, &mut active, (&choice, dialect), deadline)
                     .await?
             }
-            Dialect::Http2 => {
-                self.part(&pool, upstream, &mut active, &choice, deadline)
+            Dialect::Http2 | Dialect::Either => {
+                self.shared(&pool, upstream, &mut active, (&choice, dialect), deadline)
                     .await?
             }
         };
@@ -160,32 +175,41 @@ impl Pools {
         Ok(Lease { account, lent })
     }
 
-    async fn whole(
+    /// Makes a connection for one request.
+    async fn alone(
         &self,
         pool: &Rc<Pool>,
         upstream: &Arc<Upstream>,
         active: &mut Active,
-        choice: &Choice,
+        (choice, dialect): (&Choice, Dialect),
         deadline: Instant,
     ) -> Result<Lent, NoLease> {
-        let grant = pool.permit(upstream, choice, Dialect::Http1, deadline);
+        let grant = pool.permit(upstream, choice, dialect, deadline);
         let permit = match grant.await? {
             Grant::Permit(permit) => permit,
             Grant::Lent(lent) => return Ok(at_home(lent, active)),
         };
-        let made = self.dial.connection(upstream, active, permit, deadline);
+        let made = self.dial.make(upstream, active, dialect, permit, deadline);
         match made.await {
-            Ok(connection) => Ok(Lent::Whole(connection)),
+            Ok(Made::Whole(connection)) => Ok(Lent::Whole(connection)),
+            Ok(Made::Shared(channel)) => {
+                active
+                    .endpoint()
+                    .prefers_http1
+                    .store(false, Ordering::Relaxed);
+                Ok(Lent::Part(pool.adopt(channel)))
+            }
             Err(not_made) => Err(not_made.into_no_lease(upstream)),
         }
     }
 
-    async fn part(
+    /// Finds room on a connection, which others may be waiting for, too.
+    async fn shared(
         &self,
         pool: &Rc<Pool>,
         upstream: &Arc<Upstream>,
         active: &mut Active,
-        choice: &Choice,
+        (choice, dialect): (&Choice, Dialect),
         deadline: Instant,
     ) -> Result<Lent, NoLease> {
         loop {
@@ -193,13 +217,19 @@ impl Pools {
             if let Some(place) = pool.place_on(endpoint.id) {
                 return Ok(Lent::Part(place));
             }
+            let either = dialect == Dialect::Either;
+            if either && endpoint.prefers_http1.load(Ordering::Relaxed) {
+                return self
+                    .alone(pool, upstream, active, (choice, dialect), deadline)
+                    .await;
+            }
             let ride = if let Some(ride) = pool.board(endpoint.id) {
                 ride
             } else {
-                let grant = pool.permit(upstream, choice, Dialect::Http2, deadline);
+                let grant = pool.permit(upstream, choice, dialect, deadline);
                 match grant.await? {
                     Grant::Permit(permit) => {
-                        self.connect(pool, upstream, &endpoint, permit, deadline)
+                        self.connect(pool, upstream, (&endpoint, dialect), permit, deadline)
                     }
                     Grant::Lent(lent) => return Ok(at_home(lent, active)),
                 }
@@ -208,7 +238,19 @@ impl Pools {
                 Ok(Ok(Ride::Place(place))) => {
                     return Ok(at_home(Lent::Part(place), active));
                 }
-                Ok(Ok(Ride::Full)) => continue,
+                Ok(Ok(Ride::Whole(connection))) if either => {
+                    return Ok(at_home(Lent::Whole(connection), active));
+                }
+                Ok(Ok(Ride::Whole(connection))) => {
+                    pool.take_back(connection);
+                    continue;
+                }
+                Ok(Ok(Ride::Full | Ride::Alone)) => continue,
+                // It came of somebody who demands HTTP/2.
+                Ok(Ok(Ride::NotMade(not_made))) if either && not_made.is_http1() => {
+                    endpoint.prefers_http1.store(true, Ordering::Relaxed);
+                    continue;
+                }
                 Ok(Ok(Ride::NotMade(not_made))) => not_made.into_no_lease(upstream),
                 // Nobody makes connections any more.
                 Ok(Err(_)) => ProxyError::Draining.into(),
@@ -223,7 +265,7 @@ impl Pools {
         &self,
         pool: &Rc<Pool>,
         upstream: &Arc<Upstream>,
-        endpoint: &Arc<Endpoint>,
+        (endpoint, dialect): (&Arc<Endpoint>, Dialect),
         permit: Permit,
         deadline: Instant,
     ) -> oneshot::Receiver<Ride> {
@@ -232,7 +274,14 @@ impl Pools {
         let upstream = Arc::clone(upstream);
         let mut active = Active::new(Arc::clone(endpoint));
         self.dial.tasks.spawn_local(async move {
-            let made = dial.channel(&upstream, &mut active, permit, deadline).await;
+            let making = dial.make(&upstream, &mut active, dialect, permit, deadline);
+            let made = making.await;
+            if let Ok(Made::Whole(connection)) = &made {
+                connection
+                    .endpoint
+                    .prefers_http1
+                    .store(true, Ordering::Relaxed);
+            }
             // Whoever gets it must not find its endpoint busy with nothing.
             drop(active);
             expected.arrived(made);

@@ -9,6 +9,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use sluice_certs::client::{Client, Host};
 use sluice_config::{
     model::{self, Dns, HostPort},
     names::UpstreamName,
@@ -17,7 +18,7 @@ use sluice_config::{
 use super::{
     Upstream,
     connect::Connector,
-    endpoints::{Source, State, Target},
+    endpoints::{Goal, Source, Speech, State, Target},
     resolve::Resolved,
 };
 use crate::{
@@ -53,13 +54,23 @@ impl Registry {
 
     /// The upstream that `model` describes: the one at work when nothing changed; with the counts,
     /// budget and connections of the one at work when only its endpoints changed; else a new one.
+    /// `tls` is what its endpoints are spoken to with; what it remembers is kept, too.
     ///
     /// Has to be called on a runtime, since it may start to resolve names.
-    pub fn upstream(&self, model: &Arc<model::Upstream>, dns: &Dns) -> Arc<Upstream> {
+    pub fn upstream(
+        &self,
+        model: &Arc<model::Upstream>,
+        dns: &Dns,
+        tls: Option<&Arc<Client>>,
+    ) -> Arc<Upstream> {
         let mut known = self.known.lock();
         let previous = known.upstreams.get(&model.name).and_then(Weak::upgrade);
+        let same_tls = |previous: &Upstream| {
+            previous.tls.as_deref().map(Client::identity) == tls.map(|tls| tls.identity())
+        };
         if let Some(previous) = &previous
             && previous.model == *model
+            && same_tls(previous)
             && (previous.dns == *dns || !resolves(model))
         {
             return Arc::clone(previous);
@@ -68,21 +79,28 @@ impl Registry {
             Some(previous) => Arc::clone(&previous.traffic),
             None => self.traffic(),
         };
-        let state = previous
-            .filter(|previous| same_settings(&previous.model, model))
-            .map_or_else(
-                || Arc::new(State::new(&model.limits)),
-                |previous| Arc::clone(&previous.state),
-            );
+        let previous =
+            previous.filter(|previous| same_settings(&previous.model, model) && same_tls(previous));
+        let (state, tls) = match previous {
+            Some(previous) => (Arc::clone(&previous.state), previous.tls.clone()),
+            None => (Arc::new(State::new(&model.limits)), tls.map(Arc::clone)),
+        };
         let sources = model
             .endpoints
             .iter()
-            .map(|endpoint| self.source(&mut known, &state, endpoint, dns))
+            .map(|endpoint| {
+                let speech = match &tls {
+                    Some(_) => Speech::Tls(host(&endpoint.address.host)),
+                    None => Speech::Plain,
+                };
+                self.source(&mut known, &state, (endpoint, speech), dns)
+            })
             .collect();
         let upstream = Arc::new(Upstream::new(
             Arc::clone(model),
             dns.clone(),
             (state, traffic),
+            tls,
             sources,
         ));
         for source in &upstream.sources {
@@ -114,7 +132,7 @@ impl Registry {
         &self,
         known: &mut Known,
         state: &State,
-        endpoint: &model::Endpoint,
+        (endpoint, speech): (&model::Endpoint, Speech),
         dns: &Dns,
     ) -> Source {
         let weight = endpoint.weight;
@@ -126,12 +144,13 @@ impl Registry {
                 return Source::Name {
                     resolved: self.resolved(known, name, dns),
                     port: *port,
+                    speech,
                     weight,
                 };
             }
         };
         Source::Fixed {
-            endpoint: state.endpoint(target),
+            endpoint: state.endpoint(Goal { target, speech }),
             weight,
         }
     }
@@ -160,6 +179,16 @@ fn resolves(model: &model::Upstream) -> bool {
         .endpoints
         .iter()
         .any(|endpoint| matches!(endpoint.address.host, HostPort::Name { .. }))
+}
+
+/// Whom TLS is spoken to at an address. A path says nothing about that, nor does a name that no
+/// certificate can have.
+fn host(address: &HostPort) -> Option<Host> {
+    match address {
+        HostPort::Socket(address) => Some(Host::address(address.ip())),
+        HostPort::Name { name, .. } => Host::new(name).ok(),
+        HostPort::Unix(_) => None,
+    }
 }
 
 /// Whether nothing but the endpoints differs.

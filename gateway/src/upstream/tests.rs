@@ -72,7 +72,7 @@ impl Rig {
                 ))
             })
             .collect();
-        let upstream = registry.upstream(&model(["origin"], change), &Dns::default());
+        let upstream = registry.upstream(&model(["origin"], change), &Dns::default(), None);
         Self {
             network,
             registry,
@@ -116,7 +116,7 @@ impl Rig {
     ) {
         let upstream = self
             .registry
-            .upstream(&model(names, change), &Dns::default());
+            .upstream(&model(names, change), &Dns::default(), None);
         self.upstream = Arc::clone(&upstream);
         for pools in &self.pools {
             pools.retain(|name| (name == upstream.name()).then(|| Arc::clone(&upstream)));

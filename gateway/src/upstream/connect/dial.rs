@@ -2,22 +2,23 @@
 
 use std::{io, sync::Arc};
 
+use sluice_certs::client::ConnectError;
 use tokio::time::{Instant, timeout_at};
 
 use super::{
     super::{
-        EndpointKey, Upstream,
+        Dialect, EndpointKey, Upstream,
         endpoints::{Active, Endpoint},
         lease::NoLease,
     },
     Connector,
     channel::{Channel, io_error},
     http1::Connection,
+    tls::{Secured, refused, secure},
 };
 use crate::{
     drain::Tasks,
     error::ProxyError,
-    stream::Stream,
     telemetry::metrics::{Counter, Shard},
 };
 
@@ -27,6 +28,15 @@ pub(in crate::upstream) struct Dial {
     pub(in crate::upstream) connector: Connector,
     pub(in crate::upstream) tasks: Tasks,
     pub(in crate::upstream) counters: Shard,
+}
+
+/// A connection, as it can be used.
+#[derive(Debug)]
+pub(in crate::upstream) enum Made {
+    /// It takes one request at a time.
+    Whole(Connection),
+    /// It is shared.
+    Shared(Channel),
 }
 
 /// Why there is no connection. Many may have waited for it.
@@ -40,6 +50,7 @@ pub(in crate::upstream) struct NotMade {
 enum Cause {
     Failed(Arc<io::Error>),
     TooSlow,
+    Tls(ConnectError),
     NotHttp2(Arc<h2::Error>),
 }
 
@@ -51,6 +62,11 @@ impl NotMade {
         }
     }
 
+    /// The endpoint speaks TLS, but not HTTP/2 within.
+    pub(in crate::upstream) fn is_http1(&self) -> bool {
+        matches!(self.cause, Cause::Tls(ConnectError::NoHttp2))
+    }
+
     pub(in crate::upstream) fn into_no_lease(self, upstream: &Upstream) -> NoLease {
         let upstream = upstream.name().clone();
         let error = match self.cause {
@@ -58,6 +74,10 @@ impl NotMade {
             Cause::Failed(source) => ProxyError::Connect {
                 upstream,
                 source: io::Error::new(source.kind(), source),
+            },
+            Cause::Tls(source) => ProxyError::Connect {
+                upstream,
+                source: io::Error::other(source),
             },
             Cause::NotHttp2(source) => ProxyError::UpstreamProtocol {
                 upstream,
@@ -72,34 +92,28 @@ impl NotMade {
 }
 
 impl Dial {
-    /// A connection to the endpoint of `active`, or to another address of its name.
-    pub(in crate::upstream) async fn connection(
+    /// A connection to the endpoint of `active`, or to another address of its name, for requests in
+    /// `dialect`.
+    pub(in crate::upstream) async fn make(
         &self,
         upstream: &Upstream,
         active: &mut Active,
+        dialect: Dialect,
         permit: impl Sized + 'static,
         deadline: Instant,
-    ) -> Result<Connection, NotMade> {
-        let stream = self.stream(upstream, active, deadline).await?;
+    ) -> Result<Made, NotMade> {
+        let Secured { stream, http2 } = self.stream(upstream, active, dialect, deadline).await?;
         let endpoint = Arc::clone(active.endpoint());
-        let stall = upstream.model.timeouts.write_stall;
-        let made = Connection::new(stream, endpoint, stall, permit, &self.tasks).await;
-        made.map_err(|error| failed(active, error))
-    }
-
-    /// As [`Self::connection`], to be shared.
-    pub(in crate::upstream) async fn channel(
-        &self,
-        upstream: &Upstream,
-        active: &mut Active,
-        permit: impl Sized + 'static,
-        deadline: Instant,
-    ) -> Result<Channel, NotMade> {
-        let stream = self.stream(upstream, active, deadline).await?;
-        let endpoint = Arc::clone(active.endpoint());
+        if !http2 {
+            let stall = upstream.model.timeouts.write_stall;
+            let made = Connection::new(stream, endpoint, stall, permit, &self.tasks).await;
+            return made
+                .map(Made::Whole)
+                .map_err(|error| not_made(active, Cause::Failed(Arc::new(error))));
+        }
         let made = Channel::new(stream, endpoint, &upstream.model, permit, &self.tasks);
         let error = match timeout_at(deadline, made).await {
-            Ok(Ok(channel)) => return Ok(channel),
+            Ok(Ok(channel)) => return Ok(Made::Shared(channel)),
             Ok(Err(error)) => error,
             Err(_) => {
                 self.counters.count(Counter::UpstreamConnectFailures);
@@ -107,21 +121,26 @@ impl Dial {
             }
         };
         self.counters.count(Counter::UpstreamConnectFailures);
-        Err(match io_error(error) {
-            Ok(error) => failed(active, error),
-            Err(error) => NotMade {
-                cause: Cause::NotHttp2(Arc::new(error)),
-                endpoint: active.endpoint().key.clone(),
+        let cause = match io_error(error) {
+            Ok(error) => match ConnectError::behind(&error) {
+                Some(error) => {
+                    refused(error, upstream.name(), active.endpoint(), &self.counters);
+                    Cause::Tls(error.clone())
+                }
+                None => Cause::Failed(Arc::new(error)),
             },
-        })
+            Err(error) => Cause::NotHttp2(Arc::new(error)),
+        };
+        Err(not_made(active, cause))
     }
 
     async fn stream(
         &self,
         upstream: &Upstream,
         active: &mut Active,
+        dialect: Dialect,
         deadline: Instant,
-    ) -> Result<Stream, NotMade> {
+    ) -> Result<Secured, NotMade> {
         let mut tried = Vec::new();
         loop {
             let endpoint = Arc::clone(active.endpoint());
@@ -133,28 +152,32 @@ impl Dial {
                 Some(_) => now + deadline.duration_since(now) / 2,
                 None => deadline,
             };
-            let attempt = timeout_at(until, self.connector.open(&endpoint.target)).await;
-            let error = match attempt {
-                Ok(Ok(stream)) => {
+            let attempt = timeout_at(until, async {
+                let stream = self.connector.open(&endpoint.goal.target).await;
+                let stream = stream.map_err(|error| Cause::Failed(Arc::new(error)))?;
+                let secured = secure(upstream, &endpoint, dialect, stream, &self.counters);
+                secured.await.map_err(Cause::Tls)
+            });
+            let cause = match attempt.await {
+                Ok(Ok(secured)) => {
                     self.counters.count(Counter::UpstreamConnections);
-                    return Ok(stream);
+                    return Ok(secured);
                 }
-                Ok(Err(error)) => Some(error),
-                Err(_) => None,
+                Ok(Err(cause)) => cause,
+                Err(_) => Cause::TooSlow,
             };
             self.counters.count(Counter::UpstreamConnectFailures);
-            match (next, error) {
-                (Some(next), _) => *active = Active::new(next),
-                (None, Some(error)) => return Err(failed(active, error)),
-                (None, None) => return Err(NotMade::too_slow(&endpoint)),
+            match next {
+                Some(next) => *active = Active::new(next),
+                None => return Err(not_made(active, cause)),
             }
         }
     }
 }
 
-fn failed(active: &Active, error: io::Error) -> NotMade {
+fn not_made(active: &Active, cause: Cause) -> NotMade {
     NotMade {
-        cause: Cause::Failed(Arc::new(error)),
+        cause,
         endpoint: active.endpoint().key.clone(),
     }
 }

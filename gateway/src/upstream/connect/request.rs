@@ -7,7 +7,7 @@ use http::{
     uri::{Authority, PathAndQuery, Scheme},
 };
 
-use super::super::endpoints::Endpoint;
+use super::super::endpoints::{Endpoint, Speech};
 use crate::error::{Malformed, ProxyError};
 
 /// Fields that speak of one HTTP/1 connection (RFC 9113 §8.2.2), and `Host`, which became `:authority`.
@@ -74,7 +74,10 @@ fn target(parts: &Parts, endpoint: &Endpoint) -> Result<Uri, ProxyError> {
     };
     let path = parts.uri.path_and_query().cloned();
     let mut uri = http::uri::Parts::default();
-    uri.scheme = Some(Scheme::HTTP);
+    uri.scheme = Some(match endpoint.goal.speech {
+        Speech::Plain => Scheme::HTTP,
+        Speech::Tls(_) => Scheme::HTTPS,
+    });
     uri.authority = Some(authority);
     uri.path_and_query = Some(path.unwrap_or_else(|| PathAndQuery::from_static("/")));
     Uri::from_parts(uri).map_err(|_| refused())

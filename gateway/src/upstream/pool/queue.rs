@@ -67,7 +67,7 @@ impl Pool {
         // Declared before the receiver, so that it finds the receiver gone.
         let _tidy = Tidy(&self.waiters);
         let (grant, mut granted) = oneshot::channel();
-        if choice.takes_used() || dialect == Dialect::Http2 {
+        if choice.takes_used() || dialect != Dialect::Http1 {
             let waiter = Waiter { dialect, grant };
             self.waiters.borrow_mut().push_back(waiter);
         }
@@ -96,10 +96,11 @@ impl Pool {
         outcome.map_err(|_| overflow())
     }
 
-    /// Who waits longest for a connection that is spoken to like this.
+    /// Who waits longest for a connection that is spoken to like this, or for any.
     pub(super) fn next_waiter(&self, dialect: Dialect) -> Option<oneshot::Sender<Grant>> {
         let mut waiters = self.waiters.borrow_mut();
-        let waits = |it: &Waiter| it.dialect == dialect && !it.grant.is_closed();
+        let takes = |it: &Waiter| it.dialect == dialect || it.dialect == Dialect::Either;
+        let waits = |it: &Waiter| takes(it) && !it.grant.is_closed();
         let at = waiters.iter().position(waits)?;
         waiters.remove(at).map(|waiter| waiter.grant)
     }

@@ -13,7 +13,7 @@ use std::{
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{Dialect, Grant, Lent, Pool};
-use crate::upstream::connect::{Channel, NotMade};
+use crate::upstream::connect::{Channel, Connection, Made, NotMade};
 
 /// The HTTP/2 connections of a pool.
 #[derive(Debug)]
@@ -41,6 +41,10 @@ pub(in crate::upstream) enum Ride {
     Place(Place),
     /// It carries less than was thought.
     Full,
+    /// It turned out to take one request at a time.
+    Whole(Connection),
+    /// Another has that one, and there will be none to share.
+    Alone,
     /// It will not come.
     NotMade(NotMade),
 }
@@ -54,7 +58,7 @@ pub(in crate::upstream) struct Expected {
 
 impl Expected {
     /// The connection is here, or will not come.
-    pub(in crate::upstream) fn arrived(self, outcome: Result<Channel, NotMade>) {
+    pub(in crate::upstream) fn arrived(self, outcome: Result<Made, NotMade>) {
         self.pool.arrived(self.number, outcome);
     }
 }
@@ -236,11 +240,24 @@ impl Pool {
     }
 
     /// A connection that was on its way is here, or will not come.
-    fn arrived(self: &Rc<Self>, number: u64, outcome: Result<Channel, NotMade>) {
+    fn arrived(self: &Rc<Self>, number: u64, outcome: Result<Made, NotMade>) {
         let riders = self.shared.arrived(number).into_iter();
-        let riders = riders.filter(|rider| !rider.is_closed());
+        let mut riders = riders.filter(|rider| !rider.is_closed());
         let channel = match outcome {
-            Ok(channel) => Rc::new(channel),
+            Ok(Made::Shared(channel)) => Rc::new(channel),
+            Ok(Made::Whole(connection)) => {
+                let refused = match riders.next() {
+                    Some(first) => first.send(Ride::Whole(connection)).err(),
+                    None => Some(Ride::Whole(connection)),
+                };
+                if let Some(Ride::Whole(connection)) = refused {
+                    self.take_back(connection);
+                }
+                for rider in riders {
+                    drop(rider.send(Ride::Alone));
+                }
+                return;
+            }
             Err(not_made) => {
                 for rider in riders {
                     // Nobody can have left since the last line.
@@ -258,9 +275,22 @@ impl Pool {
             };
             drop(rider.send(ride));
         }
-        self.offer(&channel);
+        self.share(&channel);
+    }
+
+    /// Room for the request for which `channel` was made; others share it from now on.
+    pub(in crate::upstream) fn adopt(self: &Rc<Self>, channel: Channel) -> Place {
+        let channel = Rc::new(channel);
+        self.shared.keep(&channel);
+        let place = Place::new(self, &channel);
+        self.share(&channel);
+        place
+    }
+
+    fn share(self: &Rc<Self>, channel: &Rc<Channel>) {
+        self.offer(channel);
         if channel.open.get() == 0 {
-            self.rest(&channel);
+            self.rest(channel);
         }
     }
 
@@ -270,10 +300,7 @@ impl Pool {
             self.shared.give_up(channel);
             return;
         }
-        self.offer(channel);
-        if channel.open.get() == 0 {
-            self.rest(channel);
-        }
+        self.share(channel);
     }
 
     /// Lets waiting requests have what room a connection has.
