@@ -80,7 +80,8 @@ pub(super) async fn serve(wire: Wire, visitor: Rc<Visitor>, mut ending: Ending) 
             && visitor.phase.gone().is_none()
             && let Some((stream, ahead)) = wire.into_stream(parts.read_buf)
         {
-            upgrade::join(joint, stream, ahead).await;
+            // Kept apart: few connections come to this, and every one has room for it.
+            Box::pin(upgrade::join(joint, stream, ahead)).await;
         }
         return;
     }
