@@ -142,6 +142,17 @@ pub enum ProxyError {
     /// The process holds as much memory as `process.memory` allows.
     #[error("the gateway holds too much memory")]
     Overloaded,
+    /// CONNECT, with a protocol or without, that the rule does not allow.
+    #[error("the rule does not allow what CONNECT asks for")]
+    ProtocolRefused,
+    /// An upgrade for an endpoint that speaks HTTP/2 without `SETTINGS_ENABLE_CONNECT_PROTOCOL`.
+    #[error(
+        "upstream {upstream} takes no upgrades over HTTP/2 (no SETTINGS_ENABLE_CONNECT_PROTOCOL)"
+    )]
+    ProtocolUnsupported {
+        /// The upstream.
+        upstream: UpstreamName,
+    },
     /// Nothing moved on an upgraded connection for `upgrade.idle_timeout`.
     #[error("nothing moved on the upgraded connection for too long")]
     UpgradeIdle,
@@ -269,6 +280,8 @@ impl ProxyError {
             Self::ResponseBroken { .. } => (StatusCode::BAD_GATEWAY, "response_broken", "UC", Upstream, Never),
             Self::RequestTimeout => (StatusCode::GATEWAY_TIMEOUT, "request_timeout", "UT", Upstream, Never),
             Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "overloaded", "OM", Gateway, Never),
+            Self::ProtocolRefused => (StatusCode::NOT_IMPLEMENTED, "protocol_refused", "PR", Downstream, Never),
+            Self::ProtocolUnsupported { .. } => (StatusCode::BAD_GATEWAY, "protocol_unsupported", "PU", Upstream, Never),
             Self::UpgradeIdle => (StatusCode::SWITCHING_PROTOCOLS, "upgrade_idle", "SI", Downstream, Never),
             Self::UpgradeExpired => (StatusCode::SWITCHING_PROTOCOLS, "upgrade_expired", "DT", Gateway, Never),
             Self::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining", "GD", Gateway, Never),
@@ -294,7 +307,9 @@ impl ProxyError {
             | Self::HeadTooLarge
             | Self::UriTooLong { .. }
             | Self::BodyTooLarge { .. } => GrpcStatus::ResourceExhausted,
-            Self::NoRoute => GrpcStatus::Unimplemented,
+            Self::NoRoute | Self::ProtocolRefused | Self::ProtocolUnsupported { .. } => {
+                GrpcStatus::Unimplemented
+            }
             Self::BadRequest(_) | Self::Expectation | Self::Internal => GrpcStatus::Internal,
             // No endpoint can have seen the call, so that the client's own retries may repeat it; or
             // what one saw is lost, and the client decides.

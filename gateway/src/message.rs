@@ -34,15 +34,16 @@ pub enum Body {
     Full(Bytes),
     /// It arrives piece by piece.
     Stream(Stream),
-    /// None: the connection went over to another protocol (101). Counts as empty.
+    /// None: the connection went over to another protocol (101), or to a tunnel (2xx to CONNECT).
+    /// Counts as empty.
     Tunnel(Box<Tunnel>),
 }
 
 /// A connection to an endpoint that went over to another protocol.
 pub struct Tunnel {
-    /// What was asked for and granted.
-    pub protocol: HeaderValue,
-    /// The connection.
+    /// What was asked for and granted; none after CONNECT.
+    pub protocol: Option<HeaderValue>,
+    /// The connection, or a stream of one.
     pub stream: WriteStall<stream::Stream>,
     /// What came behind the head of the answer.
     pub ahead: Bytes,

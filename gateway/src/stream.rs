@@ -2,6 +2,7 @@
 
 mod memory;
 mod stall;
+mod tunnel;
 
 use std::{
     io,
@@ -17,6 +18,7 @@ use tokio::{
 
 pub use memory::{MemoryListener, MemoryNetwork};
 pub use stall::{Stalled, WriteStall};
+pub use tunnel::{Reset, Tunnel};
 
 /// A byte stream to a peer.
 #[derive(Debug)]
@@ -29,6 +31,18 @@ pub enum Stream {
     Memory(DuplexStream),
     /// TLS with an endpoint, over one of the others.
     ToEndpoint(Box<ClientStream<Self>>),
+    /// A stream of an HTTP/2 connection. Dropped before both sides are done, it is reset.
+    Tunnel(Pin<Box<dyn Tunnel>>),
+}
+
+impl Stream {
+    /// Closes it so that the peer does not take what it got for the whole.
+    pub fn abort(self) {
+        if let Self::Tcp(stream) = &self {
+            // Without it the peer is told that we are done; that is all that can be said then.
+            let _told = stream.set_zero_linger();
+        }
+    }
 }
 
 /// Calls `$body` with `$inner` bound to the pinned stream of whichever kind.
@@ -49,6 +63,10 @@ macro_rules! each {
             }
             Stream::ToEndpoint(stream) => {
                 let $inner = Pin::new(stream);
+                $body
+            }
+            Stream::Tunnel(stream) => {
+                let $inner = stream.as_mut();
                 $body
             }
         }
@@ -88,6 +106,7 @@ impl AsyncWrite for Stream {
             Self::Unix(stream) => stream.is_write_vectored(),
             Self::Memory(stream) => stream.is_write_vectored(),
             Self::ToEndpoint(stream) => stream.is_write_vectored(),
+            Self::Tunnel(_) => false,
         }
     }
 

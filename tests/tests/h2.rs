@@ -230,7 +230,7 @@ async fn values_with_blanks_at_their_ends_and_tunnels_are_refused() {
     }
     let connect = fields(&[(":method", "CONNECT"), (":authority", "a.example:443")]);
     client.send(wire::request(11, &connect)).await;
-    assert_eq!(client.outcome(11).await.status(), Some(400));
+    assert_eq!(client.outcome(11).await.status(), Some(501));
     assert!(origin.requests().is_empty());
 }
 

@@ -294,13 +294,13 @@ async fn an_upgrade_with_a_body_and_a_connect_are_refused() {
     let origin = echoing().await;
     let gateway = before(&origin).await;
     let with_body = opening("websocket").replace("\r\n\r\n", "\r\nContent-Length: 4\r\n\r\nbody");
-    for request in [
-        with_body + "GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n",
-        "CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"
-            .to_owned(),
+    for (request, refusal) in [
+        (with_body + "GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        ("CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"
+            .to_owned(), 501),
     ] {
         let (status, rest) = refused(&gateway, &request).await;
-        assert_eq!((status, rest), (400, Vec::new()), "{request}");
+        assert_eq!((status, rest), (refusal, Vec::new()), "{request}");
     }
     assert_eq!(origin.connections(), 0);
 }

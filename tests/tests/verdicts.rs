@@ -53,6 +53,8 @@ provoked! {
     response_broken,
     request_timeout,
     overloaded,
+    protocol_refused,
+    protocol_unsupported,
     upgrade_idle,
     upgrade_expired,
     draining,

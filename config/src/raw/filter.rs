@@ -65,7 +65,8 @@ pub struct Rewrite {
 #[serde(default)]
 pub struct Upgrade {
     /// Names of protocols, their case does not count; `[]` switches upgrades off. A request for
-    /// another goes on as an ordinary one. `h2c` is never allowed. Default `["websocket"]`.
+    /// another goes on as an ordinary one; over HTTP/2 (extended CONNECT) it is refused. `connect` is no
+    /// protocol but allows CONNECT, which is sent on. `h2c` is never allowed. Default `["websocket"]`.
     pub protocols: Option<OneOrMany<String>>,
     /// How long nothing may move in either direction, or `off`. Range `1ms` to `24h`. Default `1h`.
     pub idle_timeout: Option<DurationOrOff>,

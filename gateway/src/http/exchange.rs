@@ -75,6 +75,8 @@ pub(crate) struct Exchange {
     pub(crate) kept: HeaderMap,
     /// The protocols that the client wants to go over to.
     pub(crate) upgrades: Vec<String>,
+    /// The key that its origin, if that speaks HTTP/1.1, has to prove that it read (WebSocket).
+    pub(crate) key: Option<HeaderValue>,
     /// The bytes of an upgraded connection.
     pub(crate) carried: Option<Rc<Carried>>,
     time: OffsetDateTime,
@@ -132,6 +134,7 @@ impl Exchange {
             attempt: Attempt::default(),
             kept: HeaderMap::new(),
             upgrades: Vec::new(),
+            key: None,
             carried: None,
             time: OffsetDateTime::now_utc(),
             protocol: parts.version,
@@ -153,6 +156,7 @@ impl Exchange {
 
     /// Who asks for what, once that is known for sure.
     pub(crate) fn learn(&mut self, parts: &Parts, normalized: Normalized, downstream: Downstream) {
+        self.method = parts.method.clone();
         self.uri = parts.uri.clone();
         self.host = normalized.host;
         self.port = normalized.port;

@@ -46,6 +46,7 @@ pub(crate) async fn handle(
     let mut exchange = Exchange::begin(visitor, &parts, upload);
     let steps = answer(&mut exchange, parts, &mut body);
     let outcome = isolated(steps, &visitor.local.counters).await;
+    let outcome = outcome.and_then(|response| upgrade::hold(&exchange, response));
     let failed = outcome.is_err();
     // Who sends one malformed request is not trusted to frame the next; and where memory is short its
     // connection shall give back what it holds.
@@ -124,10 +125,10 @@ async fn answer(
     };
     match &rule.action {
         Action::Forward(split) => {
-            let protocol = upgrade::asked(exchange, &parts.method);
-            let web = exchange.web().filter(|_| protocol.is_none());
-            if let Some(protocol) = protocol {
-                upgrade::ask(protocol, &mut parts, body)?;
+            let wish = upgrade::asked(exchange, &parts.method)?;
+            let web = exchange.web().filter(|_| wish.is_none());
+            if let Some(wish) = wish {
+                upgrade::ask(exchange, wish, &mut parts, body)?;
             } else if trailers || web.is_some() {
                 forward::want_trailers(&mut parts.headers);
             }
@@ -213,6 +214,9 @@ fn finish(mut exchange: Exchange, response: Response, last: bool) -> Response {
     let (mut parts, body) = response.into_parts();
     let facts = exchange.facts(&exchange.kept);
     exchange.filters().on_response(&facts, &mut parts.headers);
+    if let Body::Tunnel(tunnel) = &body {
+        upgrade::grant(&exchange, tunnel, &mut parts);
+    }
     if exchange.is_stream() {
         // Its connection is told to end by other means.
         parts.version = Version::HTTP_2;
@@ -232,7 +236,7 @@ fn finish(mut exchange: Exchange, response: Response, last: bool) -> Response {
     exchange.answered(parts.status);
     let body = match body {
         Body::Tunnel(tunnel) => {
-            upgrade::accept(exchange, tunnel, &mut parts.headers);
+            upgrade::accept(exchange, tunnel);
             return Response::from_parts(parts, Body::Empty);
         }
         body => body,

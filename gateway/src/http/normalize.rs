@@ -43,14 +43,32 @@ pub struct Normalized {
     pub upgrades: Vec<String>,
 }
 
+/// The protocol that an extended CONNECT asks for (RFC 8441), as an extension of the request.
+#[derive(Debug, Clone)]
+pub struct Extended(String);
+
+impl Extended {
+    /// What `:protocol` says.
+    pub fn of(protocol: &str) -> Self {
+        Self(protocol.to_ascii_lowercase())
+    }
+}
+
 /// Holds a request against the rules of its listener and brings it into one form.
 ///
-/// Afterwards `uri` is in origin form (or `*`) with the normalised path and the untouched query,
+/// An extended CONNECT becomes the GET with an upgrade that it stands for (RFC 8441 §5), so that what
+/// follows knows one form of it.
+///
+/// Afterwards `uri` is in origin form (or `*`, or for CONNECT the authority) with the normalised path and the untouched query,
 /// there is at most one `Host` and one `Content-Length`, and no hop-by-hop header.
 pub fn normalize(parts: &mut Parts, listener: &model::Listener) -> Result<Normalized, ProxyError> {
     limits(parts, &listener.limits)?;
+    let extended = parts.extensions.remove::<Extended>();
     if parts.version == Version::HTTP_2 {
         one_form(parts)?;
+    }
+    if extended.is_some() {
+        parts.method = Method::GET;
     }
     let target = Target::of(&parts.method, &parts.uri)?;
     let authority = one_authority(parts, target)?;
@@ -59,10 +77,12 @@ pub fn normalize(parts: &mut Parts, listener: &model::Listener) -> Result<Normal
     let hop = hop::strip_request(&mut parts.headers, parts.version);
     let underscores_dropped = underscores(&mut parts.headers, listener.normalize.underscores)?;
     set_host(&mut parts.headers, authority.as_ref());
-    if matches!(target, Target::Asterisk { .. }) {
-        parts.uri = Uri::from_static("*");
-    } else {
-        one_path(&mut parts.uri, target, listener.normalize)?;
+    match target {
+        Target::Asterisk { .. } => parts.uri = Uri::from_static("*"),
+        Target::Authority { .. } => parts.uri = one_place(authority.as_ref())?,
+        Target::Origin | Target::Absolute { .. } => {
+            one_path(&mut parts.uri, target, listener.normalize)?;
+        }
     }
     let (host, port) = authority.map_or((None, None), |it| (Some(it.host), it.port));
     Ok(Normalized {
@@ -72,7 +92,7 @@ pub fn normalize(parts: &mut Parts, listener: &model::Listener) -> Result<Normal
         trailers: hop.trailers,
         close: hop.close,
         chunked,
-        upgrades: hop.upgrades,
+        upgrades: extended.map_or(hop.upgrades, |extended| vec![extended.0]),
     })
 }
 
@@ -145,14 +165,22 @@ enum Target {
         /// The port that the scheme implies, where there is one.
         default_port: u16,
     },
+    /// `host:port`, for CONNECT only.
+    Authority {
+        /// The port that stands there.
+        port: u16,
+    },
 }
 
 impl Target {
     fn of(method: &Method, uri: &Uri) -> Result<Self, ProxyError> {
         let refused = ProxyError::BadRequest(Malformed::Target);
-        // CONNECT asks for a tunnel; this is no forward proxy.
         if *method == Method::CONNECT {
-            return Err(refused);
+            // RFC 9110 §9.3.6: nothing but a host and a port, which has no default.
+            let bare = uri.scheme().is_none() && uri.path_and_query().is_none();
+            let port = uri.authority().and_then(http::uri::Authority::port_u16);
+            let port = port.filter(|_| bare).ok_or(refused)?;
+            return Ok(Self::Authority { port });
         }
         let default_port = match uri.scheme_str() {
             Some("https") => 443,
@@ -185,9 +213,12 @@ fn one_authority(parts: &Parts, target: Target) -> Result<Option<Authority>, Pro
         None if parts.version == Version::HTTP_2 && parts.uri.authority().is_some() => None,
         None => return Err(ProxyError::BadRequest(Malformed::NoHost)),
     };
-    let (Target::Absolute { default_port } | Target::Asterisk { default_port }, Some(authority)) =
-        (target, parts.uri.authority())
-    else {
+    let default_port = match target {
+        Target::Absolute { default_port } | Target::Asterisk { default_port } => default_port,
+        Target::Authority { port } => port,
+        Target::Origin => return Ok(written),
+    };
+    let Some(authority) = parts.uri.authority() else {
         return Ok(written);
     };
     let named = Authority::parse(authority.as_str().as_bytes())?;
@@ -195,8 +226,9 @@ fn one_authority(parts: &Parts, target: Target) -> Result<Option<Authority>, Pro
         Some(written) if !written.same(&named, default_port) => {
             Err(ProxyError::BadRequest(Malformed::ManyHosts))
         }
-        Some(written) => Ok(Some(written)),
-        None => Ok(Some(named)),
+        // Only the target of CONNECT has to say its port.
+        Some(written) if !matches!(target, Target::Authority { .. }) => Ok(Some(written)),
+        Some(_) | None => Ok(Some(named)),
     }
 }
 
@@ -242,6 +274,13 @@ fn set_host(headers: &mut HeaderMap, authority: Option<&Authority>) {
     if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(text)) {
         headers.insert(header::HOST, value);
     }
+}
+
+/// The target of CONNECT, in the form that `Host` has.
+fn one_place(authority: Option<&Authority>) -> Result<Uri, ProxyError> {
+    let refused = || ProxyError::BadRequest(Malformed::Target);
+    let place = authority.map(Authority::to_string).ok_or_else(refused)?;
+    Uri::try_from(place).map_err(|_| refused())
 }
 
 fn one_path(uri: &mut Uri, target: Target, rules: model::Normalize) -> Result<(), ProxyError> {

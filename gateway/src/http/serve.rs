@@ -6,6 +6,8 @@
 
 mod http1;
 mod http2;
+mod tasks;
+mod tunnel;
 pub(crate) mod wire;
 
 use std::{

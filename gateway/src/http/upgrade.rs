@@ -1,21 +1,26 @@
-//! Upgrades: a connection that goes over from HTTP/1.1 to another protocol, first of all WebSocket.
+//! Upgrades: a connection, or a stream of one, that goes over from HTTP to another protocol, first of
+//! all WebSocket; and CONNECT, which asks for a tunnel without saying what for.
 //!
-//! The request travels with `Connection: upgrade` to an origin; only when that answers 101 for the
-//! protocol that was asked for is the client answered 101, and the two streams are joined. What must
-//! stay true: no byte that a client sends behind its request reaches an origin before that, or is
-//! ever read as a request when it does not come to that (RFC 9931): the connection closes then.
+//! Inside the gateway an upgrade has the form of HTTP/1.1, whatever its client and its endpoint speak:
+//! a GET with `Upgrade`, and 101 (RFC 8441 §5 says how an extended CONNECT is one). Only when the
+//! endpoint has granted what was asked for is the client told so, and the two streams are joined. What
+//! must stay true: no byte that a client sends behind its request reaches an origin before that, or is
+//! ever read as a request when it does not come to that (RFC 9931): the connection closes then; and
+//! no client of CONNECT is told 2xx by anybody but who opened its tunnel.
+
+mod websocket;
 
 use std::{rc::Rc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header, request::Parts, response};
 use sluice_config::model;
 
 use super::exchange::{Exchange, Joint};
 use crate::{
     error::{Malformed, ProxyError},
     l4::copy::{self, Bounds, End, Parted},
-    message::{Body, Tunnel},
+    message::{Body, Response, Tunnel},
     stream::{Stream, WriteStall},
     telemetry::metrics::{Counter, Shard},
 };
@@ -24,38 +29,136 @@ use crate::{
 /// or is gone, or the gateway stops. A longer drain does not lengthen it.
 const GRACE: Duration = Duration::from_secs(30);
 
-/// The protocol that a request asks for and its rule allows; none makes it an ordinary request.
-///
-/// RFC 9110 §7.8: of several, any may be chosen; here the first.
-pub(crate) fn asked(exchange: &Exchange, method: &Method) -> Option<HeaderValue> {
-    if *method != Method::GET {
-        return None;
-    }
-    let allowed: &model::Upgrade = exchange.filters().upgrade();
-    let mut protocols = exchange.upgrades.iter();
-    let protocol = protocols.find(|protocol| allowed.allows(protocol))?;
-    HeaderValue::from_str(protocol).ok()
+/// The name under which a rule allows CONNECT. No protocol: nobody can ask for it by `Upgrade`.
+const CONNECT: &str = "connect";
+
+/// What a request asks for and its rule allows.
+#[derive(Debug)]
+pub(crate) enum Wish {
+    /// To go over to this protocol.
+    Protocol(HeaderValue),
+    /// A tunnel to its target.
+    Tunnel,
 }
 
-/// Makes a request ask the origin for `protocol`. One with a body is refused: where the body ends and
-/// the protocol begins is for nobody to guess.
-pub(crate) fn ask(protocol: HeaderValue, parts: &mut Parts, body: &Body) -> Result<(), ProxyError> {
+/// Why an answer of an endpoint is none to what it was asked.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+enum NoGrant {
+    #[error("it answered without switching protocols")]
+    Ordinary,
+    #[error("its Sec-WebSocket-Accept belongs to another key")]
+    OtherKey,
+}
+
+/// What a request asks for and its rule allows; none makes it an ordinary request. What has no meaning
+/// as an ordinary request is refused.
+///
+/// RFC 9110 §7.8: of several protocols, any may be chosen; here the first.
+pub(crate) fn asked(exchange: &Exchange, method: &Method) -> Result<Option<Wish>, ProxyError> {
+    let allowed: &model::Upgrade = exchange.filters().upgrade();
+    if *method == Method::CONNECT {
+        let wish = allowed.allows(CONNECT).then_some(Wish::Tunnel);
+        return wish.map(Some).ok_or(ProxyError::ProtocolRefused);
+    }
+    let mut protocols = exchange.upgrades.iter();
+    let protocol = protocols
+        .find(|protocol| *method == Method::GET && *protocol != CONNECT && allowed.allows(protocol))
+        .and_then(|protocol| HeaderValue::from_str(protocol).ok());
+    if protocol.is_none() && is_connect(exchange) {
+        return Err(ProxyError::ProtocolRefused);
+    }
+    Ok(protocol.map(Wish::Protocol))
+}
+
+/// Makes a request ask the origin for what was wished. One with a body is refused: where the body ends
+/// and the protocol begins is for nobody to guess.
+pub(crate) fn ask(
+    exchange: &mut Exchange,
+    wish: Wish,
+    parts: &mut Parts,
+    body: &Body,
+) -> Result<(), ProxyError> {
     if !matches!(body, Body::Empty) {
         return Err(ProxyError::BadRequest(Malformed::UpgradeBody));
+    }
+    let Wish::Protocol(protocol) = wish else {
+        return Ok(());
+    };
+    if protocol == "websocket" {
+        if exchange.is_stream() {
+            parts.headers.insert(websocket::KEY, websocket::key());
+        }
+        exchange.key = parts.headers.get(websocket::KEY).cloned();
     }
     announce(protocol, &mut parts.headers);
     Ok(())
 }
 
-/// Whether an answer leaves bytes behind that were meant for another protocol.
-pub(crate) fn is_refused(exchange: &Exchange, status: StatusCode) -> bool {
-    status != StatusCode::SWITCHING_PROTOCOLS && asked(exchange, &exchange.method).is_some()
+/// Whether the client asked by CONNECT, with or without a protocol: any 2xx tells it that it has what it
+/// asked for.
+fn is_connect(exchange: &Exchange) -> bool {
+    exchange.method == Method::CONNECT || (exchange.is_stream() && !exchange.upgrades.is_empty())
 }
 
-/// Completes a 101 for the client, and leaves what it is joined with for its connection.
-pub(crate) fn accept(mut exchange: Exchange, tunnel: Box<Tunnel>, headers: &mut HeaderMap) {
+/// Holds the answer to a request that may have asked for a tunnel against what was asked.
+pub(crate) fn hold(exchange: &Exchange, response: Response) -> Result<Response, ProxyError> {
+    let no_grant = |why: NoGrant| match &exchange.upstream {
+        Some(upstream) => ProxyError::UpstreamProtocol {
+            upstream: upstream.clone(),
+            source: why.into(),
+        },
+        None => ProxyError::ProtocolRefused,
+    };
+    if !matches!(response.body(), Body::Tunnel(_)) {
+        let told = response.status().is_success() && is_connect(exchange);
+        return if told {
+            Err(no_grant(NoGrant::Ordinary))
+        } else {
+            Ok(response)
+        };
+    }
+    // What the client's own key comes to, the client finds out; and HTTP/2 needs none.
+    if let Some(key) = exchange.key.as_ref().filter(|_| exchange.is_stream())
+        && response.version() != Version::HTTP_2
+        && response.headers().get(websocket::ACCEPT) != websocket::accept(key).as_ref()
+    {
+        return Err(no_grant(NoGrant::OtherKey));
+    }
+    Ok(response)
+}
+
+/// Whether an answer leaves bytes behind that were meant for another protocol. Who names `h2c` alone
+/// waits for the 101, and does so with every request: it need not pay with a connection for each.
+pub(crate) fn is_refused(exchange: &Exchange, status: StatusCode) -> bool {
+    if exchange.method == Method::CONNECT {
+        return !status.is_success();
+    }
+    let mut protocols = exchange.upgrades.iter();
+    status != StatusCode::SWITCHING_PROTOCOLS && protocols.any(|protocol| protocol != "h2c")
+}
+
+/// Gives what grants a wish the form that the client knows.
+pub(crate) fn grant(exchange: &Exchange, tunnel: &Tunnel, parts: &mut response::Parts) {
+    let headers = &mut parts.headers;
     headers.remove(header::CONTENT_LENGTH);
-    announce(tunnel.protocol.clone(), headers);
+    let Some(protocol) = &tunnel.protocol else {
+        return;
+    };
+    if exchange.is_stream() {
+        headers.remove(websocket::ACCEPT);
+        parts.status = StatusCode::OK;
+        return;
+    }
+    if parts.version == Version::HTTP_2 {
+        // RFC 8441 §5: nobody has looked at the client's key yet.
+        let accept = exchange.key.as_ref().and_then(websocket::accept);
+        headers.extend(accept.map(|accept| (websocket::ACCEPT, accept)));
+    }
+    announce(protocol.clone(), headers);
+}
+
+/// Leaves what a client was granted for its connection to be joined with.
+pub(crate) fn accept(mut exchange: Exchange, tunnel: Box<Tunnel>) {
     exchange
         .visitor
         .local
@@ -73,7 +176,7 @@ fn announce(protocol: HeaderValue, headers: &mut HeaderMap) {
 }
 
 /// Joins both streams until they part; `ahead` came from the client behind its request.
-pub(crate) async fn join(joint: Box<Joint>, stream: WriteStall<Stream>, ahead: Bytes) {
+pub(crate) async fn join(joint: Box<Joint>, mut stream: WriteStall<Stream>, ahead: Bytes) {
     let Joint {
         mut exchange,
         tunnel,
@@ -99,17 +202,31 @@ pub(crate) async fn join(joint: Box<Joint>, stream: WriteStall<Stream>, ahead: B
     };
     let carried = exchange.carried.clone().unwrap_or_default();
     let Tunnel {
-        stream: upstream,
+        stream: mut upstream,
         ahead: answered,
         hold,
         ..
     } = *tunnel;
-    let downstream = End { stream, ahead };
-    let upstream = End {
-        stream: upstream,
+    let downstream = End {
+        stream: &mut stream,
+        ahead,
+    };
+    let inner = End {
+        stream: &mut upstream,
         ahead: answered,
     };
-    let parted = copy::join(downstream, upstream, bounds, &carried, told).await;
+    let mut parted = copy::join(downstream, inner, bounds, &carried, told).await;
+    if visitor.listener.tasks.is_aborted() {
+        // Of all that is torn down at the deadline of a drain, this need not be the first.
+        parted = Parted::Told;
+    }
+    if matches!(parted, Parted::Downstream(_)) {
+        // What the endpoint got is not the whole, and is not to look like it.
+        upstream.into_inner().abort();
+    } else {
+        drop(upstream);
+    }
+    drop(stream);
     // Both sockets are closed by now.
     drop(hold);
     if let Some(error) = failure(parted, &exchange) {

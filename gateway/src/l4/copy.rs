@@ -20,7 +20,7 @@ use tokio::{
     time::{Instant, Sleep},
 };
 
-use crate::stream::Stalled;
+use crate::stream::{Reset, Stalled};
 
 /// What one direction holds at most, besides what the sockets hold.
 const BUFFER: usize = 16 << 10;
@@ -122,8 +122,6 @@ struct Direction<'t> {
     start: usize,
     end: usize,
     state: State,
-    /// Something went out and may still wait in the writer.
-    unflushed: bool,
     /// Why what still comes has nowhere to go to.
     lost: Option<io::Error>,
     moved: Cell<bool>,
@@ -166,7 +164,6 @@ impl<'t> Direction<'t> {
             start: 0,
             end: 0,
             state: State::Open,
-            unflushed: false,
             lost: None,
             moved: Cell::new(false),
             count,
@@ -217,18 +214,21 @@ impl<'t> Direction<'t> {
         loop {
             ready!(self.write(writer, cx)).map_err(Fault::Write)?;
             if self.state == State::Closing {
-                // All bytes are out: whether the writer still hears that they were all does not matter.
-                let _closed = ready!(Pin::new(&mut *writer).poll_shutdown(cx));
-                self.state = State::Over;
+                // A socket has all bytes: whether it still hears that they were all does not matter. A
+                // stream of many may have to wait with the last ones, and lose them.
+                match ready!(Pin::new(&mut *writer).poll_shutdown(cx)) {
+                    Err(error) if is_stalled(&error) || is_reset(&error) => {
+                        return Poll::Ready(Err(Fault::Write(error)));
+                    }
+                    Ok(()) | Err(_) => self.state = State::Over,
+                }
                 return Poll::Ready(Ok(()));
             }
             match self.read(reader, cx) {
                 Poll::Ready(outcome) => outcome.map_err(Fault::Read)?,
                 Poll::Pending => {
-                    if self.unflushed {
-                        ready!(Pin::new(&mut *writer).poll_flush(cx)).map_err(Fault::Write)?;
-                        self.unflushed = false;
-                    }
+                    // Also when nothing waits: a stream of many tells so that its peer reset it.
+                    ready!(Pin::new(&mut *writer).poll_flush(cx)).map_err(Fault::Write)?;
                     return Poll::Pending;
                 }
             }
@@ -283,12 +283,11 @@ impl<'t> Direction<'t> {
         outcome
     }
 
-    fn went_out(&mut self, written: usize) -> io::Result<()> {
+    fn went_out(&self, written: usize) -> io::Result<()> {
         if written == 0 {
             return Err(io::ErrorKind::WriteZero.into());
         }
         self.moved.set(true);
-        self.unflushed = true;
         let written = u64::try_from(written).unwrap_or(u64::MAX);
         self.count.set(self.count.get().saturating_add(written));
         Ok(())
@@ -345,6 +344,11 @@ impl Clock {
 pub(crate) fn is_stalled(error: &io::Error) -> bool {
     let inner = error.get_ref();
     inner.is_some_and(<dyn std::error::Error + Send + Sync>::is::<Stalled>)
+}
+
+fn is_reset(error: &io::Error) -> bool {
+    let inner = error.get_ref();
+    inner.is_some_and(<dyn std::error::Error + Send + Sync>::is::<Reset>)
 }
 
 fn take() -> Box<[u8]> {

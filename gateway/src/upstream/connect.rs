@@ -9,6 +9,7 @@ mod http1;
 mod request;
 mod stream;
 mod tls;
+mod tunnel;
 mod wire;
 
 use std::{
@@ -32,6 +33,7 @@ pub(super) use dial::{Dial, Made, NotMade};
 pub(super) use http1::{Broken, Connection, Switched, failure};
 pub(super) use hyper::body::Incoming as Whole;
 pub(super) use stream::{Given, Load, Refusal, Sending};
+pub(super) use tunnel::Opening;
 
 /// What endpoints are reached through.
 #[derive(Debug, Clone, Default)]

@@ -1,6 +1,7 @@
 //! A connection lent for one exchange: sends the request, waits for the head of the response.
 
 mod part;
+mod tunnel;
 mod whole;
 
 use std::{
@@ -12,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::future::Either;
+use futures_util::{FutureExt as _, future::Either};
 use tokio::time::Instant;
 
 use super::{
@@ -104,7 +105,8 @@ impl Lease {
     ///
     /// The target has to be in origin form and `Host` set; framing is settled here: over HTTP/1.1 a
     /// body of unknown length is sent chunked, and trailers only if a `Trailer` field names them.
-    /// With `Upgrade`, which names one protocol, the body of a 101 is a [`crate::message::Body::Tunnel`].
+    /// With `Upgrade`, which names one protocol, the body of a 101 is a [`crate::message::Body::Tunnel`],
+    /// and so is that of a 2xx to CONNECT, whose target has to be in authority form.
     pub fn send(self, request: Request) -> impl Future<Output = Result<Response, Failed>> + use<> {
         let reused = self.reused();
         let Self { account, lent } = self;
@@ -112,9 +114,12 @@ impl Lease {
             Lent::Whole(connection) => {
                 Either::Left(whole::send(account, connection, request, reused))
             }
+            Lent::Part(place) if tunnel::is_asked_for(&request) => {
+                Either::Right(tunnel::open(account, place, request, reused).boxed_local())
+            }
             // It remembers the whole request, so that the future of HTTP/1 stays small.
             Lent::Part(place) => {
-                Either::Right(Box::pin(part::send(account, place, request, reused)))
+                Either::Right(part::send(account, place, request, reused).boxed_local())
             }
         }
     }

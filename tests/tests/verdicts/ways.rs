@@ -352,6 +352,22 @@ async fn upgraded(keys: &str) -> (Gateway, Client, Origin) {
     (gateway, client, origin)
 }
 
+pub(crate) async fn protocol_refused() -> Value {
+    let gateway = with("", "respond = {}").await;
+    asked(&gateway, "CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n").await
+}
+
+pub(crate) async fn protocol_unsupported() -> Value {
+    let origin = Origin::start(|mut peer: Peer| async move {
+        peer.send(wire::settings(&[])).await;
+        peer.hold().await;
+    })
+    .await;
+    let gateway = before(&origin, "protocol = \"http2\"").await;
+    let opening = "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+    asked(&gateway, opening).await
+}
+
 pub(crate) async fn upgrade_idle() -> Value {
     let open = upgraded("protocols = \"echo\", idle_timeout = \"200ms\"").await;
     first(&open.0.log()).await

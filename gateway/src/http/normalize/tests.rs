@@ -116,6 +116,7 @@ fn serves_origin_and_absolute_form_and_the_asterisk_of_options() {
         ("GET http://a/%61/../b?%61", "/b?%61"),
         ("GET http://a?q", "/?q"),
         ("OPTIONS *", "*"),
+        ("CONNECT A.:080", "a:80"),
     ] {
         let mut parts = request(line, &[("host", "a")]);
         normalize(&mut parts, &listener()).expect(line);
@@ -124,9 +125,11 @@ fn serves_origin_and_absolute_form_and_the_asterisk_of_options() {
     for line in [
         "GET *",
         "GET a",
-        "CONNECT a:80",
         "GET ftp://a/",
+        "CONNECT a",
+        "CONNECT a:",
         "CONNECT /x",
+        "CONNECT http://a:80/",
     ] {
         assert_eq!(
             refusal(request(line, &[("host", "a")])),

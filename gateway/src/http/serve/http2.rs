@@ -18,28 +18,38 @@ use std::{
 
 use bytes::Bytes;
 use h2::Reason;
-use http::header;
+use http::{Method, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use hyper::{body::Incoming, rt::Executor, server::conn::http2, service::service_fn};
+use hyper::{
+    body::Incoming,
+    ext::Protocol,
+    server::conn::http2,
+    service::service_fn,
+    upgrade::{OnUpgrade, on},
+};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use sluice_config::model::{self, ListenerTimeouts};
 use tokio::time::{Instant, Sleep};
 
 use super::{
     Ending,
+    tasks::{Called, Executive, Next},
+    tunnel::{Pump, Tunnel},
     wire::{Shared, Wire},
 };
 use crate::{
-    drain::Tasks,
     error::{Malformed, ProxyError},
     http::{
-        exchange::{Visitor, unreadable},
+        exchange::{Joint, Visitor, unreadable},
         frames::{Flood, Guard},
         handle::handle,
-        phase::{Gone, Phase, Streams, after},
+        normalize::Extended,
+        phase::{Gone, Open, Phase, Streams, after},
+        upgrade,
         upload::{Fault, Pace, Progress, Upload},
     },
     message::{Body, Request},
+    stream::{Stream, WriteStall},
     telemetry::metrics::Counter,
 };
 
@@ -62,7 +72,7 @@ pub(super) async fn serve(mut wire: Wire, visitor: Rc<Visitor>, mut ending: Endi
     wire.multiplex(Guard::new(limits.head, limits.resets, Instant::now()));
     let shared = Shared::new(wire);
     let streams = Streams::new(Rc::clone(&visitor.phase));
-    let called = Rc::new(RefCell::new(None));
+    let called = Called::default();
     let executor = Executive {
         tasks: listener.tasks.clone(),
         streams: Rc::clone(&streams),
@@ -113,6 +123,7 @@ fn codec(listener: &model::Listener, executor: Executive) -> http2::Builder<Exec
     let mut builder = http2::Builder::new(executor);
     builder
         .timer(TokioTimer::new())
+        .enable_connect_protocol()
         .keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_WITHIN)
         .max_concurrent_streams(limits.streams)
@@ -129,13 +140,18 @@ fn codec(listener: &model::Listener, executor: Executive) -> http2::Builder<Exec
 fn call(
     visitor: &Visitor,
     streams: &Rc<Streams>,
-    called: &RefCell<Option<Rc<Phase>>>,
-    request: http::Request<Incoming>,
+    called: &Called,
+    mut request: http::Request<Incoming>,
 ) -> impl Future<Output = Result<http::Response<Body>, Infallible>> + use<> {
     let has_body = !request.body().is_end_stream();
     let phase = Rc::new(Phase::of_stream(streams));
     phase.begin(has_body);
-    called.replace(Some(Rc::clone(&phase)));
+    called.replace(Some(Next::Request(Rc::clone(&phase))));
+    let granted = (*request.method() == Method::CONNECT).then(|| on(&mut request));
+    if let Some(protocol) = request.extensions_mut().remove::<Protocol>() {
+        let extended = Extended::of(protocol.as_str());
+        request.extensions_mut().insert(extended);
+    }
     let pace = Pace::of(&visitor.listener.model);
     let progress = has_body.then(|| Progress::new(Rc::clone(&phase)));
     if let Some(progress) = &progress
@@ -157,7 +173,37 @@ fn call(
         phase,
         joint: RefCell::default(),
     });
-    async move { Ok(handle(&visitor, request, progress).await) }
+    let (streams, called) = (Rc::clone(streams), Rc::clone(called));
+    async move {
+        let response = handle(&visitor, request, progress).await;
+        let joint = visitor.joint.take();
+        if let (Some(joint), Some(granted)) = (joint, granted) {
+            let pump = Arc::new(Pump::default());
+            // The codec brings its task in the same step as it sends the response.
+            called.replace(Some(Next::Tunnel(Arc::clone(&pump))));
+            let (stall, open) = (visitor.listener.model.timeouts.write_stall, streams.open());
+            let tasks = &visitor.listener.tasks;
+            tasks.spawn_local(carry(joint, granted, pump, open, stall));
+        }
+        Ok(response)
+    }
+}
+
+/// Joins the stream of a CONNECT request, once the client has its answer, with what was opened for it.
+async fn carry(
+    joint: Box<Joint>,
+    granted: OnUpgrade,
+    pump: Arc<Pump>,
+    open: Open,
+    stall: Duration,
+) {
+    // Without its answer the client is gone, and what was to be joined is dropped.
+    let Ok(upgraded) = granted.await else { return };
+    // Until then its connection has something under way.
+    let _open = open;
+    let tunnel = Tunnel::new(upgraded, pump);
+    let stream = WriteStall::new(Stream::Tunnel(Box::pin(tunnel)), stall);
+    upgrade::join(joint, stream, Bytes::new()).await;
 }
 
 /// gRPC sends its messages when there is something to say.
@@ -256,66 +302,6 @@ impl Clock {
             }
             timer.as_mut().reset(deadline);
         }
-    }
-}
-
-/// Runs the tasks of requests.
-#[derive(Clone)]
-struct Executive {
-    tasks: Tasks,
-    streams: Rc<Streams>,
-    /// The request whose task comes next: the codec brings it right after the call.
-    called: Rc<RefCell<Option<Rc<Phase>>>>,
-    stall: Duration,
-}
-
-impl<F: Future<Output = ()> + 'static> Executor<F> for Executive {
-    fn execute(&self, task: F) {
-        let open = self.streams.open();
-        let phase = self.called.take();
-        let stall = self.stall;
-        let mut task = Box::pin(task);
-        self.tasks.spawn_local(async move {
-            let _open = open;
-            let mut timer = None;
-            poll_fn(|cx| {
-                if task.as_mut().poll(cx).is_ready() {
-                    return Poll::Ready(());
-                }
-                match &phase {
-                    None => Poll::Pending,
-                    Some(phase) => stalled(phase, stall, &mut timer, cx),
-                }
-            })
-            .await;
-            // Dropped first, if it was cut: the codec resets its stream.
-            drop(task);
-        });
-    }
-}
-
-/// Ready when the client has not let us send what we have for too long.
-fn stalled(
-    phase: &Phase,
-    stall: Duration,
-    timer: &mut Option<Pin<Box<Sleep>>>,
-    cx: &mut Context<'_>,
-) -> Poll<()> {
-    loop {
-        let Some(since) = phase.pinned() else {
-            return Poll::Pending;
-        };
-        let deadline = after(since, stall);
-        if Instant::now() >= deadline {
-            phase.end_with(Gone::Stalled);
-            return Poll::Ready(());
-        }
-        let timer = timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
-        // It may ring for an earlier piece; then it is set again.
-        if timer.is_elapsed() {
-            timer.as_mut().reset(deadline);
-        }
-        ready!(timer.as_mut().poll(cx));
     }
 }
 

@@ -1,8 +1,9 @@
 //! The head of a request as HTTP/2 says it.
 
 use bytes::Bytes;
+use h2::ext::Protocol;
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Uri, Version, header,
+    HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header,
     request::Parts,
     uri::{Authority, PathAndQuery, Scheme},
 };
@@ -20,6 +21,8 @@ const FOREIGN: [HeaderName; 6] = [
     HeaderName::from_static("proxy-connection"),
 ];
 
+const WEBSOCKET_KEY: HeaderName = HeaderName::from_static("sec-websocket-key");
+
 /// A copy of `parts` in the form of HTTP/2. `length` is that of the body, if it is known.
 pub(super) fn head(
     parts: &Parts,
@@ -36,6 +39,23 @@ pub(super) fn head(
     if let Some(length) = length.filter(|&length| length > 0) {
         let length = || HeaderValue::from(length);
         headers.entry(header::CONTENT_LENGTH).or_insert_with(length);
+    }
+    Ok(request)
+}
+
+/// The head of a request for a tunnel: CONNECT, or extended CONNECT with the protocol that `Upgrade`
+/// names.
+pub(super) fn tunnel(parts: &Parts, endpoint: &Endpoint) -> Result<http::Request<()>, ProxyError> {
+    let mut request = head(parts, None, endpoint)?;
+    if let Some(protocol) = parts.headers.get(header::UPGRADE) {
+        let refused = |_| ProxyError::BadRequest(Malformed::Syntax);
+        let protocol = protocol.to_str().map_err(refused)?;
+        request.extensions_mut().insert(Protocol::from(protocol));
+        *request.method_mut() = Method::CONNECT;
+        // RFC 8441 §5: the stream itself proves what the key would.
+        request.headers_mut().remove(WEBSOCKET_KEY);
+    } else {
+        *request.uri_mut() = parts.uri.clone();
     }
     Ok(request)
 }

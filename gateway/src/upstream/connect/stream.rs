@@ -44,6 +44,10 @@ pub(in crate::upstream) struct Refusal {
 pub(in crate::upstream) struct Answer(ResponseFuture);
 
 impl Answer {
+    pub(super) fn new(answer: ResponseFuture) -> Self {
+        Self(answer)
+    }
+
     pub(in crate::upstream) fn poll_head(
         &mut self,
         cx: &mut Context<'_>,
@@ -69,6 +73,11 @@ impl Given {
             left: length,
             data_over: false,
         }
+    }
+
+    /// What it comes from, of which nothing was taken.
+    pub(super) fn into_stream(self) -> RecvStream {
+        self.stream
     }
 
     pub(super) fn poll_frame(

@@ -5,7 +5,7 @@ use std::{pin::Pin, rc::Rc};
 use futures_util::future::Either;
 use http::{
     HeaderValue, Method, StatusCode, Version,
-    header::{CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE},
+    header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE},
     request,
 };
 use http_body::Body as _;
@@ -25,10 +25,20 @@ use crate::{
     message::{Body, Request, Response, Tunnel},
 };
 
-/// A protocol that was asked for, and the connection if it comes to that.
+/// A protocol that was asked for, or none for a tunnel, and the connection if it comes to that.
 struct Wanted {
-    protocol: HeaderValue,
+    protocol: Option<HeaderValue>,
     switched: oneshot::Receiver<Switched>,
+}
+
+impl Wanted {
+    /// Whether an answer may grant it.
+    fn is_met_by(&self, status: StatusCode) -> bool {
+        match self.protocol {
+            Some(_) => status == StatusCode::SWITCHING_PROTOCOLS,
+            None => status.is_success(),
+        }
+    }
 }
 
 /// An exchange that waits for its response.
@@ -49,8 +59,9 @@ pub(super) fn send(
     // Everything that needs no waiting happens here, so that the future stays small.
     let (mut parts, body) = request.into_parts();
     frame(&mut parts, &body);
-    let wanted = parts.headers.get(UPGRADE).map(|protocol| Wanted {
-        protocol: protocol.clone(),
+    let protocol = parts.headers.get(UPGRADE).cloned();
+    let wanted = (protocol.is_some() || parts.method == Method::CONNECT).then(|| Wanted {
+        protocol,
         switched: connection.switched(),
     });
     let upload = (!body.is_end_stream()).then(|| Rc::new(Upload::default()));
@@ -70,7 +81,7 @@ pub(super) fn send(
         return Either::Right(Box::pin(async move {
             let upload = exchange.upload.as_deref();
             match wait(|cx| Pin::new(&mut answer).poll(cx), upload, limit).await {
-                Some(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                Some(Ok(response)) if wanted.is_met_by(response.status()) => {
                     exchange.switch(response, wanted).await
                 }
                 Some(Ok(response)) => exchange.receive(response),
@@ -130,11 +141,14 @@ impl Exchange {
         };
         let (parts, _no_body) = response.into_parts();
         let Wanted { protocol, switched } = wanted;
-        let mut granted = parts.headers.get_all(UPGRADE).iter();
-        let same =
-            |granted: &HeaderValue| granted.as_bytes().eq_ignore_ascii_case(protocol.as_bytes());
-        if !granted.next().is_some_and(same) || granted.next().is_some() {
-            return Err(failed(Unusable::OtherProtocol.into()));
+        if let Some(protocol) = &protocol {
+            let mut granted = parts.headers.get_all(UPGRADE).iter();
+            let same = |granted: &HeaderValue| {
+                granted.as_bytes().eq_ignore_ascii_case(protocol.as_bytes())
+            };
+            if !granted.next().is_some_and(same) || granted.next().is_some() {
+                return Err(failed(Unusable::OtherProtocol.into()));
+            }
         }
         // The codec lets go as soon as it has seen the head.
         let limit = self.account.upstream.model().timeouts.response_head;
@@ -207,6 +221,13 @@ impl Exchange {
 /// Settles how the request's length is told.
 fn frame(parts: &mut request::Parts, body: &Body) {
     parts.version = Version::HTTP_11;
+    if parts.method == Method::CONNECT
+        && let Some(target) = parts.uri.authority()
+        && let Ok(host) = HeaderValue::from_str(target.as_str())
+    {
+        // RFC 9112 §3.2.2: it names what the target does.
+        parts.headers.insert(HOST, host);
+    }
     // The codec takes it that GET and HEAD have no body, unless told otherwise.
     if !body.is_end_stream()
         && body.size_hint().exact().is_none()
