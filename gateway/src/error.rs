@@ -142,6 +142,9 @@ pub enum ProxyError {
     /// The process holds as much memory as `process.memory` allows.
     #[error("the gateway holds too much memory")]
     Overloaded,
+    /// The process has no file descriptor left for a connection to an endpoint.
+    #[error("there is no file descriptor left for a connection to an endpoint")]
+    NoDescriptor,
     /// CONNECT, with a protocol or without, that the rule does not allow.
     #[error("the rule does not allow what CONNECT asks for")]
     ProtocolRefused,
@@ -280,6 +283,7 @@ impl ProxyError {
             Self::ResponseBroken { .. } => (StatusCode::BAD_GATEWAY, "response_broken", "UC", Upstream, Never),
             Self::RequestTimeout => (StatusCode::GATEWAY_TIMEOUT, "request_timeout", "UT", Upstream, Never),
             Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "overloaded", "OM", Gateway, Never),
+            Self::NoDescriptor => (StatusCode::SERVICE_UNAVAILABLE, "no_descriptor", "NF", Gateway, Never),
             Self::ProtocolRefused => (StatusCode::NOT_IMPLEMENTED, "protocol_refused", "PR", Downstream, Never),
             Self::ProtocolUnsupported { .. } => (StatusCode::BAD_GATEWAY, "protocol_unsupported", "PU", Upstream, Never),
             Self::UpgradeIdle => (StatusCode::SWITCHING_PROTOCOLS, "upgrade_idle", "SI", Downstream, Never),
@@ -325,6 +329,7 @@ impl ProxyError {
             | Self::StreamRefused { .. }
             | Self::ResponseBroken { .. }
             | Self::Overloaded
+            | Self::NoDescriptor
             | Self::Draining => GrpcStatus::Unavailable,
         }
     }

@@ -142,7 +142,8 @@ impl Worker {
             reaper,
             plan,
         } = setup;
-        let pools = Pools::new(number, crew.len(), connector, background, counters.clone());
+        let pools = Pools::new(number, crew.len(), connector, background, counters.clone())
+            .within(Arc::clone(&pressure));
         let own = (rand::random(), pressure);
         let local = Rc::new(Local::new(number, plan, pools, counters, reaper, own));
         Self {

@@ -1,8 +1,13 @@
 //! The process is out of file descriptors: it neither spins nor forgets how to accept.
 
-use std::time::Duration;
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use sluice_tests::{Client, process::Sluice};
+use sluice_tests::{
+    Client, Origin,
+    eventually::eventually,
+    origin::ok,
+    process::{Sluice, free_ports},
+};
 use tokio::time::timeout;
 
 fn config(reserve: usize, body: &str) -> String {
@@ -132,4 +137,95 @@ async fn who_waits_for_a_descriptor_is_accepted_once_there_is_one() {
     drop(clients);
     let answer = timeout(Duration::from_secs(10), last.reply()).await;
     assert_eq!(answer.expect("it is accepted now").text(), "ok");
+}
+
+#[tokio::test]
+async fn the_reserve_is_not_for_connections_to_endpoints_either() {
+    const RESERVE: usize = 16;
+    const CLIENTS: usize = 12;
+    // So many connections to endpoints there is room for.
+    const LEFT: usize = 4;
+    let origin = Origin::start(|mut peer| async move {
+        while let Some(request) = peer.request().await {
+            if request.second() == "/hold" {
+                peer.hold().await;
+            }
+            peer.send(ok("origin")).await;
+        }
+    })
+    .await;
+    let config = format!(
+        "[process]\nstate_directory = \"state\"\nworkers = 1\ndescriptor_reserve = {RESERVE}\n\
+         [listeners.web]\naddress = \"{{address}}\"\n[access_log]\noutput = {{ file = \"access.jsonl\" }}\n\
+         [routes.r]\nto = \"{}\"\n[[routes.r.rules]]\nmatch = {{ path = \"/here\" }}\nrespond = {{ body = \"here\" }}\n",
+        origin.address()
+    );
+    let admin = free_ports(2);
+    let address = |port| SocketAddr::from(([127, 0, 0, 1], port));
+    let gateway = Sluice::start_with(
+        Arc::new(tempfile::tempdir().expect("a folder")),
+        address(admin + 1),
+        &config,
+        &["--admin", &format!("127.0.0.1:{admin}")],
+    );
+    gateway.accepts().await;
+    let mut clients = Vec::new();
+    for _ in 0..CLIENTS {
+        let mut client = gateway.connect().await;
+        assert_eq!(client.get("a", "/here").await.text(), "here");
+        clients.push(client);
+    }
+    let open = descriptors(gateway.id());
+    assert!(open > RESERVE, "peers would have half of all otherwise");
+    lower(gateway.id(), open + LEFT + RESERVE);
+    // Much longer than the gateway looks away.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+
+    let (mut held, mut refused) = (Vec::new(), Vec::new());
+    while let Some(mut client) = clients.pop() {
+        client.send("GET /hold HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        let answer = tokio::select! {
+            answer = client.reply() => answer,
+            _ = origin.wait_for_requests(held.len() + 1) => {
+                held.push(client);
+                continue;
+            }
+        };
+        assert_eq!(answer.status, 503, "nobody waits");
+        assert_eq!(client.get("a", "/here").await.text(), "here");
+        refused.push(client);
+    }
+    // What the gateway opened or closed on its own account meanwhile is one or two.
+    assert!((LEFT - 2..LEFT + 2).contains(&held.len()), "{}", held.len());
+    assert_eq!(
+        origin.connections(),
+        held.len(),
+        "nobody was troubled in vain"
+    );
+    let line = gateway.log().wait_for("verdict", "no_descriptor").await;
+    assert_eq!(line["status"], 503);
+    assert_eq!(
+        line["retry"],
+        serde_json::Value::Null,
+        "there was no attempt"
+    );
+
+    // Control work has descriptors.
+    let mut asked = Client::connect(address(admin)).await;
+    asked
+        .send("GET /routes HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        .await;
+    assert_eq!(asked.reply().await.status, 200);
+    drop(asked);
+
+    // What a client gives back, a connection may take; then it is kept, and serves the next one.
+    let mut last = refused.pop().expect("the last one");
+    drop((held, refused));
+    eventually("the clients are gone", || {
+        (descriptors(gateway.id()) < open).then_some(())
+    })
+    .await;
+    for _ in 0..2 {
+        assert_eq!(last.get("a", "/").await.text(), "origin");
+    }
 }

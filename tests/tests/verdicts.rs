@@ -60,12 +60,19 @@ provoked! {
     draining,
 }
 
-/// Words that no peer can provoke, and the tests beside the code that do.
-const INSIDE: &[(&str, &str, &str)] = &[(
-    "internal",
-    "gateway/src/http/handle.rs",
-    "a_panic_is_a_failure_of_its_own_request",
-)];
+/// Words that no peer can provoke, or only in a process of their own, and the tests that do.
+const INSIDE: &[(&str, &str, &str)] = &[
+    (
+        "internal",
+        "gateway/src/http/handle.rs",
+        "a_panic_is_a_failure_of_its_own_request",
+    ),
+    (
+        "no_descriptor",
+        "tests/tests/descriptors.rs",
+        "the_reserve_is_not_for_connections_to_endpoints_either",
+    ),
+];
 
 /// Upstream failures before which no endpoint was chosen.
 const WITHOUT_ENDPOINT: &[&str] = &["no_endpoint", "overflow"];

@@ -14,17 +14,21 @@ mod wire;
 
 use std::{
     io,
+    net::SocketAddr,
+    os::fd::AsFd,
     pin::Pin,
     task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use tokio::net::{TcpStream, UnixStream};
+use rustix::io::Errno;
+use tokio::net::{TcpSocket, UnixSocket};
 
 use super::endpoints::Target;
 use crate::{
     error::BoxError,
+    pressure::Pressure,
     stream::{MemoryNetwork, Stream},
 };
 
@@ -46,15 +50,25 @@ pub enum Connector {
 }
 
 impl Connector {
-    /// Opens a stream. Takes as long as the peer likes: the caller bounds it.
-    pub(super) async fn open(&self, target: &Target) -> io::Result<Stream> {
+    /// Opens a stream. Takes as long as the peer likes: the caller bounds it. Fails at once, and
+    /// without a word to the peer, where its descriptor would be one of the reserve.
+    pub(super) async fn open(&self, target: &Target, pressure: &Pressure) -> io::Result<Stream> {
         match (target, self) {
             (Target::Tcp(address), _) => {
-                let stream = TcpStream::connect(address).await?;
+                let socket = match address {
+                    SocketAddr::V4(_) => TcpSocket::new_v4()?,
+                    SocketAddr::V6(_) => TcpSocket::new_v6()?,
+                };
+                leave_reserve(&socket, pressure)?;
+                let stream = socket.connect(*address).await?;
                 stream.set_nodelay(true)?;
                 Ok(Stream::Tcp(stream))
             }
-            (Target::Unix(path), _) => Ok(Stream::Unix(UnixStream::connect(path).await?)),
+            (Target::Unix(path), _) => {
+                let socket = UnixSocket::new_stream()?;
+                leave_reserve(&socket, pressure)?;
+                Ok(Stream::Unix(socket.connect(path).await?))
+            }
             (Target::Memory(name), Self::Memory(network)) => {
                 Ok(Stream::Memory(network.connect(name).await?))
             }
@@ -63,6 +77,22 @@ impl Connector {
             }
         }
     }
+}
+
+/// As if the system had no descriptor left, where those that it has are not for peers.
+fn leave_reserve(socket: &impl AsFd, pressure: &Pressure) -> io::Result<()> {
+    if pressure.reserves(socket) {
+        return Err(Errno::MFILE.into());
+    }
+    Ok(())
+}
+
+/// Whether there was no descriptor, of the process or of the system.
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    let code = error.raw_os_error();
+    [Errno::MFILE, Errno::NFILE]
+        .iter()
+        .any(|none| code == Some(none.raw_os_error()))
 }
 
 /// The body of a response, as the codec gives it.

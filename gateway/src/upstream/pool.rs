@@ -193,7 +193,7 @@ impl Pool {
     }
 
     /// Closes the idle connection that was not used for longest; says whether there was one.
-    fn close_oldest(&self) -> bool {
+    pub(super) fn close_oldest(&self) -> bool {
         let shared = self.shared.oldest();
         let mut idle = self.idle.borrow_mut();
         let kept = idle.values_mut().filter(|kept| !kept.is_empty());

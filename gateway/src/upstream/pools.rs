@@ -24,7 +24,7 @@ use super::{
     lease::{Account, Lease, NoLease},
     pool::{Grant, Lent, Permit, Pool, Ride},
 };
-use crate::{drain::Tasks, error::ProxyError, telemetry::metrics::Shard};
+use crate::{drain::Tasks, error::ProxyError, pressure::Pressure, telemetry::metrics::Shard};
 
 /// The connections of one worker to all upstreams.
 #[derive(Debug)]
@@ -52,10 +52,18 @@ impl Pools {
                 connector,
                 tasks,
                 counters,
+                pressure: Arc::default(),
             },
             random: RefCell::new(SmallRng::from_rng(&mut rand::rng())),
             by_state: RefCell::default(),
         }
+    }
+
+    /// The same, which leave the descriptors alone that `pressure` reserves.
+    #[must_use]
+    pub fn within(mut self, pressure: Arc<Pressure>) -> Self {
+        self.dial.pressure = pressure;
+        self
     }
 
     /// Closes idle connections to upstreams and endpoints that are gone. `current` says what serves
@@ -160,19 +168,32 @@ impl Pools {
         let lent = match dialect {
             Dialect::Http1 => {
                 self.alone(&pool, upstream, &mut active, (&choice, dialect), deadline)
-                    .await?
+                    .await
             }
             Dialect::Http2 | Dialect::Either => {
                 self.shared(&pool, upstream, &mut active, (&choice, dialect), deadline)
-                    .await?
+                    .await
             }
         };
+        let lent = lent.inspect_err(|no| {
+            if matches!(no.error, ProxyError::NoDescriptor) {
+                self.make_room();
+            }
+        })?;
         let account = Account {
             pool,
             upstream: Arc::clone(upstream),
             active,
         };
         Ok(Lease { account, lent })
+    }
+
+    /// No descriptor is left: a connection that is kept to be idle is worth less than one that would
+    /// be used, and its own comes too late for this request, but not for the next.
+    fn make_room(&self) {
+        for pool in self.by_state.borrow().values() {
+            pool.close_oldest();
+        }
     }
 
     /// Makes a connection for one request.

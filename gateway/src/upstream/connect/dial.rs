@@ -14,11 +14,13 @@ use super::{
     Connector,
     channel::{Channel, io_error},
     http1::Connection,
+    is_out_of_descriptors,
     tls::{Secured, refused, secure},
 };
 use crate::{
     drain::Tasks,
     error::ProxyError,
+    pressure::Pressure,
     telemetry::metrics::{Counter, Shard},
 };
 
@@ -28,6 +30,7 @@ pub(in crate::upstream) struct Dial {
     pub(in crate::upstream) connector: Connector,
     pub(in crate::upstream) tasks: Tasks,
     pub(in crate::upstream) counters: Shard,
+    pub(in crate::upstream) pressure: Arc<Pressure>,
 }
 
 /// A connection, as it can be used.
@@ -48,10 +51,21 @@ pub(in crate::upstream) struct NotMade {
 
 #[derive(Debug, Clone)]
 enum Cause {
+    NoDescriptor,
     Failed(Arc<io::Error>),
     TooSlow,
     Tls(ConnectError),
     NotHttp2(Arc<h2::Error>),
+}
+
+impl Cause {
+    fn of(error: io::Error) -> Self {
+        if is_out_of_descriptors(&error) {
+            Self::NoDescriptor
+        } else {
+            Self::Failed(Arc::new(error))
+        }
+    }
 }
 
 impl NotMade {
@@ -70,6 +84,8 @@ impl NotMade {
     pub(in crate::upstream) fn into_no_lease(self, upstream: &Upstream) -> NoLease {
         let upstream = upstream.name().clone();
         let error = match self.cause {
+            // No endpoint was asked, so none is to be named.
+            Cause::NoDescriptor => return ProxyError::NoDescriptor.into(),
             Cause::TooSlow => ProxyError::ConnectTimeout { upstream },
             Cause::Failed(source) => ProxyError::Connect {
                 upstream,
@@ -153,8 +169,11 @@ impl Dial {
                 None => deadline,
             };
             let attempt = timeout_at(until, async {
-                let stream = self.connector.open(&endpoint.goal.target).await;
-                let stream = stream.map_err(|error| Cause::Failed(Arc::new(error)))?;
+                let stream = self
+                    .connector
+                    .open(&endpoint.goal.target, &self.pressure)
+                    .await;
+                let stream = stream.map_err(Cause::of)?;
                 let secured = secure(upstream, &endpoint, dialect, stream, &self.counters);
                 secured.await.map_err(Cause::Tls)
             });
@@ -163,6 +182,8 @@ impl Dial {
                     self.counters.count(Counter::UpstreamConnections);
                     return Ok(secured);
                 }
+                // No endpoint's fault, and no better at the next one.
+                Ok(Err(Cause::NoDescriptor)) => return Err(not_made(active, Cause::NoDescriptor)),
                 Ok(Err(cause)) => cause,
                 Err(_) => Cause::TooSlow,
             };
