@@ -274,6 +274,7 @@ fn objects(document: &Document, findings: &mut Findings<'_>) -> Drafts {
             drafts.routes.insert(name, draft);
         }
     }
+    tls::certificate::check_shared(&mut drafts, findings);
     tls::client::check_shared(&mut drafts, findings);
     tls::coverage::check(&mut drafts, findings);
     drafts

@@ -143,12 +143,13 @@ pub(crate) fn report_unknown(at: &At<'_>, findings: &mut Findings<'_>) {
     let known = known::keys(parent);
     let guess = nearest::nearest_word(known.iter().map(String::as_str), key);
     let hint = match (guess, known::home(parent, key)) {
-        (Some(guess), _) if guess.len() > 2 || key.starts_with(guess) => {
+        // A word that is right elsewhere is no slip of the pen.
+        (_, Some(home)) => Some(home),
+        (Some(guess), None) if guess.len() > 2 || key.starts_with(guess) => {
             // What was meant is there, so nobody shall miss it.
             findings.excuse(&above.key(guess));
             Some(format!("did you mean {guess:?}?"))
         }
-        (_, Some(home)) => Some(home),
         (_, None) if known.is_empty() => None,
         (_, None) => Some(format!("known here: {}", known.join(", "))),
     };

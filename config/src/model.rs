@@ -20,7 +20,7 @@ pub use action::{
     Action, Address, Destination, Host, HostPort, PathChange, Redirect, Respond, RespondBody,
     Scheme, Target,
 };
-pub use filter::{Filters, HeaderEdits, Rewrite, Upgrade, UpgradeProtocol};
+pub use filter::{Filters, HeaderEdits, Hsts, HstsTerms, Rewrite, Upgrade, UpgradeProtocol};
 pub use listener::{
     Escapes, Http2, HttpsRedirect, Listener, ListenerLimits, ListenerTimeouts, Normalize, Protocol,
     Underscores,
@@ -35,7 +35,7 @@ pub use text::{Part, Template, Variable};
 pub use tls::{
     Alpn, Certificate, CertificateNames, CertificateSource, ClientCertificateMode,
     ClientCertificates, KeyPairFiles, ListenerCertificates, ListenerTls, SanPattern, SpkiPin,
-    TlsTerms, TlsVersion,
+    TlsTerms, TlsVersion, UpstreamTls,
 };
 pub use upstream::{
     Balance, Dns, Endpoint, Upstream, UpstreamLimits, UpstreamPool, UpstreamProtocol,

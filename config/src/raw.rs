@@ -23,7 +23,7 @@ use serde::Deserialize;
 pub use access_log::{AccessLog, AccessLogFields, AccessLogFile, AccessLogFilter, StatusWord};
 pub use action::{PathRegex, Redirect, Respond, Target};
 pub use dns::Dns;
-pub use filter::{FilterSet, HeaderEdits, Rewrite, Upgrade};
+pub use filter::{FilterSet, HeaderEdits, Hsts, HstsTerms, Rewrite, Upgrade};
 pub use listener::{
     Escapes, Http2, HttpsRedirect, Listener, ListenerLimits, ListenerTimeouts, Normalize,
     Underscores,
@@ -33,7 +33,7 @@ pub use process::Process;
 pub use route::{Route, Rule};
 pub use tls::{
     Certificate, ClientCertificateMode, ClientCertificates, KeyPair, ListenerCertificates,
-    ListenerTls, NamesOr, TlsVersion,
+    ListenerTls, NamesOr, TlsVersion, UpstreamTls,
 };
 pub use tracing::{Otlp, Trace, Tracing};
 pub use upstream::{

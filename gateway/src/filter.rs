@@ -6,6 +6,7 @@
 
 mod edits;
 mod grpc_web;
+mod hsts;
 mod redirect;
 mod rewrite;
 mod template;
@@ -59,6 +60,7 @@ pub struct Chain {
     max_body: Option<u64>,
     upgrade: model::Upgrade,
     grpc_web: bool,
+    hsts: Option<HeaderValue>,
     trace: Option<Share>,
     /// What response templates want to know of the request.
     wanted: Vec<HeaderName>,
@@ -94,6 +96,7 @@ impl Chain {
                 .cloned()
                 .unwrap_or_default(),
             grpc_web: nearest(levels, |level| level.grpc_web.as_ref()) == Some(&true),
+            hsts: hsts::compile(nearest(levels, |level| level.hsts.as_ref())),
             trace: nearest(levels, |level| level.trace.as_ref()).map(|trace| trace.sample),
             wanted: response.map(edits::wanted).unwrap_or_default(),
         }
@@ -124,6 +127,10 @@ impl Chain {
 
     /// Edits the headers of an answer, whoever gave it.
     pub fn on_response(&self, facts: &Facts<'_>, headers: &mut HeaderMap) {
+        // Before the edits, so that they have the last word.
+        if let Some(value) = &self.hsts {
+            hsts::apply(value, facts.downstream.scheme, headers);
+        }
         if self.response.is_empty() {
             return;
         }
@@ -199,6 +206,7 @@ pub fn sources(
         nearest("max_body", |level| level.max_body.is_some()),
         nearest("upgrade", |level| level.upgrade.is_some()),
         nearest("grpc_web", |level| level.grpc_web.is_some()),
+        nearest("hsts", |level| level.hsts.is_some()),
         nearest("trace", |level| level.trace.is_some()),
         nearest("rewrite", |level| level.rewrite.is_some()),
         nearest("request_headers", |level| level.request_headers.is_some()),

@@ -96,6 +96,7 @@ fn every_toml_in_the_documentation_is_a_good_configuration() {
         "docs/data-path.md",
         "docs/glossary.md",
         "docs/testing.md",
+        "docs/tls.md",
         "docs/verdicts.md",
         "CONTRIBUTING.md",
     ] {

@@ -1,5 +1,6 @@
 //! Filter keys on listeners, routes and rules, and `[filters.NAME]`.
 
+mod hsts;
 mod upgrade;
 
 use super::{
@@ -53,6 +54,7 @@ pub(super) struct Keys<'r> {
     rewrite: Option<&'r raw::Rewrite>,
     max_body: Option<&'r SizeOrOff>,
     upgrade: Option<&'r raw::Upgrade>,
+    hsts: Option<&'r raw::Hsts>,
     grpc_web: Option<bool>,
     trace: Option<&'r raw::Trace>,
 }
@@ -69,6 +71,7 @@ macro_rules! keys {
                     rewrite: self.rewrite.as_ref(),
                     max_body: self.max_body.as_ref(),
                     upgrade: self.upgrade.as_ref(),
+                    hsts: self.hsts.as_ref(),
                     grpc_web: self.grpc_web,
                     trace: self.trace.as_ref(),
                 }
@@ -95,6 +98,7 @@ pub(super) fn check_sets(root: &Node, known: &mut Known, findings: &mut Findings
             rewrite: raw.rewrite.as_ref(),
             max_body: raw.max_body.as_ref(),
             upgrade: raw.upgrade.as_ref(),
+            hsts: raw.hsts.as_ref(),
             grpc_web: raw.grpc_web,
             trace: raw.trace.as_ref(),
         };
@@ -141,6 +145,9 @@ pub(super) fn check(
         upgrade: keys
             .upgrade
             .map(|raw| upgrade::check(raw, &at.key("upgrade"), findings)),
+        hsts: keys
+            .hsts
+            .map(|raw| hsts::check(raw, &at.key("hsts"), findings)),
         grpc_web: keys.grpc_web,
         trace: keys
             .trace
@@ -159,6 +166,7 @@ fn overlay(filters: &mut Filters, nearer: Filters) {
         rewrite,
         max_body,
         upgrade,
+        hsts,
         grpc_web,
         trace,
     } = nearer;
@@ -167,6 +175,7 @@ fn overlay(filters: &mut Filters, nearer: Filters) {
     filters.rewrite = rewrite.or_else(|| filters.rewrite.take());
     filters.max_body = max_body.or(filters.max_body);
     filters.upgrade = upgrade.or_else(|| filters.upgrade.take());
+    filters.hsts = hsts.or(filters.hsts);
     filters.grpc_web = grpc_web.or(filters.grpc_web);
     filters.trace = trace.or(filters.trace);
 }

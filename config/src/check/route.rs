@@ -77,6 +77,7 @@ pub(super) fn check(
         "rewrite",
         "max_body",
         "upgrade",
+        "hsts",
         "grpc_web",
         "trace",
         "timeout",

@@ -1,10 +1,11 @@
-//! What TLS needs: certificates, and the keys of listeners and routes; and what holds between these.
+//! What TLS needs: certificates, and the keys of listeners, routes and upstreams; and what holds between these.
 
 pub(super) mod certificate;
 pub(super) mod client;
 pub(super) mod coverage;
 pub(super) mod listener;
 pub(super) mod stream;
+pub(super) mod upstream;
 
 use std::path::PathBuf;
 

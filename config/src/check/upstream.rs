@@ -2,7 +2,7 @@
 
 pub(super) mod dns;
 
-use super::{Draft, decode};
+use super::{Draft, decode, tls};
 use crate::{
     findings::{Finding, Findings},
     model::{
@@ -27,9 +27,11 @@ pub(super) fn check(
 ) -> Draft<Upstream> {
     let raw: raw::Upstream = decode(node, at, findings);
     let mut endpoints = endpoints(raw.endpoints.as_ref(), at, findings);
+    let tls = tls::upstream::check(raw.tls.as_ref(), &endpoints, at, findings);
     let protocol = protocol(raw.protocol, &mut endpoints, at, findings);
     let upstream = Upstream {
         protocol,
+        tls,
         balance: match raw.balance {
             None => Balance::default(),
             Some(raw::Balance::RoundRobin) => Balance::RoundRobin,
@@ -61,19 +63,21 @@ fn protocol(
 ) -> UpstreamProtocol {
     let mut count = 0_usize;
     for endpoint in &mut *endpoints {
-        count = count.saturating_add(usize::from(endpoint.address.scheme == Scheme::H2c));
+        let http2 = matches!(endpoint.address.scheme, Scheme::H2c | Scheme::H2);
+        count = count.saturating_add(usize::from(http2));
         endpoint.address.scheme = Scheme::Http;
     }
     let mut conflict = |key: &str, what: String| {
         let finding = Finding::new("conflict", what);
-        let hint = "write protocol = \"http2\", or addresses without h2c://";
+        let hint = "write protocol = \"http2\", or addresses without h2c:// and h2://";
         findings.value(&at.key(key), finding.hint(hint));
     };
     match raw {
         Some(raw::UpstreamProtocol::Http2) => UpstreamProtocol::Http2,
         Some(raw) => {
             if count > 0 {
-                let what = format!("{at} has h2c:// endpoints, which speak HTTP/2 only");
+                let what =
+                    format!("{at} has endpoints with h2c:// or h2://, which speak HTTP/2 only");
                 conflict("protocol", what);
             }
             match raw {
@@ -84,7 +88,7 @@ fn protocol(
         None if count == 0 => UpstreamProtocol::default(),
         None => {
             if count < endpoints.len() {
-                let what = format!("only some endpoints of {at} are h2c://");
+                let what = format!("only some endpoints of {at} are h2c:// or h2://");
                 conflict("endpoints", what);
             }
             UpstreamProtocol::Http2

@@ -237,7 +237,9 @@ fn a_host_that_is_reached_on_another_listener_is_reachable() {
 fn a_route_behind_a_redirect_to_https_is_unreachable() {
     let mut all = objects(vec![route("app", vec![vec![]])]);
     for listener in all.listeners.values_mut() {
-        Arc::make_mut(listener).https_redirect = Some(HttpsRedirect::default());
+        let listener = Arc::make_mut(listener);
+        listener.https_redirect = Some(HttpsRedirect::default());
+        listener.trusted_proxies = vec!["10.0.0.0/8".parse().unwrap()];
     }
     let problems = lint(&Snapshot::seal(all));
     assert_eq!(problems.len(), 1);

@@ -95,6 +95,10 @@ pub enum Scheme {
     Http,
     /// HTTP/2 without TLS, from the first byte.
     H2c,
+    /// HTTP over TLS; which version is the upstream's to say.
+    Https,
+    /// HTTP/2 over TLS.
+    H2,
 }
 
 /// The place of an endpoint.
@@ -128,6 +132,8 @@ impl fmt::Display for Address {
         match self.scheme {
             Scheme::Http => self.host.fmt(f),
             Scheme::H2c => write!(f, "h2c://{}", self.host),
+            Scheme::Https => write!(f, "https://{}", self.host),
+            Scheme::H2 => write!(f, "h2://{}", self.host),
         }
     }
 }

@@ -1,11 +1,15 @@
 //! Filters: what changes a request or a response on its way. Keys on listener, route or rule;
 //! the nearest wins whole.
 
+mod hsts;
+
 use std::{fmt, sync::Arc, time::Duration};
 
 use serde::Serialize;
 
 use super::{HeaderName, Limit, PathChange, Template, Trace, canonical, value::is_token};
+
+pub use hsts::{Hsts, HstsTerms};
 
 /// One level's filters, `use` already resolved. `None`: this level says nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
@@ -28,6 +32,9 @@ pub struct Filters {
     /// Which protocols a connection may go over to, and how long.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upgrade: Option<Upgrade>,
+    /// What browsers are told of https; none means nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hsts: Option<Hsts>,
     /// Whether calls in gRPC-Web become gRPC; none means no.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub grpc_web: Option<bool>,

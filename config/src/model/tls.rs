@@ -1,8 +1,10 @@
-//! What TLS needs: certificates, how a listener speaks TLS, and whose certificates it asks for.
+//! What TLS needs: certificates, how TLS is spoken on listeners and with upstreams, and whose
+//! certificates are asked for.
 
 mod certificate;
 mod listener;
 mod pin;
+mod upstream;
 
 pub use certificate::{Certificate, CertificateSource, KeyPairFiles};
 pub use listener::{
@@ -10,3 +12,4 @@ pub use listener::{
     ListenerTls, TlsTerms, TlsVersion,
 };
 pub use pin::{SanPattern, SpkiPin};
+pub use upstream::UpstreamTls;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{Address, Limit, Scheme, canonical};
+use super::{Address, Limit, Scheme, UpstreamTls, canonical};
 use crate::names::UpstreamName;
 
 pub use dns::Dns;
@@ -21,6 +21,9 @@ pub struct Upstream {
     pub endpoints: Vec<Endpoint>,
     /// How its endpoints are spoken to.
     pub protocol: UpstreamProtocol,
+    /// How TLS is spoken with them; none: there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<UpstreamTls>,
     /// How an endpoint is chosen.
     pub balance: Balance,
     /// Bounds on how long endpoints may take.
@@ -38,6 +41,7 @@ impl Upstream {
             name,
             endpoints,
             protocol: UpstreamProtocol::default(),
+            tls: None,
             balance: Balance::default(),
             timeouts: UpstreamTimeouts::default(),
             pool: UpstreamPool::default(),
@@ -48,13 +52,18 @@ impl Upstream {
     /// What an address written directly in `to` stands for.
     pub fn of_address(address: &Address) -> Self {
         let name = UpstreamName::of_address(address);
-        let (protocol, scheme) = match address.scheme {
-            Scheme::Http => (UpstreamProtocol::default(), Scheme::Http),
-            Scheme::H2c => (UpstreamProtocol::Http2, Scheme::Http),
+        let protocol = match address.scheme {
+            Scheme::Http | Scheme::Https => UpstreamProtocol::default(),
+            Scheme::H2c | Scheme::H2 => UpstreamProtocol::Http2,
         };
-        let host = address.host.clone();
+        let tls = match address.scheme {
+            Scheme::Http | Scheme::H2c => None,
+            Scheme::Https | Scheme::H2 => Some(UpstreamTls::default()),
+        };
+        let (scheme, host) = (Scheme::Http, address.host.clone());
         Self {
             protocol,
+            tls,
             ..Self::new(name, vec![Endpoint::new(Address { scheme, host })])
         }
     }
@@ -63,7 +72,7 @@ impl Upstream {
 /// One address of an upstream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Endpoint {
-    /// Where. Its scheme says nothing here: how to speak stands in the upstream's `protocol`.
+    /// Where. Its scheme says nothing here: how to speak stands in the upstream's `protocol` and `tls`.
     pub address: Address,
     /// Its share among the endpoints, 0 to 1,000,000. 0 gets nothing.
     pub weight: u32,
@@ -85,7 +94,7 @@ pub enum UpstreamProtocol {
     Http1,
     /// HTTP/2 from the first byte.
     Http2,
-    /// Without TLS: HTTP/2 for gRPC, which needs it, and HTTP/1.1 for everything else.
+    /// HTTP/2 for gRPC, which needs it, and HTTP/1.1 for everything else.
     Auto,
 }
 

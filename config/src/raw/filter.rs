@@ -1,9 +1,13 @@
 //! Filter keys, and `[filters.NAME]`
 
+mod hsts;
+
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{DurationOrOff, OneOrMany, PathRegex, SizeOrOff, Table, Trace};
+
+pub use hsts::{Hsts, HstsTerms};
 
 /// A reusable set of filters.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
@@ -20,6 +24,10 @@ pub struct FilterSet {
     pub max_body: Option<SizeOrOff>,
     /// Which protocols a connection may go over to, and how long.
     pub upgrade: Option<Upgrade>,
+    /// Whether browsers are told to come by https only (`Strict-Transport-Security`), on answers over TLS:
+    /// `true`, for how long, or a table that says more. What the origin says is replaced; `false` lets it
+    /// pass.
+    pub hsts: Option<Hsts>,
     /// Whether calls in gRPC-Web, as browsers make them, become gRPC for the upstream, and its answers
     /// gRPC-Web.
     pub grpc_web: Option<bool>,

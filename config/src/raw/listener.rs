@@ -4,8 +4,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
-    ClientCertificates, CountOrOff, DurationText, HeaderEdits, ListenerCertificates, ListenerTls,
-    NamesOr, OneOrMany, Rewrite, SizeOrOff, SizeText, Switch, Trace, Upgrade,
+    ClientCertificates, CountOrOff, DurationText, HeaderEdits, Hsts, ListenerCertificates,
+    ListenerTls, NamesOr, OneOrMany, Rewrite, SizeOrOff, SizeText, Switch, Trace, Upgrade,
 };
 
 /// An address and protocol we accept on.
@@ -61,6 +61,10 @@ pub struct Listener {
     pub max_body: Option<SizeOrOff>,
     /// Which protocols a connection may go over to, and how long. Default WebSocket, an hour idle.
     pub upgrade: Option<Upgrade>,
+    /// Whether browsers are told to come by https only (`Strict-Transport-Security`), on answers over TLS:
+    /// `true`, for how long, or a table that says more. What the origin says is replaced; `false` lets it
+    /// pass. Default `false`.
+    pub hsts: Option<Hsts>,
     /// Whether calls in gRPC-Web, as browsers make them, become gRPC for the upstream, and its answers
     /// gRPC-Web. Default `false`.
     pub grpc_web: Option<bool>,

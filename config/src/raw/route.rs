@@ -4,8 +4,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
-    ClientCertificates, DurationOrOff, HeaderEdits, Match, OneOrMany, Redirect, Respond, Rewrite,
-    SizeOrOff, Target, TextOr, Trace, Upgrade,
+    ClientCertificates, DurationOrOff, HeaderEdits, Hsts, Match, OneOrMany, Redirect, Respond,
+    Rewrite, SizeOrOff, Target, TextOr, Trace, Upgrade,
 };
 
 /// Hosts and ordered rules. The first rule with a match that holds decides.
@@ -31,7 +31,7 @@ pub struct Route {
     /// Rules, in order.
     pub rules: Vec<Rule>,
     /// Where requests go that no rule took: an address (`10.0.0.5:8080`, `[::1]:80`, `name:8080`,
-    /// `http://name`, `unix:/path`), the name of an upstream, a table, or a list of tables with
+    /// `http://name`, `https://name`, `unix:/path`), the name of an upstream, a table, or a list of tables with
     /// weights. At most one of `to`, `redirect`, `respond`.
     pub to: Option<OneOrMany<TextOr<Target>>>,
     /// The redirect that answers requests that no rule took.
@@ -55,6 +55,11 @@ pub struct Route {
     pub max_body: Option<SizeOrOff>,
     /// Which protocols a connection may go over to, and how long. Default what the listener says.
     pub upgrade: Option<Upgrade>,
+    /// Whether browsers are told to come by https only (`Strict-Transport-Security`), on answers over TLS:
+    /// `true`, for how long, or a table that says more. What the origin says is replaced; `false` lets it
+    /// pass.
+    /// Default what the listener says.
+    pub hsts: Option<Hsts>,
     /// Whether calls in gRPC-Web, as browsers make them, become gRPC for the upstream, and its answers
     /// gRPC-Web. Default that of the listener.
     pub grpc_web: Option<bool>,
@@ -102,6 +107,11 @@ pub struct Rule {
     pub max_body: Option<SizeOrOff>,
     /// Which protocols a connection may go over to, and how long. Default what the route says.
     pub upgrade: Option<Upgrade>,
+    /// Whether browsers are told to come by https only (`Strict-Transport-Security`), on answers over TLS:
+    /// `true`, for how long, or a table that says more. What the origin says is replaced; `false` lets it
+    /// pass.
+    /// Default what the route says.
+    pub hsts: Option<Hsts>,
     /// Whether calls in gRPC-Web, as browsers make them, become gRPC for the upstream, and its answers
     /// gRPC-Web. Default that of the route.
     pub grpc_web: Option<bool>,

@@ -3,21 +3,25 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{CountOrOff, DurationOrOff, DurationText, OneOrMany, TextOr};
+use super::{CountOrOff, DurationOrOff, DurationText, OneOrMany, Switch, TextOr, UpstreamTls};
 
 /// A named group of endpoints with balancing, pool and limits.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 #[serde(default)]
 pub struct Upstream {
-    /// Addresses (`10.0.0.1:9080`, `[::1]:80`, `name:8080`, `http://name`, `h2c://name`,
-    /// `unix:/path`), or tables with `address` and `weight`. A name stands for all its addresses, resolved in the background.
+    /// Addresses (`10.0.0.1:9080`, `[::1]:80`, `name:8080`, `http://name`, `https://name`, `h2c://name`,
+    /// `h2://name`, `unix:/path`), or tables with `address` and `weight`. A name stands for all its addresses, resolved in the background.
     /// With an empty list requests answer 503 `no_endpoint`. Required.
     pub endpoints: Option<OneOrMany<TextOr<Endpoint>>>,
     /// How endpoints are spoken to: `http1` (HTTP/1.1), `http2` (HTTP/2 from the first byte) or `auto`
     /// (HTTP/2 for gRPC, that is where `content-type` begins with `application/grpc`; HTTP/1.1 else).
-    /// Where every endpoint is `h2c://`, `http2` need not be written. Default `http1`.
+    /// Where every endpoint is `h2c://` or `h2://`, `http2` need not be written. Over TLS an endpoint that
+    /// agrees to no HTTP/2 is spoken to in HTTP/1.1 under `auto`. Default `http1`.
     pub protocol: Option<UpstreamProtocol>,
+    /// Whether endpoints are reached over TLS; a table says how. Where every endpoint is `https://` or
+    /// `h2://`, `true` need not be written. Default `false`.
+    pub tls: Option<Switch<UpstreamTls>>,
     /// How an endpoint is chosen: `round-robin`, `random` or `least-request`, each by weight.
     /// Default `round-robin`.
     pub balance: Option<Balance>,
@@ -34,7 +38,8 @@ pub struct Upstream {
 #[schemars(deny_unknown_fields)]
 #[serde(default)]
 pub struct Endpoint {
-    /// `10.0.0.1:9080`, `[::1]:80`, `name:8080`, `http://name`, `h2c://name` or `unix:/path`. Required.
+    /// `10.0.0.1:9080`, `[::1]:80`, `name:8080`, `http://name`, `https://name`, `h2c://name`, `h2://name` or
+    /// `unix:/path`. Required.
     pub address: Option<String>,
     /// Its share among the endpoints; 0 gets nothing. Range 0 to 1000000. Default `1`.
     #[schemars(range(min = 0, max = 1_000_000))]

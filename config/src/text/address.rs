@@ -36,7 +36,8 @@ pub(crate) fn listener_address(text: &str) -> Result<SocketAddr, Finding> {
     })
 }
 
-/// One endpoint: `10.0.0.5:8080`, `[::1]:80`, `name:8080`, `http://name`, `h2c://name`, `unix:/path`.
+/// One endpoint: `10.0.0.5:8080`, `[::1]:80`, `name:8080`, `http://name`, `https://name`, `h2c://name`,
+/// `h2://name`, `unix:/path`.
 pub(crate) fn endpoint(text: &str) -> Result<Address, Finding> {
     if let Some(path) = text.strip_prefix("unix:") {
         return unix(path).map(|host| address(Scheme::Http, host));
@@ -44,14 +45,18 @@ pub(crate) fn endpoint(text: &str) -> Result<Address, Finding> {
     let (scheme, rest, default) = match text.split_once("://") {
         Some(("http", rest)) => (Scheme::Http, rest, Some(80)),
         Some(("h2c", rest)) => (Scheme::H2c, rest, Some(80)),
-        Some((scheme @ ("https" | "h2" | "tls"), _)) => {
-            let what = format!("{scheme}:// to an endpoint is not in this version yet");
-            return Err(Finding::new("unsupported", what)
-                .hint("only http:// and h2c:// endpoints work now"));
+        Some(("https", rest)) => (Scheme::Https, rest, Some(443)),
+        Some(("h2", rest)) => (Scheme::H2, rest, Some(443)),
+        Some(("tls", rest)) => {
+            return Err(
+                bad("there is no scheme \"tls\" for endpoints".to_owned()).hint(format!(
+                    "write \"https://{rest}\", or \"h2://{rest}\" for HTTP/2"
+                )),
+            );
         }
         Some((scheme, _)) => {
             return Err(bad(format!("there is no scheme {scheme:?} for endpoints"))
-                .hint("write ADDRESS:PORT, http://NAME, h2c://NAME or unix:/PATH"));
+                .hint("write ADDRESS:PORT, http://NAME, https://NAME, h2c://NAME, h2://NAME or unix:/PATH"));
         }
         None => (Scheme::Http, text, None),
     };

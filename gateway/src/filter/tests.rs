@@ -3,8 +3,8 @@ use std::{net::IpAddr, sync::Arc};
 use http::Request;
 use sluice_config::{
     model::{
-        HeaderEdits, Host, HttpsRedirect, Limit, Listener, Part, PathChange, Pattern, Redirect,
-        Rewrite, Variable,
+        HeaderEdits, Host, Hsts, HstsTerms, HttpsRedirect, Limit, Listener, Part, PathChange,
+        Pattern, Redirect, Rewrite, Variable,
     },
     names::ListenerName,
 };
@@ -363,4 +363,78 @@ fn the_nearest_level_that_speaks_wins_whole() {
         Chain::settle(&[&Filters::default()]).max_body(),
         Some(1 << 30)
     );
+}
+
+/// What a browser gets of an answer in which the origin says `said`.
+fn told(hsts: Hsts, scheme: &'static str, said: &[&'static str]) -> Vec<String> {
+    let filters = Filters {
+        hsts: Some(hsts),
+        ..Filters::default()
+    };
+    let chain = Chain::of_listener(&listener(filters));
+    let (request, downstream) = (parts("/", &[]), downstream(scheme));
+    let mut headers = HeaderMap::new();
+    for value in said {
+        let value = HeaderValue::from_static(value);
+        headers.append("strict-transport-security", value);
+    }
+    let none = HeaderMap::new();
+    chain.on_response(&facts(&downstream, &request.uri, &none, None), &mut headers);
+    let values = headers.get_all("strict-transport-security").iter();
+    values
+        .map(|value| value.to_str().expect("ASCII").to_owned())
+        .collect()
+}
+
+#[test]
+fn tells_browsers_of_https_over_tls_alone_and_in_one_voice() {
+    let year = Hsts::On(HstsTerms::default());
+    let all = Hsts::On(HstsTerms {
+        include_subdomains: true,
+        preload: true,
+        ..HstsTerms::default()
+    });
+    let forget = Hsts::On(HstsTerms {
+        max_age: std::time::Duration::ZERO,
+        ..HstsTerms::default()
+    });
+    let origin = ["max-age=1", "max-age=2; includeSubDomains"];
+    for (hsts, scheme, said, expected) in [
+        (year, "https", &[][..], &["max-age=31536000"][..]),
+        (year, "https", &origin, &["max-age=31536000"]),
+        (year, "http", &[], &[]),
+        (year, "http", &origin, &[]),
+        (
+            all,
+            "https",
+            &[],
+            &["max-age=31536000; includeSubDomains; preload"],
+        ),
+        (forget, "https", &origin, &["max-age=0"]),
+        (Hsts::Off, "https", &[], &[]),
+        (Hsts::Off, "https", &origin, &origin),
+    ] {
+        assert_eq!(
+            told(hsts, scheme, said),
+            expected,
+            "{hsts:?} {scheme} {said:?}"
+        );
+    }
+}
+
+#[test]
+fn edits_of_response_headers_have_the_last_word_on_hsts() {
+    let filters = Filters {
+        hsts: Some(Hsts::On(HstsTerms::default())),
+        response_headers: Some(HeaderEdits {
+            remove: vec![name("strict-transport-security")],
+            ..HeaderEdits::default()
+        }),
+        ..Filters::default()
+    };
+    let chain = Chain::of_listener(&listener(filters));
+    let (request, downstream, none) = (parts("/", &[]), downstream("https"), HeaderMap::new());
+    let mut headers = HeaderMap::new();
+    chain.on_response(&facts(&downstream, &request.uri, &none, None), &mut headers);
+    assert!(headers.is_empty());
 }

@@ -197,6 +197,7 @@ fn same_settings(a: &model::Upstream, b: &model::Upstream) -> bool {
         name,
         endpoints: _,
         protocol,
+        tls,
         balance,
         timeouts,
         pool,
@@ -204,6 +205,7 @@ fn same_settings(a: &model::Upstream, b: &model::Upstream) -> bool {
     } = a;
     *name == b.name
         && *protocol == b.protocol
+        && *tls == b.tls
         && *balance == b.balance
         && *timeouts == b.timeouts
         && *pool == b.pool

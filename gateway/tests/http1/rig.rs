@@ -203,8 +203,9 @@ impl Peer {
 }
 
 /// Runs a test where workers run.
-pub(crate) async fn local(test: impl Future<Output = ()>) {
-    LocalSet::new().run_until(test).await;
+pub(crate) fn local(test: impl Future<Output = ()>) -> impl Future<Output = ()> {
+    let test = Box::pin(test);
+    async { LocalSet::new().run_until(test).await }
 }
 
 pub(crate) fn respond(path: &str, body: &str) -> Arc<Rule> {

@@ -1,6 +1,8 @@
 //! `[certificates.NAME]`
 
-use crate::check::{Draft, decode, references::Known, tls};
+use std::collections::BTreeMap;
+
+use crate::check::{Draft, Drafts, decode, references::Known, tls};
 use crate::{
     findings::{Finding, Findings},
     model::{Certificate, CertificateSource, HostPattern, KeyPairFiles},
@@ -37,6 +39,53 @@ pub(in crate::check) fn check(
     Draft {
         object: Some(object),
         clean,
+    }
+}
+
+/// On one listener a host has one certificate: nobody could say which of two would be served.
+pub(in crate::check) fn check_shared(drafts: &mut Drafts, findings: &mut Findings<'_>) {
+    let mut refused: BTreeMap<CertificateName, Finding> = BTreeMap::new();
+    for draft in drafts.listeners.values() {
+        let Some(listener) = &draft.object else {
+            continue;
+        };
+        let Some(tls) = &listener.tls else {
+            continue;
+        };
+        let mut hosts: BTreeMap<&HostPattern, &CertificateName> = BTreeMap::new();
+        let certificates = drafts.certificates.values().filter(|draft| draft.clean);
+        for certificate in certificates.filter_map(|draft| draft.object.as_ref()) {
+            let name = &certificate.name;
+            let refused_before = certificate.source == CertificateSource::Refused;
+            if refused_before || refused.contains_key(name) || !tls.certificates.names.has(name) {
+                continue;
+            }
+            for host in &certificate.hosts {
+                let first = *hosts.entry(host).or_insert(name);
+                if first == name {
+                    continue;
+                }
+                let listener = &listener.name;
+                let what = format!(
+                    "certificates {first} and {name} both stand for {host} on listener {listener}"
+                );
+                let hint =
+                    "keep one; keys of several kinds are a list in `files` of one certificate";
+                let finding = Finding::new("duplicate_host", what).hint(hint);
+                refused.insert(name.clone(), finding);
+            }
+        }
+    }
+    for (name, finding) in refused {
+        let at = At::Root.key("certificates");
+        let at = at.key(name.as_str());
+        findings.value(&at.key("hosts"), finding);
+        if let Some(draft) = drafts.certificates.get_mut(&name) {
+            draft.clean = false;
+            if let Some(certificate) = &mut draft.object {
+                certificate.source = CertificateSource::Refused;
+            }
+        }
     }
 }
 
