@@ -4,10 +4,15 @@
 //! which certificate is for which hosts and which client must show what. What must stay true: a private
 //! key is never printed, and never leaves a [`Pair`] but to sign.
 
+pub mod choose;
 pub mod client;
+pub mod error;
 mod name;
 pub mod pair;
 mod roots;
+pub mod server;
+pub mod slot;
+pub mod store;
 #[cfg(any(test, feature = "testing"))]
 #[expect(
     clippy::expect_used,
@@ -15,13 +20,20 @@ mod roots;
     reason = "a test that cannot have its certificate cannot go on"
 )]
 pub mod testing;
+pub mod verify;
 
 use std::sync::{Arc, OnceLock};
 
 use rustls::crypto::CryptoProvider;
 
+pub use choose::Choice;
+pub use error::AcceptError;
 pub use pair::{Facts, KeyKind, Pair, PairError};
 pub use roots::{Roots, RootsError};
+pub use server::{Policies, Server, ServerStream, Session, SetupError, Terms, Version};
+pub use slot::{Pairs, Slot};
+pub use store::Store;
+pub use verify::{Clients, ClientsError, ClientsId, ClientsSpec, Mode, NamePattern, Peer};
 
 /// The one implementation of cryptography, passed explicitly wherever one is asked for. Key exchange
 /// begins with X25519MLKEM768.

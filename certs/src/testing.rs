@@ -2,6 +2,8 @@
 //!
 //! Everything panics instead of failing: a test that cannot have its certificate cannot go on.
 
+mod client;
+
 use std::{net::IpAddr, path::Path};
 
 use rcgen::{
@@ -12,6 +14,8 @@ use rcgen::{
 use time::{Duration, OffsetDateTime};
 
 use crate::Pair;
+
+pub use client::{Client, Connected, Speaks, alert};
 
 /// Signs certificates.
 #[derive(Debug)]

@@ -1,0 +1,180 @@
+//! A client of TLS for tests, and what it was told.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use rustls::{
+    AlertDescription, ClientConfig, RootCertStore,
+    client::Resumption,
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _},
+    version::{TLS12, TLS13},
+};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use super::{Authority, Leaf};
+use crate::Facts;
+
+/// A client; its sessions are kept from one connection to the next.
+#[derive(Debug, Clone)]
+pub struct Client(ClientConfig);
+
+/// A connection of a [`Client`].
+#[derive(Debug)]
+pub struct Connected<IO>(TlsStream<IO>);
+
+/// Versions that a client speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Speaks {
+    /// Both.
+    Any,
+    /// TLS 1.2.
+    Tls12,
+    /// TLS 1.3.
+    Tls13,
+}
+
+impl Client {
+    /// A client that believes `authority` and offers these protocols.
+    pub fn new(authority: &Authority, protocols: &[&str]) -> Self {
+        Self::with(authority, protocols, Speaks::Any, None)
+    }
+
+    /// The same with versions, and a certificate of its own.
+    pub fn with(
+        authority: &Authority,
+        protocols: &[&str],
+        speaks: Speaks,
+        identity: Option<&Leaf>,
+    ) -> Self {
+        let mut roots = RootCertStore::empty();
+        let root = CertificateDer::from_pem_slice(authority.pem().as_bytes()).expect("a root");
+        roots.add(root).expect("a root");
+        let versions: &[_] = match speaks {
+            Speaks::Any => &[&TLS13, &TLS12],
+            Speaks::Tls12 => &[&TLS12],
+            Speaks::Tls13 => &[&TLS13],
+        };
+        let builder = ClientConfig::builder_with_provider(crate::provider())
+            .with_protocol_versions(versions)
+            .expect("versions")
+            .with_root_certificates(roots);
+        let mut config = match identity {
+            None => builder.with_no_client_auth(),
+            Some(leaf) => {
+                let chain = CertificateDer::pem_slice_iter(leaf.chain.as_bytes());
+                let chain = chain.collect::<Result<_, _>>().expect("a chain");
+                let key = PrivateKeyDer::from_pem_slice(leaf.key.as_bytes()).expect("a key");
+                builder.with_client_auth_cert(chain, key).expect("a pair")
+            }
+        };
+        let protocols = protocols.iter().map(|name| name.as_bytes().to_vec());
+        config.alpn_protocols = protocols.collect();
+        Self(config)
+    }
+
+    /// The same that forgets its sessions.
+    #[must_use]
+    pub fn forgetful(mut self) -> Self {
+        self.0.resumption = Resumption::disabled();
+        self
+    }
+
+    /// The same that names nobody.
+    #[must_use]
+    pub fn nameless(mut self) -> Self {
+        self.0.enable_sni = false;
+        self
+    }
+
+    /// The sessions of this client under another certificate, or none: what a client must not do.
+    #[must_use]
+    pub fn with_sessions_of(mut self, other: &Self) -> Self {
+        self.0.resumption = other.0.resumption.clone();
+        self
+    }
+
+    /// Connects as if to `name`.
+    pub async fn connect<IO>(&self, io: IO, name: &str) -> io::Result<Connected<IO>>
+    where
+        IO: AsyncRead + AsyncWrite + Unpin,
+    {
+        let name = ServerName::try_from(name.to_owned()).expect("a name");
+        let connector = TlsConnector::from(Arc::new(self.0.clone()));
+        connector.connect(name, io).await.map(Connected)
+    }
+}
+
+/// The alert that an error says was received.
+pub fn alert(error: &io::Error) -> Option<String> {
+    let inner = error.get_ref()?.downcast_ref()?;
+    match inner {
+        rustls::Error::AlertReceived(AlertDescription::UnrecognisedName) => {
+            Some("unrecognized_name".to_owned())
+        }
+        rustls::Error::AlertReceived(alert) => Some(format!("{alert:?}")),
+        _ => None,
+    }
+}
+
+impl<IO> Connected<IO> {
+    /// What is spoken inside.
+    pub fn protocol(&self) -> Option<String> {
+        let protocol = self.0.get_ref().1.alpn_protocol()?;
+        Some(String::from_utf8_lossy(protocol).into_owned())
+    }
+
+    /// Whether it goes on with an earlier session.
+    pub fn is_resumed(&self) -> bool {
+        self.0.get_ref().1.handshake_kind() == Some(rustls::HandshakeKind::Resumed)
+    }
+
+    /// The version: `TLSv1_3`.
+    pub fn version(&self) -> String {
+        format!("{:?}", self.0.get_ref().1.protocol_version())
+    }
+
+    /// The group of the key exchange: `X25519MLKEM768`.
+    pub fn group(&self) -> String {
+        let group = self.0.get_ref().1.negotiated_key_exchange_group();
+        group.map_or_else(String::new, |group| format!("{:?}", group.name()))
+    }
+
+    /// What the certificate of the other side says.
+    pub fn certificate(&self) -> Option<Facts> {
+        let chain = self.0.get_ref().1.peer_certificates()?;
+        Facts::read(chain.first()?).ok()
+    }
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for Connected<IO> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buffer)
+    }
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Connected<IO> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
