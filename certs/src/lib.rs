@@ -7,6 +7,7 @@
 pub mod choose;
 pub mod client;
 pub mod error;
+pub mod fetch;
 mod name;
 pub mod pair;
 mod roots;

@@ -95,7 +95,7 @@ const HOMES: &[Home] = &[
     },
     Home {
         library: "hickory_proto",
-        places: &["gateway/src/upstream/resolve"],
+        places: &["gateway/src/upstream/resolve", "certs/src/acme"],
     },
     Home {
         library: "notify",
