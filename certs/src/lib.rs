@@ -13,6 +13,7 @@ pub mod pair;
 mod roots;
 pub mod server;
 pub mod slot;
+pub mod storage;
 pub mod store;
 #[cfg(any(test, feature = "testing"))]
 #[expect(
