@@ -4,6 +4,7 @@
 //! which certificate is for which hosts and which client must show what. What must stay true: a private
 //! key is never printed, and never leaves a [`Pair`] but to sign.
 
+pub mod acme;
 pub mod choose;
 pub mod client;
 pub mod error;
@@ -28,6 +29,7 @@ use std::sync::{Arc, OnceLock};
 
 use rustls::crypto::CryptoProvider;
 
+pub use acme::Pending;
 pub use choose::Choice;
 pub use error::AcceptError;
 pub use pair::{Facts, KeyKind, Pair, PairError};
