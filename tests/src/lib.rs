@@ -5,6 +5,7 @@
 //! refuse to send, or would mend on arrival, what these tests are about.
 
 pub mod client;
+pub mod etcd;
 pub mod eventually;
 pub mod fuzz;
 pub mod gateway;
@@ -13,8 +14,10 @@ pub mod http1;
 pub mod load;
 pub mod log;
 pub mod origin;
+pub mod pebble;
 pub mod process;
 pub mod reach;
+pub mod replica;
 pub mod siege;
 
 pub use client::{Client, Reply};
@@ -22,6 +25,7 @@ pub use gateway::{Gateway, gateway};
 pub use h2::H2;
 pub use log::AccessLog;
 pub use origin::Origin;
+pub use pebble::Pebble;
 
 /// How long a test waits for what must happen. Generous: a loaded machine is not a failure.
 pub const PATIENCE: std::time::Duration = std::time::Duration::from_secs(20);
