@@ -202,7 +202,7 @@ impl Client {
         let (_, session) = stream.get_ref();
         let chosen = session.alpn_protocol();
         if offer == Offer::Http2 && chosen != Some(HTTP2) {
-            return Err(ConnectError::NoHttp2);
+            return Err(ConnectError::NoProtocol);
         }
         let handshake = Handshake {
             http2: chosen == Some(HTTP2),

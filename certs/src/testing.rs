@@ -3,6 +3,7 @@
 //! Everything panics instead of failing: a test that cannot have its certificate cannot go on.
 
 mod client;
+mod server;
 
 use std::{net::IpAddr, path::Path};
 
@@ -16,6 +17,7 @@ use time::{Duration, OffsetDateTime};
 use crate::Pair;
 
 pub use client::{Client, Connected, Speaks, alert};
+pub use server::{Seen, Server};
 
 /// Signs certificates.
 #[derive(Debug)]

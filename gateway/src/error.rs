@@ -5,6 +5,7 @@
 use std::io;
 
 use http::StatusCode;
+use sluice_certs::client::{ConnectError, Part};
 use sluice_config::names::{ServiceName, UpstreamName};
 
 /// Why a request was not answered by its upstream.
@@ -87,6 +88,17 @@ pub enum ProxyError {
     ConnectTimeout {
         /// The upstream.
         upstream: UpstreamName,
+    },
+    /// TLS with the endpoint came to nothing; the request was not looked at.
+    #[error("no TLS with upstream {upstream}")]
+    UpstreamTls {
+        /// The upstream.
+        upstream: UpstreamName,
+        /// The part of it that failed.
+        part: Part,
+        /// Why.
+        #[source]
+        source: ConnectError,
     },
     /// The connection ended before the response's head.
     #[error("upstream {upstream} closed the connection before it answered")]
@@ -275,6 +287,13 @@ impl ProxyError {
             Self::Overflow { .. } => (StatusCode::SERVICE_UNAVAILABLE, "overflow", "UO", Upstream, Never),
             Self::Connect { .. } => (StatusCode::BAD_GATEWAY, "connect", "UF", Upstream, Always),
             Self::ConnectTimeout { .. } => (StatusCode::GATEWAY_TIMEOUT, "connect_timeout", "UF", Upstream, Always),
+            Self::UpstreamTls { part: Part::Name, .. } => (StatusCode::BAD_GATEWAY, "upstream_tls_name", "UF", Upstream, Always),
+            Self::UpstreamTls { part: Part::Issuer, .. } => (StatusCode::BAD_GATEWAY, "upstream_tls_issuer", "UF", Upstream, Always),
+            Self::UpstreamTls { part: Part::Validity, .. } => (StatusCode::BAD_GATEWAY, "upstream_tls_validity", "UF", Upstream, Always),
+            Self::UpstreamTls { part: Part::Certificate, .. } => (StatusCode::BAD_GATEWAY, "upstream_tls_certificate", "UF", Upstream, Always),
+            Self::UpstreamTls { part: Part::ClientCertificate, .. } => (StatusCode::BAD_GATEWAY, "upstream_tls_client_certificate", "UF", Upstream, Always),
+            Self::UpstreamTls { part: Part::Alpn, .. } => (StatusCode::BAD_GATEWAY, "upstream_tls_alpn", "UF", Upstream, Always),
+            Self::UpstreamTls { part: Part::Handshake, .. } => (StatusCode::BAD_GATEWAY, "upstream_tls", "UF", Upstream, Always),
             Self::UpstreamReset { .. } => (StatusCode::BAD_GATEWAY, "upstream_reset", "UC", Upstream, IfIdempotent),
             Self::UpstreamProtocol { .. } => (StatusCode::BAD_GATEWAY, "upstream_protocol", "UPE", Upstream, Never),
             Self::StreamRefused { .. } => (StatusCode::SERVICE_UNAVAILABLE, "stream_refused", "UR", Upstream, Always),
@@ -324,6 +343,7 @@ impl ProxyError {
             | Self::Overflow { .. }
             | Self::Connect { .. }
             | Self::ConnectTimeout { .. }
+            | Self::UpstreamTls { .. }
             | Self::UpstreamReset { .. }
             | Self::UpstreamProtocol { .. }
             | Self::StreamRefused { .. }

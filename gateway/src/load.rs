@@ -6,6 +6,7 @@
 
 mod sockets;
 mod unfinished;
+mod upstreams;
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -50,7 +51,7 @@ pub fn files(snapshot: &Snapshot) -> Result<Loaded, Vec<Problem>> {
     let mut problems = unfinished::refuse(snapshot);
     let loaded = Loaded {
         bodies: bodies(snapshot, &mut problems),
-        tls_clients: TlsClients::default(),
+        tls_clients: upstreams::clients(snapshot, &mut problems),
     };
     if problems.is_empty() {
         Ok(loaded)

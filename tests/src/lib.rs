@@ -7,6 +7,7 @@
 pub mod client;
 pub mod etcd;
 pub mod eventually;
+pub mod front;
 pub mod fuzz;
 pub mod gateway;
 pub mod h2;
@@ -21,6 +22,7 @@ pub mod replica;
 pub mod siege;
 
 pub use client::{Client, Reply};
+pub use front::Front;
 pub use gateway::{Gateway, gateway};
 pub use h2::H2;
 pub use log::AccessLog;

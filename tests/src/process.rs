@@ -69,6 +69,8 @@ fn command(folder: &Path) -> Command {
         .current_dir(folder)
         .env_clear()
         .env("HOME", folder)
+        // Whom "the system" trusts is for the test to say.
+        .env("SSL_CERT_FILE", folder.join("roots.pem"))
         .kill_on_drop(true);
     command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
     // Tests run beside each other; those that look at the control side say where.

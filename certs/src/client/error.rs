@@ -33,9 +33,9 @@ pub enum ConnectError {
     /// It demands a certificate of ours, or does not take the one it got.
     #[error("it refused our certificate, or the lack of one, with the alert {0:?}")]
     ClientCertificate(AlertDescription),
-    /// It does not speak HTTP/2.
-    #[error("it did not choose HTTP/2")]
-    NoHttp2,
+    /// It chose none of the protocols that it was offered.
+    #[error("it speaks none of the protocols that it was offered")]
+    NoProtocol,
     /// There is no version that both sides speak.
     #[error("it speaks no version of TLS that is allowed here")]
     Version,
@@ -76,7 +76,7 @@ impl ConnectError {
             Self::Expired | Self::NotYetValid => Part::Validity,
             Self::Certificate(_) => Part::Certificate,
             Self::ClientCertificate(_) => Part::ClientCertificate,
-            Self::NoHttp2 => Part::Alpn,
+            Self::NoProtocol => Part::Alpn,
             Self::Alert(_) | Self::Version | Self::Protocol(_) | Self::Closed(_) => Part::Handshake,
         }
     }
@@ -114,7 +114,7 @@ impl ConnectError {
         match error {
             rustls::Error::InvalidCertificate(reason) => Self::certificate(reason),
             rustls::Error::AlertReceived(alert) => Self::alert(*alert),
-            rustls::Error::NoApplicationProtocol => Self::NoHttp2,
+            rustls::Error::NoApplicationProtocol => Self::NoProtocol,
             rustls::Error::PeerIncompatible(
                 PeerIncompatible::ServerDoesNotSupportTls12Or13
                 | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig,
@@ -126,7 +126,7 @@ impl ConnectError {
 
     fn alert(alert: AlertDescription) -> Self {
         match alert {
-            AlertDescription::NoApplicationProtocol => Self::NoHttp2,
+            AlertDescription::NoApplicationProtocol => Self::NoProtocol,
             AlertDescription::ProtocolVersion => Self::Version,
             AlertDescription::CertificateRequired
             | AlertDescription::BadCertificate

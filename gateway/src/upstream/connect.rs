@@ -37,6 +37,7 @@ pub(super) use dial::{Dial, Made, NotMade};
 pub(super) use http1::{Broken, Connection, Switched, failure};
 pub(super) use hyper::body::Incoming as Whole;
 pub(super) use stream::{Given, Load, Refusal, Sending};
+pub(super) use tls::refused;
 pub(super) use tunnel::Opening;
 
 /// What endpoints are reached through.

@@ -21,10 +21,10 @@ use self::{queue::Waiter, shared::Shared};
 use super::{
     Dialect, Upstream,
     balance::Rotor,
-    connect::Connection,
+    connect::{Connection, Dial},
     endpoints::{Gauge, Set, State},
 };
-use crate::drain::Tasks;
+use crate::{drain::Tasks, telemetry::metrics::Shard};
 
 pub(super) use self::{
     queue::{Grant, Permit},
@@ -38,6 +38,7 @@ pub(super) struct Pool {
     state: Arc<State>,
     settings: UpstreamPool,
     pub(super) tasks: Tasks,
+    pub(super) counters: Shard,
     /// Idle connections this worker may keep.
     most_idle: usize,
     /// Connections this worker should have at most while others wait.
@@ -81,7 +82,7 @@ pub(super) enum Lent {
 const MOST_OFTEN: Duration = Duration::from_millis(100);
 
 impl Pool {
-    pub(super) fn new(upstream: &Upstream, workers: usize, tasks: Tasks) -> Rc<Self> {
+    pub(super) fn new(upstream: &Upstream, workers: usize, dial: &Dial) -> Rc<Self> {
         let settings = upstream.model.pool;
         let share = |total: usize| total.checked_div(workers).unwrap_or(0).max(1);
         let bell = Arc::new(Notify::new());
@@ -91,7 +92,8 @@ impl Pool {
             name: upstream.name().clone(),
             state: Arc::clone(&upstream.state),
             settings,
-            tasks,
+            tasks: dial.tasks.clone(),
+            counters: dial.counters.clone(),
             most_idle: match settings.idle_connections {
                 0 => 0,
                 total => share(total),

@@ -315,7 +315,7 @@ impl Pools {
         let mut pools = self.by_state.borrow_mut();
         let pool = pools
             .entry(upstream.state.id)
-            .or_insert_with(|| Pool::new(upstream, self.workers, self.dial.tasks.clone()));
+            .or_insert_with(|| Pool::new(upstream, self.workers, &self.dial));
         Rc::clone(pool)
     }
 

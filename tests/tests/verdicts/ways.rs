@@ -3,9 +3,10 @@
 use std::{num::NonZeroUsize, time::Duration};
 
 use serde_json::Value;
+use sluice_certs::testing::{Authority, Leaf, Server, Wanted};
 use sluice_gateway::{engine::Options, pressure::Bounds};
 use sluice_tests::{
-    AccessLog, Client, Gateway, Origin,
+    AccessLog, Client, Front, Gateway, Origin,
     eventually::within,
     gateway,
     h2::{H2, Outcome, wire},
@@ -220,6 +221,76 @@ pub(crate) async fn connect_timeout() -> Value {
     ))
     .await;
     asked(&gateway, GET).await
+}
+
+/// The line of a request to an origin that shows a certificate and speaks these protocols.
+async fn shown(leaf: &Leaf, alpn: &[&str], demanded: Option<&Authority>, keys: &str) -> Value {
+    let origin = Origin::text("hello").await;
+    let server = Server::new(leaf, alpn, demanded, false);
+    let front = Front::before(origin.address(), server).await;
+    let gateway = gateway(&format!(
+        "[routes.r]\nto = \"u\"\n[upstreams.u]\nendpoints = \"{}\"\n{keys}\n",
+        front.address()
+    ))
+    .await;
+    asked(&gateway, GET).await
+}
+
+/// The same where its authority is trusted.
+async fn trusted(authority: &Authority, leaf: &Leaf) -> Value {
+    let folder = tempfile::tempdir().expect("a folder");
+    let ca = folder.path().join("ca.pem");
+    std::fs::write(&ca, authority.pem()).expect("a file");
+    let keys = format!("tls = {{ ca = {:?} }}", ca.display().to_string());
+    shown(leaf, &["http/1.1"], None, &keys).await
+}
+
+pub(crate) async fn upstream_tls() -> Value {
+    let origin = Origin::start(|mut peer: Peer| async move {
+        peer.send("220 mail.example ESMTP\r\n").await;
+        peer.hold().await;
+    })
+    .await;
+    asked(&before(&origin, "tls = { insecure = true }").await, GET).await
+}
+
+pub(crate) async fn upstream_tls_name() -> Value {
+    let authority = Authority::default();
+    trusted(&authority, &authority.server(&["a.example"])).await
+}
+
+pub(crate) async fn upstream_tls_issuer() -> Value {
+    let leaf = Authority::new("Other CA").server(&["127.0.0.1"]);
+    trusted(&Authority::default(), &leaf).await
+}
+
+pub(crate) async fn upstream_tls_validity() -> Value {
+    let authority = Authority::default();
+    let wanted = Wanted::server(&["127.0.0.1"]).days(-9, -1);
+    trusted(&authority, &authority.sign(&wanted)).await
+}
+
+pub(crate) async fn upstream_tls_certificate() -> Value {
+    let authority = Authority::default();
+    trusted(&authority, &authority.client(&["127.0.0.1"])).await
+}
+
+pub(crate) async fn upstream_tls_client_certificate() -> Value {
+    let authority = Authority::default();
+    let leaf = authority.server(&["127.0.0.1"]);
+    shown(
+        &leaf,
+        &["http/1.1"],
+        Some(&authority),
+        "tls = { insecure = true }",
+    )
+    .await
+}
+
+pub(crate) async fn upstream_tls_alpn() -> Value {
+    let leaf = Authority::default().server(&["127.0.0.1"]);
+    let keys = "protocol = \"http2\"\ntls = { insecure = true }";
+    shown(&leaf, &["http/1.1"], None, keys).await
 }
 
 pub(crate) async fn upstream_reset() -> Value {

@@ -78,7 +78,7 @@ impl NotMade {
 
     /// The endpoint speaks TLS, but not HTTP/2 within.
     pub(in crate::upstream) fn is_http1(&self) -> bool {
-        matches!(self.cause, Cause::Tls(ConnectError::NoHttp2))
+        matches!(self.cause, Cause::Tls(ConnectError::NoProtocol))
     }
 
     pub(in crate::upstream) fn into_no_lease(self, upstream: &Upstream) -> NoLease {
@@ -91,9 +91,10 @@ impl NotMade {
                 upstream,
                 source: io::Error::new(source.kind(), source),
             },
-            Cause::Tls(source) => ProxyError::Connect {
+            Cause::Tls(source) => ProxyError::UpstreamTls {
                 upstream,
-                source: io::Error::other(source),
+                part: source.part(),
+                source,
             },
             Cause::NotHttp2(source) => ProxyError::UpstreamProtocol {
                 upstream,

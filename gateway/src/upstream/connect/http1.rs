@@ -9,6 +9,7 @@ use hyper::{
     client::conn::http1::{self, SendRequest},
 };
 use hyper_util::rt::TokioIo;
+use sluice_certs::client::{ConnectError, Part};
 use sluice_config::names::UpstreamName;
 use tokio::{
     io::AsyncWriteExt as _,
@@ -159,6 +160,13 @@ pub(in crate::upstream) fn failure(
     let upstream = upstream.clone();
     if line.stalled.get() {
         ProxyError::UpstreamStalled { upstream }
+    } else if let Some(source) = tls_refusal(&error) {
+        let source = source.clone();
+        ProxyError::UpstreamTls {
+            upstream,
+            part: source.part(),
+            source,
+        }
     } else if error.is_parse() {
         ProxyError::UpstreamProtocol {
             upstream,
@@ -170,4 +178,9 @@ pub(in crate::upstream) fn failure(
             source: error.into(),
         }
     }
+}
+
+/// What the peer said about our certificate, after the handshake, if that is why there is no answer.
+fn tls_refusal(error: &hyper::Error) -> Option<&ConnectError> {
+    ConnectError::behind(error).filter(|error| error.part() == Part::ClientCertificate)
 }

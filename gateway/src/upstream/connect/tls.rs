@@ -60,7 +60,7 @@ pub(super) async fn secure(
 
 /// Counts that there is no TLS with an endpoint, and says why, once until there is some or another
 /// reason.
-pub(super) fn refused(
+pub(in crate::upstream) fn refused(
     error: &ConnectError,
     upstream: &UpstreamName,
     endpoint: &Endpoint,

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use super::{
     super::{
-        connect::{Broken, Connection, Incoming, Switched, Whole, failure},
+        connect::{Broken, Connection, Incoming, Switched, Whole, failure, refused},
         pool::Lent,
         reply::{Held, Reply, Unusable, examine},
         upload::{Outgoing, Upload},
@@ -106,7 +106,14 @@ impl Exchange {
         let line = &self.connection.line;
         let upstream = self.account.upstream.name();
         let (error, unsent) = match broken {
-            Some(Broken { error, unsent }) => (failure(error, line, upstream), unsent),
+            Some(Broken { error, unsent }) => {
+                let error = failure(error, line, upstream);
+                if let ProxyError::UpstreamTls { source, .. } = &error {
+                    let counters = &self.account.pool.counters;
+                    refused(source, upstream, &self.connection.endpoint, counters);
+                }
+                (error, unsent)
+            }
             None => (
                 ProxyError::ResponseTimeout {
                     upstream: upstream.clone(),
