@@ -127,7 +127,7 @@ async fn who_is_asked_decides() {
     let folder = TempDir::new().expect("a folder");
     let on_demand = OnDemand {
         ask: Some(format!("http://{address}/allowed")),
-        ..OnDemand::default()
+        ..list(&["good.example", "bad.example"])
     };
     let wanted = terms(
         directory(folder.path(), false),
@@ -146,6 +146,12 @@ async fn who_is_asked_decides() {
         let bad = replica.keeper.demand("pebble", "bad.example").await;
         assert_eq!(bad.err(), Some(Denied::NotAllowed));
     }
+    let unlisted = replica.keeper.demand("pebble", "good.example.org").await;
+    assert_eq!(
+        unlisted.err(),
+        Some(Denied::NotAllowed),
+        "the list comes first"
+    );
     let asked = asked.lock().clone();
     assert_eq!(
         asked,

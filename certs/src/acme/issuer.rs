@@ -71,10 +71,11 @@ pub enum KeyChoice {
     Rsa2048,
 }
 
-/// What may be ordered when a client asks for it. Whatever is in either list may.
+/// What may be ordered when a client asks for it: what the list has and who is asked admits. With neither,
+/// nothing.
 #[derive(Debug, Clone, Default)]
 pub struct OnDemand {
-    /// Hosts and wildcards (one or more labels).
+    /// Hosts and wildcards (one or more labels). Empty: any that `ask` admits.
     pub allow: Vec<String>,
     /// Asked with `?domain=HOST`; 200 means yes.
     pub ask: Option<String>,
@@ -83,8 +84,11 @@ pub struct OnDemand {
 }
 
 impl OnDemand {
-    /// Whether the list names `host`.
+    /// Whether `host` may be ordered, as far as the list says.
     pub fn allows(&self, host: &str) -> bool {
+        if self.allow.is_empty() {
+            return self.ask.is_some();
+        }
         let host = name::normal(host);
         self.allow.iter().any(|allowed| {
             let allowed = name::normal(allowed);
@@ -141,5 +145,16 @@ mod tests {
         ] {
             assert_eq!(on_demand.allows(host), allowed, "{host}");
         }
+    }
+
+    #[test]
+    fn without_a_list_who_is_asked_decides() {
+        let nobody = OnDemand::default();
+        assert!(!nobody.allows("shop.example"));
+        let asked = OnDemand {
+            ask: Some("http://127.0.0.1/".to_owned()),
+            ..OnDemand::default()
+        };
+        assert!(asked.allows("shop.example"));
     }
 }

@@ -243,7 +243,7 @@ impl Keeping {
                     .get(&entry.wanted.issuer)
                     .is_some_and(|issuer| {
                         let on_demand = issuer.on_demand.as_ref();
-                        on_demand.is_some_and(|it| it.ask.is_some() || it.allows(name))
+                        on_demand.is_some_and(|it| it.allows(name))
                     })
                     && !terms.wanted.contains_key(name);
             }

@@ -165,14 +165,14 @@ fn reply(to: Reply, answer: Result<(), Denied>) {
     to.send(answer).unwrap_or_default();
 }
 
-/// Asks the list, then who is to be asked.
+/// Asks the list, then who is to be asked. Both have to agree.
 async fn admit(issuer: &Issuer, host: &str) -> Result<(), Denied> {
     let on_demand = issuer.on_demand.as_ref().ok_or(Denied::NotAllowed)?;
-    if on_demand.allows(host) {
-        return Ok(());
+    if !on_demand.allows(host) {
+        return Err(Denied::NotAllowed);
     }
     let Some(ask) = &on_demand.ask else {
-        return Err(Denied::NotAllowed);
+        return Ok(());
     };
     // A host is of letters, digits, dots and dashes here: nothing to escape.
     let mark = if ask.contains('?') { '&' } else { '?' };
