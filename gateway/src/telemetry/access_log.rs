@@ -5,6 +5,7 @@
 //! ones are dropped and counted. A writer lives as long as its settings: another configuration has
 //! another one, and the old one writes what it has taken when its last request is over.
 
+mod digits;
 mod json;
 mod line;
 mod shape;

@@ -1,36 +1,41 @@
 //! Values in JSON.
 
-use std::io::{self, Write as _};
+use std::io;
 
 use serde::Serialize as _;
 
-use super::line::{Value, moment};
+use super::{digits, line::Value};
 
 /// Appends `value`.
 pub(super) fn append(value: Value<'_>, buffer: &mut Vec<u8>) {
+    match value {
+        Value::Nothing => buffer.extend_from_slice(b"null"),
+        Value::Text(text) => string(text, buffer),
+        Value::Number(number) => digits::number(number, buffer),
+        Value::Truth(true) => buffer.extend_from_slice(b"true"),
+        Value::Truth(false) => buffer.extend_from_slice(b"false"),
+        Value::Address(address) => quoted(buffer, |buffer| digits::address(address, buffer)),
+        Value::Socket(socket) => quoted(buffer, |buffer| digits::socket(socket, buffer)),
+        Value::Moment(time) => quoted(buffer, |buffer| digits::moment(time, buffer)),
+        Value::Time(time) => digits::millis(time, buffer),
+    }
+}
+
+fn quoted(buffer: &mut Vec<u8>, append: impl FnOnce(&mut Vec<u8>)) {
+    buffer.push(b'"');
+    append(buffer);
+    buffer.push(b'"');
+}
+
+fn string(text: &str, buffer: &mut Vec<u8>) {
+    // Almost every value is plain. Looked at without a way out, so that many bytes go at a time.
+    let plain = |byte: u8| matches!(byte, b' '..=b'!' | b'#'..=b'[' | b']'..=b'~');
+    if text.bytes().fold(true, |all, byte| all & plain(byte)) {
+        return quoted(buffer, |buffer| buffer.extend_from_slice(text.as_bytes()));
+    }
     let start = buffer.len();
-    let written = match value {
-        Value::Nothing => buffer.write_all(b"null"),
-        Value::Text(text) => {
-            let mut serializer = serde_json::Serializer::with_formatter(&mut *buffer, Escaping);
-            text.serialize(&mut serializer).map_err(io::Error::from)
-        }
-        Value::Number(number) => write!(buffer, "{number}"),
-        Value::Truth(truth) => write!(buffer, "{truth}"),
-        Value::Address(address) => write!(buffer, "\"{address}\""),
-        Value::Socket(address) => write!(buffer, "\"{address}\""),
-        Value::Moment(time) => {
-            buffer.push(b'"');
-            let written = moment(time, buffer);
-            buffer.push(b'"');
-            written
-        }
-        Value::Time(time) => {
-            let micros = time.as_micros();
-            write!(buffer, "{}.{:03}", micros / 1000, micros % 1000)
-        }
-    };
-    if written.is_err() {
+    let mut serializer = serde_json::Serializer::with_formatter(&mut *buffer, Escaping);
+    if text.serialize(&mut serializer).is_err() {
         // A Vec takes every write, so this does not happen; half a value must not stay if it ever does.
         buffer.truncate(start);
         buffer.extend_from_slice(b"null");
@@ -48,10 +53,6 @@ impl serde_json::ser::Formatter for Escaping {
         fragment: &str,
     ) -> io::Result<()> {
         let mut rest = fragment;
-        // Almost every value is plain ASCII.
-        if rest.bytes().all(|byte| byte < 0x7f) {
-            return writer.write_all(rest.as_bytes());
-        }
         while let Some((position, found)) = rest.char_indices().find(|(_, c)| is_unprintable(*c)) {
             let (before, after) = rest.split_at(position);
             writer.write_all(before.as_bytes())?;

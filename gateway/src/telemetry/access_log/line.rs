@@ -2,7 +2,6 @@
 
 use std::{
     borrow::Cow,
-    io::Write as _,
     net::{IpAddr, SocketAddr},
     time::Duration,
 };
@@ -145,19 +144,4 @@ impl<'a> Value<'a> {
             _ => Self::Text("redacted"),
         }
     }
-}
-
-/// RFC 3339 with three decimals, so that lines sort.
-pub(super) fn moment(time: OffsetDateTime, buffer: &mut Vec<u8>) -> std::io::Result<()> {
-    write!(
-        buffer,
-        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z",
-        time.year(),
-        u8::from(time.month()),
-        time.day(),
-        time.hour(),
-        time.minute(),
-        time.second(),
-        time.millisecond()
-    )
 }

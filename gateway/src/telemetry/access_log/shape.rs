@@ -6,12 +6,14 @@
 use std::io::Write as _;
 
 use sluice_config::model::{AccessLog, LogField, LogFields, LogFilter, LogFormat, LogPart};
-use time::{Month, OffsetDateTime};
 
 use super::{
-    json,
-    line::{Line, Value, moment},
+    digits, json,
+    line::{Line, Value},
 };
+
+/// Room for a line, made at once; a longer one makes more.
+const ROOM: usize = 1024;
 
 /// The settings of a log, ready for use.
 #[derive(Debug)]
@@ -79,6 +81,7 @@ impl Shape {
 
     /// Appends the line and its end.
     pub(super) fn append(&self, line: &Line<'_>, buffer: &mut Vec<u8>) {
+        buffer.reserve(ROOM);
         match &self.form {
             Form::Object(members) => {
                 buffer.push(b'{');
@@ -96,7 +99,7 @@ impl Shape {
                         Piece::Field(field) => append(line.value(*field), buffer),
                         Piece::Redacted(field) => append(line.value(*field).hidden(), buffer),
                         Piece::Dash => buffer.push(b'-'),
-                        Piece::ClassicTime => classic_time(line.time, buffer),
+                        Piece::ClassicTime => digits::classic(line.time, buffer),
                     }
                 }
             }
@@ -158,28 +161,19 @@ fn classic(fields: &LogFields, combined: bool) -> Vec<Piece> {
     pieces
 }
 
-/// A value outside of JSON. A write to a `Vec` cannot fail.
+/// A value outside of JSON.
 fn append(value: Value<'_>, buffer: &mut Vec<u8>) {
-    let written = match value {
-        Value::Nothing => {
-            buffer.push(b'-');
-            Ok(())
-        }
-        Value::Text(text) => {
-            escape(text, buffer);
-            Ok(())
-        }
-        Value::Number(number) => write!(buffer, "{number}"),
-        Value::Truth(truth) => write!(buffer, "{truth}"),
-        Value::Address(address) => write!(buffer, "{address}"),
-        Value::Socket(address) => write!(buffer, "{address}"),
-        Value::Moment(time) => moment(time, buffer),
-        Value::Time(time) => {
-            let micros = time.as_micros();
-            write!(buffer, "{}.{:03}", micros / 1000, micros % 1000)
-        }
-    };
-    debug_assert!(written.is_ok());
+    match value {
+        Value::Nothing => buffer.push(b'-'),
+        Value::Text(text) => escape(text, buffer),
+        Value::Number(number) => digits::number(number, buffer),
+        Value::Truth(true) => buffer.extend_from_slice(b"true"),
+        Value::Truth(false) => buffer.extend_from_slice(b"false"),
+        Value::Address(address) => digits::address(address, buffer),
+        Value::Socket(socket) => digits::socket(socket, buffer),
+        Value::Moment(time) => digits::moment(time, buffer),
+        Value::Time(time) => digits::millis(time, buffer),
+    }
 }
 
 /// Quotes and backslashes with a backslash before them; every byte that is no printable ASCII as
@@ -195,31 +189,4 @@ fn escape(text: &str, buffer: &mut Vec<u8>) {
             }
         }
     }
-}
-
-fn classic_time(time: OffsetDateTime, buffer: &mut Vec<u8>) {
-    let month = match time.month() {
-        Month::January => "Jan",
-        Month::February => "Feb",
-        Month::March => "Mar",
-        Month::April => "Apr",
-        Month::May => "May",
-        Month::June => "Jun",
-        Month::July => "Jul",
-        Month::August => "Aug",
-        Month::September => "Sep",
-        Month::October => "Oct",
-        Month::November => "Nov",
-        Month::December => "Dec",
-    };
-    let written = write!(
-        buffer,
-        "{:02}/{month}/{:04}:{:02}:{:02}:{:02} +0000",
-        time.day(),
-        time.year(),
-        time.hour(),
-        time.minute(),
-        time.second()
-    );
-    debug_assert!(written.is_ok());
 }
