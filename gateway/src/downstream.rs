@@ -5,6 +5,7 @@ use std::{
     sync::Arc,
 };
 
+use http::HeaderValue;
 use sluice_config::names::ListenerName;
 
 /// A client connection.
@@ -18,6 +19,35 @@ pub struct Connection {
     pub peer: SocketAddr,
     /// Our side of it.
     pub local: SocketAddr,
+    /// The peer's address as text: every request needs it, and most need no other.
+    peer_text: HeaderValue,
+}
+
+impl Connection {
+    /// A connection from `peer` to `local`.
+    pub fn new(id: u64, listener: ListenerName, peer: SocketAddr, local: SocketAddr) -> Self {
+        Self {
+            id,
+            listener,
+            peer,
+            local,
+            peer_text: address_text(peer.ip().to_canonical()),
+        }
+    }
+
+    /// The text of an address: the peer's is at hand.
+    pub fn text_of(&self, address: IpAddr) -> HeaderValue {
+        if address == self.peer.ip().to_canonical() {
+            self.peer_text.clone()
+        } else {
+            address_text(address)
+        }
+    }
+}
+
+fn address_text(address: IpAddr) -> HeaderValue {
+    // Digits, letters, dots and colons: always a header value.
+    HeaderValue::try_from(address.to_string()).unwrap_or(HeaderValue::from_static("unknown"))
 }
 
 /// The sender of one request.
@@ -32,5 +62,12 @@ pub struct Downstream {
     /// `http` or `https`, as the client sees it.
     pub scheme: &'static str,
     /// `X-Request-Id`: taken from trusted peers, else made here.
-    pub request_id: Arc<str>,
+    pub request_id: HeaderValue,
+}
+
+impl Downstream {
+    /// `X-Request-Id`; empty before there is one.
+    pub fn request_id(&self) -> &str {
+        self.request_id.to_str().unwrap_or_default()
+    }
 }

@@ -98,7 +98,7 @@ fn walk(
     };
     report.learn_request(&parts, &normalized);
     let downstream = forwarded::downstream(&mut parts, connection, listener, || {
-        Arc::from("made-for-each-request")
+        HeaderValue::from_static("made-for-each-request")
     });
     report.client = downstream.client;
     report.trusted = downstream.trusted;
@@ -320,12 +320,9 @@ fn connection(
             ),
         }
     }
-    Arc::new(Connection {
-        id: 0,
-        listener: listener.name.clone(),
-        peer: SocketAddr::new(peer, 0),
-        local: listener.address,
-    })
+    let peer = SocketAddr::new(peer, 0);
+    let name = listener.name.clone();
+    Arc::new(Connection::new(0, name, peer, listener.address))
 }
 
 #[cfg(test)]

@@ -291,12 +291,8 @@ impl Door {
         held: (Seat, Berth),
     ) {
         listener.traffic.count(self.local.worker, Event::Connection);
-        let connection = Arc::new(Connection {
-            id: self.id(),
-            listener: listener.model.name.clone(),
-            peer,
-            local,
-        });
+        let name = listener.model.name.clone();
+        let connection = Arc::new(Connection::new(self.id(), name, peer, local));
         let tasks = listener.tasks.clone();
         let served = connection::serve(stream, connection, listener, Rc::clone(&self.local));
         tasks.spawn_local(async move {

@@ -103,7 +103,7 @@ impl<'a> Filled<'a> {
         match variable {
             Variable::ClientIp => downstream.client.to_string().into(),
             Variable::ClientPort => downstream.connection.peer.port().to_string().into(),
-            Variable::RequestId => Cow::Borrowed(&*downstream.request_id),
+            Variable::RequestId => downstream.request_id().into(),
             Variable::RequestMethod => self.facts.method.into(),
             Variable::RequestScheme => downstream.scheme.into(),
             Variable::RequestHost => self.facts.host.unwrap_or_default().into(),

@@ -14,16 +14,16 @@ use crate::downstream::Connection;
 
 fn downstream(scheme: &'static str) -> Downstream {
     Downstream {
-        connection: Arc::new(Connection {
-            id: 1,
-            listener: ListenerName::new("web").expect("a name"),
-            peer: "192.0.2.7:55".parse().expect("a peer"),
-            local: "[::ffff:127.0.0.1]:8080".parse().expect("an address"),
-        }),
+        connection: Arc::new(Connection::new(
+            1,
+            ListenerName::new("web").expect("a name"),
+            "192.0.2.7:55".parse().expect("a peer"),
+            "[::ffff:127.0.0.1]:8080".parse().expect("an address"),
+        )),
         client: IpAddr::from([192, 0, 2, 7]),
         trusted: false,
         scheme,
-        request_id: Arc::from("id-1"),
+        request_id: HeaderValue::from_static("id-1"),
     }
 }
 

@@ -374,6 +374,6 @@ fn unknown(connection: &Arc<Connection>) -> Downstream {
         client: connection.peer.ip().to_canonical(),
         trusted: false,
         scheme: "http",
-        request_id: Arc::default(),
+        request_id: HeaderValue::from_static(""),
     }
 }

@@ -34,7 +34,7 @@ pub fn downstream(
     parts: &mut Parts,
     connection: &Arc<Connection>,
     listener: &model::Listener,
-    request_id: impl FnOnce() -> Arc<str>,
+    request_id: impl FnOnce() -> HeaderValue,
 ) -> Downstream {
     let peer = connection.peer.ip().to_canonical();
     let trusts = |address: IpAddr| {
@@ -52,7 +52,7 @@ pub fn downstream(
         trusted,
         // No listener ends TLS yet.
         scheme: "http",
-        request_id: Arc::from(""),
+        request_id: HeaderValue::from_static(""),
     };
     if trusted {
         let hops = listener.trusted_hops.get().unwrap_or(usize::MAX);
@@ -81,32 +81,44 @@ pub fn announce(parts: &mut Parts, downstream: &Downstream, host: Option<&str>, 
     let headers = &mut parts.headers;
     let peer = downstream.connection.peer.ip().to_canonical();
     announce_element(headers, downstream, peer);
-    let mut chain = joined(headers, &FOR);
-    if !chain.is_empty() {
-        chain.push_str(", ");
+    let text = downstream.connection.text_of(peer);
+    if headers.contains_key(&FOR) {
+        let chain = joined(headers, &FOR);
+        let before = if chain.is_empty() { "" } else { ", " };
+        let peer = text.to_str().unwrap_or_default();
+        set(headers, FOR, format!("{chain}{before}{peer}"));
+    } else {
+        headers.insert(FOR, text);
     }
-    chain.push_str(&peer.to_string());
-    set(headers, FOR, chain);
-    set(headers, REAL_IP, downstream.client.to_string());
+    let client = downstream.connection.text_of(downstream.client);
+    headers.insert(REAL_IP, client);
     headers.insert(PROTO, HeaderValue::from_static(downstream.scheme));
     if !headers.contains_key(&HOST)
         && let Some(host) = host
     {
-        let text = port.map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
-        set(headers, HOST, text);
+        announce_host(headers, host, port);
     }
     if !headers.contains_key(&PORT) {
-        let port = port.unwrap_or(if downstream.scheme == "https" {
-            443
-        } else {
-            80
-        });
-        headers.insert(PORT, HeaderValue::from(port));
+        let port = match port {
+            None if downstream.scheme == "https" => HeaderValue::from_static("443"),
+            None => HeaderValue::from_static("80"),
+            Some(port) => HeaderValue::from(port),
+        };
+        headers.insert(PORT, port);
     }
-    match HeaderValue::from_str(&downstream.request_id) {
-        Ok(id) => headers.insert(REQUEST_ID, id),
-        Err(_) => headers.remove(REQUEST_ID),
-    };
+    headers.insert(REQUEST_ID, downstream.request_id.clone());
+}
+
+/// What the client called us; mostly that stands in `Host` as it is.
+fn announce_host(headers: &mut HeaderMap, host: &str, port: Option<u16>) {
+    let same = |written: &&HeaderValue| port.is_none() && *written == host;
+    if let Some(written) = headers.get(header::HOST).filter(same) {
+        let written = written.clone();
+        headers.insert(HOST, written);
+        return;
+    }
+    let text = port.map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
+    set(headers, HOST, text);
 }
 
 /// Aliases with `_` always go: no proxy speaks them, and some origins fold them into ours.
@@ -228,13 +240,13 @@ fn set(headers: &mut HeaderMap, name: HeaderName, text: String) {
     }
 }
 
-fn believable_id(value: &HeaderValue) -> Option<Arc<str>> {
+fn believable_id(value: &HeaderValue) -> Option<HeaderValue> {
     let text = value.to_str().ok()?;
     let good = (1..=MAX_REQUEST_ID).contains(&text.len())
         && text
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || b"-._:/+=".contains(&byte));
-    good.then(|| Arc::from(text))
+    good.then(|| value.clone())
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 
 use std::{panic::AssertUnwindSafe, rc::Rc, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http::{HeaderValue, Method, StatusCode, Version, header, request::Parts};
 use http_body::Body as _;
@@ -195,7 +196,7 @@ fn limit_body(exchange: &Exchange, body: &Body) -> Result<(), ProxyError> {
 /// An answer to a failure.
 fn refuse(exchange: &mut Exchange, error: &ProxyError) -> Response {
     let cause: &dyn std::error::Error = error;
-    tracing::debug!(request = %exchange.downstream().request_id, cause, "refused");
+    tracing::debug!(request = %exchange.downstream().request_id(), cause, "refused");
     exchange.fail(error);
     let counters = &exchange.visitor.local.counters;
     counters.count(Counter::RequestsRefused);
@@ -270,15 +271,18 @@ fn finish(mut exchange: Exchange, response: Response, last: bool) -> Response {
 
 /// A request id: 128 bits by chance, as in trace contexts. From the generator for secrets: nobody may
 /// tell the next one from the last.
-fn new_id() -> Arc<str> {
+fn new_id() -> HeaderValue {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut random: u128 = rand::random();
-    let text = [(); 32].map(|()| {
-        let digit = usize::try_from(random & 15).unwrap_or_default();
-        random >>= 4;
-        DIGITS.get(digit).copied().unwrap_or(b'0')
-    });
-    Arc::from(std::str::from_utf8(&text).unwrap_or_default())
+    let random: [u8; 16] = rand::random();
+    let mut text = [b'0'; 32];
+    for (pair, byte) in text.chunks_exact_mut(2).zip(random) {
+        for (place, nibble) in pair.iter_mut().zip([byte >> 4, byte & 15]) {
+            *place = DIGITS.get(usize::from(nibble)).copied().unwrap_or(b'0');
+        }
+    }
+    // Cloned at least once: it goes to the origin, too.
+    let shared = Bytes::from_owner(text);
+    HeaderValue::from_maybe_shared(shared).unwrap_or(HeaderValue::from_static(""))
 }
 
 #[cfg(test)]

@@ -180,12 +180,8 @@ async fn a_connection_costs_a_task_of_a_known_size() {
     let bench = Bench::new("connections = 100");
     let (stream, _peer) = tokio::io::duplex(1024);
     let address = ([127, 0, 0, 1], 1).into();
-    let connection = Arc::new(Connection {
-        id: 1,
-        listener: ListenerName::new("web").expect("a name"),
-        peer: address,
-        local: address,
-    });
+    let name = ListenerName::new("web").expect("a name");
+    let connection = Arc::new(Connection::new(1, name, address, address));
     let (stream, listener) = (Stream::Memory(stream), bench.listener());
     let task = connection::serve(stream, connection, listener, Rc::clone(&bench.local));
     let size = size_of_val(&task);

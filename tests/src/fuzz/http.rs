@@ -87,13 +87,12 @@ pub fn normalize(input: &[u8]) {
     assert_eq!(once, (parts.uri.clone(), parts.headers.clone()));
     assert_eq!((&first.host, first.port), (&second.host, second.port));
 
-    let connection = Arc::new(Connection {
-        id: 1,
-        listener: listener.name.clone(),
-        peer: "10.0.0.1:5".parse().expect("an address"),
-        local: "127.0.0.1:80".parse().expect("an address"),
+    let peer = "10.0.0.1:5".parse().expect("an address");
+    let local = "127.0.0.1:80".parse().expect("an address");
+    let connection = Arc::new(Connection::new(1, listener.name.clone(), peer, local));
+    let downstream = forwarded::downstream(&mut parts, &connection, &listener, || {
+        HeaderValue::from_static("id")
     });
-    let downstream = forwarded::downstream(&mut parts, &connection, &listener, || "id".into());
     if !downstream.trusted {
         assert_eq!(downstream.client, connection.peer.ip());
         let claimed =

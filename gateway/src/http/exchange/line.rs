@@ -44,7 +44,7 @@ impl Exchange {
             attempts: self.attempts,
             reused: self.reused,
             retry: self.attempt.why_last().map(WhyLast::word),
-            request_id: Some(&*self.downstream.request_id).filter(|id| !id.is_empty()),
+            request_id: Some(self.downstream.request_id()).filter(|id| !id.is_empty()),
             trace_id: self.trace.as_deref().map(Trace::id),
             user_agent: user_agent.map(|value| String::from_utf8_lossy(value.as_bytes())),
             referer: self.referer.as_ref().map(without_query),

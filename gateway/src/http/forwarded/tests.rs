@@ -25,13 +25,12 @@ fn parts(headers: &[(&str, &str)]) -> Parts {
 }
 
 fn from(peer: &str, parts: &mut Parts, listener: &Listener) -> Downstream {
-    let connection = Arc::new(Connection {
-        id: 1,
-        listener: listener.name.clone(),
-        peer: peer.parse().expect("a peer"),
-        local: "127.0.0.1:80".parse().expect("an address"),
-    });
-    downstream(parts, &connection, listener, || Arc::from("made-here"))
+    let peer = peer.parse().expect("a peer");
+    let local = "127.0.0.1:80".parse().expect("an address");
+    let connection = Arc::new(Connection::new(1, listener.name.clone(), peer, local));
+    downstream(parts, &connection, listener, || {
+        HeaderValue::from_static("made-here")
+    })
 }
 
 fn value<'a>(parts: &'a Parts, name: &str) -> Option<&'a str> {
@@ -61,7 +60,7 @@ fn believes_nothing_from_untrusted_peers() {
     assert_eq!(parts.headers.len(), 2);
     assert_eq!(downstream.client.to_string(), "192.0.2.7");
     assert_eq!((downstream.trusted, downstream.scheme), (false, "http"));
-    assert_eq!(&*downstream.request_id, "made-here");
+    assert_eq!(downstream.request_id(), "made-here");
 
     announce(&mut parts, &downstream, Some("a"), Some(8080));
     for (name, expected) in [
@@ -171,6 +170,6 @@ fn refuses_request_ids_that_would_disturb_a_log() {
     for id in ["", "a b", "a\"b", &"a".repeat(129)] {
         let mut parts = parts(&[("x-request-id", id)]);
         let downstream = from("10.0.0.1:5", &mut parts, &listener());
-        assert_eq!(&*downstream.request_id, "made-here", "{id:?}");
+        assert_eq!(downstream.request_id(), "made-here", "{id:?}");
     }
 }

@@ -4,10 +4,6 @@ use http::{HeaderMap, HeaderName, Version, header};
 
 use crate::http::forwarded;
 
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
-
 /// What the stripped headers of a request said.
 pub(super) struct Hop {
     pub(super) trailers: bool,
@@ -20,12 +16,11 @@ pub(super) struct Hop {
 pub(super) fn strip_request(headers: &mut HeaderMap, version: Version) -> Hop {
     let named = Named::of(headers);
     let hop = Hop {
-        trailers: tokens(headers, &header::TE).any(|token| token == "trailers"),
+        trailers: tokens(headers, &header::TE).any(|token| token.eq_ignore_ascii_case("trailers")),
         upgrades: upgrades(headers, &named, version),
         close: named.close || (version < Version::HTTP_11 && !named.keep_alive),
     };
-    strip(headers, named);
-    headers.remove(header::PROXY_AUTHORIZATION);
+    strip(headers, named, &header::PROXY_AUTHORIZATION);
     hop
 }
 
@@ -34,14 +29,15 @@ fn upgrades(headers: &HeaderMap, named: &Named, version: Version) -> Vec<String>
     if version != Version::HTTP_11 || !named.headers.contains(&header::UPGRADE) {
         return Vec::new();
     }
-    tokens(headers, &header::UPGRADE).collect()
+    tokens(headers, &header::UPGRADE)
+        .map(str::to_ascii_lowercase)
+        .collect()
 }
 
 /// Takes every hop-by-hop header from a response.
 pub fn strip_response(headers: &mut HeaderMap) {
     let named = Named::of(headers);
-    strip(headers, named);
-    headers.remove(header::PROXY_AUTHENTICATE);
+    strip(headers, named, &header::PROXY_AUTHENTICATE);
 }
 
 /// Takes from trailers what only means something in a head (RFC 9110 §6.5.1): framing, routing,
@@ -103,11 +99,12 @@ impl Named {
     fn of(headers: &HeaderMap) -> Self {
         let mut named = Self::default();
         for token in tokens(headers, &header::CONNECTION) {
-            match token.as_str() {
-                "close" => named.close = true,
-                "keep-alive" => named.keep_alive = true,
-                token if is_protected(token) => {}
-                token => named.headers.extend(token.parse::<HeaderName>()),
+            if token.eq_ignore_ascii_case("close") {
+                named.close = true;
+            } else if token.eq_ignore_ascii_case("keep-alive") {
+                named.keep_alive = true;
+            } else if !is_protected(&token.to_ascii_lowercase()) {
+                named.headers.extend(token.parse::<HeaderName>());
             }
         }
         named
@@ -123,31 +120,37 @@ fn is_protected(name: &str) -> bool {
     ) || forwarded::is_forwarding(name)
 }
 
-fn strip(headers: &mut HeaderMap, named: Named) {
+/// `other` goes too: credentials meant for a proxy, or its question for them.
+fn strip(headers: &mut HeaderMap, named: Named, other: &HeaderName) {
     for name in named.headers {
         headers.remove(name);
     }
-    for name in [
-        header::CONNECTION,
-        KEEP_ALIVE,
-        PROXY_CONNECTION,
-        header::TE,
-        header::TRANSFER_ENCODING,
-        header::UPGRADE,
-        HTTP2_SETTINGS,
-    ] {
+    // Mostly there is one such field or none, so that looking once at all is cheaper than asking for
+    // each.
+    let unwanted = |name: &&HeaderName| is_hop_by_hop(name) || *name == other;
+    while let Some(name) = headers.keys().find(unwanted).cloned() {
         headers.remove(name);
     }
 }
 
-/// The elements of a list header, in lower case, without parameters.
-fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = String> + 'a {
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(
+        *name,
+        header::CONNECTION | header::TE | header::TRANSFER_ENCODING | header::UPGRADE
+    ) || matches!(
+        name.as_str(),
+        "keep-alive" | "proxy-connection" | "http2-settings"
+    )
+}
+
+/// The elements of a list header, as written, without parameters.
+fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
     headers
         .get_all(name)
         .into_iter()
         .filter_map(|value| std::str::from_utf8(value.as_bytes()).ok())
         .flat_map(|value| value.split(','))
         .filter_map(|element| element.split(';').next())
-        .map(|token| token.trim().to_ascii_lowercase())
+        .map(str::trim)
         .filter(|token| !token.is_empty())
 }
