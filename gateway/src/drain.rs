@@ -3,9 +3,22 @@
 //! [`Tasks`] is a tree: a child is told whenever its parent is, and can be told alone (a route that
 //! disappeared, while the listener stays). Waiting for a tree means waiting for all of its tasks.
 
-use std::{future::Future, time::Duration};
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
 
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use pin_project_lite::pin_project;
+use tokio_util::{
+    sync::{CancellationToken, WaitForCancellationFutureOwned},
+    task::TaskTracker,
+};
 
 /// A group of tasks that finish together.
 #[derive(Debug, Clone, Default)]
@@ -15,6 +28,29 @@ pub struct Tasks {
     draining: CancellationToken,
     /// The deadline is over: stop at once.
     aborting: CancellationToken,
+    told: Arc<Told>,
+}
+
+/// What a group was told, to be read with every request: its tokens answer that under a lock, which
+/// all workers share.
+#[derive(Debug, Default)]
+struct Told {
+    draining: AtomicBool,
+    aborting: AtomicBool,
+    parent: Option<Arc<Told>>,
+}
+
+impl Told {
+    fn any(&self, what: impl Fn(&Self) -> &AtomicBool) -> bool {
+        let mut group = Some(self);
+        while let Some(told) = group {
+            if what(told).load(Ordering::Acquire) {
+                return true;
+            }
+            group = told.parent.as_deref();
+        }
+        false
+    }
 }
 
 impl Tasks {
@@ -30,50 +66,53 @@ impl Tasks {
             tracker: self.tracker.clone(),
             draining: self.draining.child_token(),
             aborting: self.aborting.child_token(),
+            told: Arc::new(Told {
+                parent: Some(Arc::clone(&self.told)),
+                ..Told::default()
+            }),
         }
     }
 
     /// Runs a task that may move between threads. It is dropped when the group is aborted.
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        let aborting = self.aborting.clone();
-        self.tracker.spawn(async move {
-            tokio::select! {
-                () = aborting.cancelled_owned() => {}
-                () = task => {}
-            }
-        });
+        self.tracker.spawn(self.until_aborted(task));
     }
 
     /// Runs a task on this worker's thread. It is dropped when the group is aborted.
     pub fn spawn_local(&self, task: impl Future<Output = ()> + 'static) {
-        let aborting = self.aborting.clone();
-        self.tracker.spawn_local(async move {
-            tokio::select! {
-                () = aborting.cancelled_owned() => {}
-                () = task => {}
-            }
-        });
+        self.tracker.spawn_local(self.until_aborted(task));
+    }
+
+    fn until_aborted<T>(&self, task: T) -> UntilAborted<T> {
+        UntilAborted {
+            task,
+            aborted: self.aborting.clone().cancelled_owned(),
+            told: Arc::clone(&self.told),
+            watched: None,
+        }
     }
 
     /// Tells the group to finish.
     pub fn drain(&self) {
+        self.told.draining.store(true, Ordering::Release);
         self.draining.cancel();
     }
 
     /// Drops what is still running.
     pub fn abort(&self) {
-        self.draining.cancel();
+        self.drain();
+        self.told.aborting.store(true, Ordering::Release);
         self.aborting.cancel();
     }
 
     /// Whether the group was told to finish.
     pub fn is_draining(&self) -> bool {
-        self.draining.is_cancelled()
+        self.told.any(|told| &told.draining)
     }
 
     /// Whether the group's deadline is over.
     pub fn is_aborted(&self) -> bool {
-        self.aborting.is_cancelled()
+        self.told.any(|told| &told.aborting)
     }
 
     /// Completes when the group is told to finish.
@@ -102,5 +141,70 @@ impl Tasks {
     /// Whether no task is running.
     pub fn is_empty(&self) -> bool {
         self.tracker.is_empty()
+    }
+}
+
+pin_project! {
+    /// A task that ends when its group is aborted.
+    struct UntilAborted<T> {
+        #[pin]
+        task: T,
+        #[pin]
+        aborted: WaitForCancellationFutureOwned,
+        told: Arc<Told>,
+        // Who is woken when it comes to that.
+        watched: Option<Waker>,
+    }
+}
+
+impl<T: Future<Output = ()>> Future for UntilAborted<T> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.project();
+        if this.told.any(|told| &told.aborting) {
+            return Poll::Ready(());
+        }
+        // The token's lock is all workers': once it knows whom to wake there is nothing to ask it.
+        let known = this.watched.as_ref();
+        if !known.is_some_and(|waker| waker.will_wake(cx.waker())) {
+            if this.aborted.poll(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            *this.watched = Some(cx.waker().clone());
+        }
+        this.task.poll(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_told_to_a_group_is_told_to_those_below_it_only() {
+        let root = Tasks::new();
+        let (left, right) = (root.child(), root.child());
+        let below = left.child();
+
+        left.drain();
+        assert!(left.is_draining() && below.is_draining());
+        assert!(!root.is_draining() && !right.is_draining());
+        assert!(!left.is_aborted());
+
+        root.abort();
+        assert!(right.is_draining() && right.is_aborted() && below.is_aborted());
+    }
+
+    #[tokio::test]
+    async fn a_task_that_waits_for_nothing_ends_with_its_group() {
+        let tasks = Tasks::new();
+        let child = tasks.child();
+        child.spawn(std::future::pending());
+        tokio::task::yield_now().await;
+        assert_eq!(tasks.len(), 1);
+
+        assert!(!tasks.finish(Duration::ZERO).await);
+        assert!(tasks.is_empty());
     }
 }

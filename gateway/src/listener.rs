@@ -17,6 +17,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt as _;
 use tokio::{
     net::{TcpListener, TcpStream},
     time::Instant,
@@ -295,10 +296,8 @@ impl Door {
         let connection = Arc::new(Connection::new(self.id(), name, peer, local));
         let tasks = listener.tasks.clone();
         let served = connection::serve(stream, connection, listener, Rc::clone(&self.local));
-        tasks.spawn_local(async move {
-            served.await;
-            drop(held);
-        });
+        // Not an `async` block, which would have room for the connection twice.
+        tasks.spawn_local(served.map(move |()| drop(held)));
     }
 
     /// Unique in the process: each worker counts in steps of their number.

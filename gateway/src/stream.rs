@@ -97,6 +97,10 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        // A plain write is the cheaper call.
+        if let [slice] = slices {
+            return each!(self, stream => stream.poll_write(cx, slice));
+        }
         each!(self, stream => stream.poll_write_vectored(cx, slices))
     }
 

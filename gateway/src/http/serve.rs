@@ -40,7 +40,8 @@ pub(crate) async fn serve(mut wire: Wire, visitor: Rc<Visitor>) {
     });
     match spoken.await {
         Spoken::Http1 => http1::serve(wire, visitor, ending).await,
-        Spoken::Http2 => http2::serve(wire, visitor, ending).await,
+        // Boxed, like whatever few connections come to: each connection has the room for it.
+        Spoken::Http2 => Box::pin(http2::serve(wire, visitor, ending)).await,
     }
 }
 

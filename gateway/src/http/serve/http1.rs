@@ -86,7 +86,7 @@ pub(super) async fn serve(wire: Wire, visitor: Rc<Visitor>, mut ending: Ending) 
         return;
     }
     let (farewell, refused) = account(&visitor, ended.err().as_ref());
-    wire.close(farewell, refused).await;
+    Box::pin(wire.close(farewell, refused)).await;
 }
 
 fn codec(limits: &ListenerLimits) -> http1::Builder {
@@ -116,7 +116,8 @@ fn call(
             Body::stream(Upload::new(received, Rc::clone(progress), pace))
         }
     });
-    async move { Ok(handle(&visitor, request, progress).await) }
+    // Boxed, because the codec keeps the room for it for as long as the connection lives.
+    Box::pin(async move { Ok(handle(&visitor, request, progress).await) })
 }
 
 /// Notes why a connection ended in the middle of a head. Gives what is left to say to the client, and
