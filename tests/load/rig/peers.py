@@ -210,6 +210,7 @@ def _caddy(peer: Peer, folder: Path, port: int, origin: int, hosts: int) -> list
   }}
   reverse_proxy 127.0.0.1:{origin} {{
     header_up X-Real-IP {{remote_host}}
+    header_up X-Forwarded-Port {{http.request.port}}
     header_up X-Request-Id {{http.request.uuid}}
     transport http {{
       keepalive_idle_conns {KEPT}
@@ -253,6 +254,19 @@ def _envoy(peer: Peer, folder: Path, port: int, origin: int, hosts: int) -> list
             "log_format": {"json_format": line},
         },
     }
+    # The forwarded headers that it does not set by itself.
+    added = {
+        "x-forwarded-host": "%REQ(:AUTHORITY)%",
+        "x-forwarded-port": "%DOWNSTREAM_LOCAL_PORT%",
+        "x-real-ip": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
+    }
+    headers = [
+        {
+            "header": {"key": key, "value": value},
+            "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+        }
+        for key, value in added.items()
+    ]
     virtual_hosts = [
         {
             "name": f"r{number}",
@@ -267,7 +281,7 @@ def _envoy(peer: Peer, folder: Path, port: int, origin: int, hosts: int) -> list
         "use_remote_address": True,
         "access_log": [log],
         "http_filters": [router],
-        "route_config": {"virtual_hosts": virtual_hosts},
+        "route_config": {"virtual_hosts": virtual_hosts, "request_headers_to_add": headers},
     }
     chain = {"filters": [{"name": "http", "typed_config": manager}]}
     config = {

@@ -17,6 +17,8 @@ Each proxy has one worker and one core; the load generator (wrk, h2load) and the
 kept connections to the origin, one line per request to a file. The proxies take turns; every figure is the median over the
 rounds, each with a fresh process. CPU is that of all threads and child processes of the proxy, so it counts also where
 its core is not full. Everything passes over loopback, where the sender pays for the receiver's share of TCP, too.
+The file of 10,000 routes is taken over while only the worker stays on the proxy's core; everything else that the proxy
+runs, its control thread among it, shares the other one with the load.
 Compare columns of one page only: another machine, or a busier one, gives other figures and about the same ratios.
 """
 
@@ -26,9 +28,18 @@ class Goal:
     """A figure that shall be reached."""
 
     what: str
+    # Empty where it is told only.
     wanted: str
     got: float | None
     met: bool
+
+    @property
+    def verdict(self) -> str:
+        if self.got is None:
+            return "not measured"
+        if not self.wanted:
+            return ""
+        return "met" if self.met else "MISSED"
 
 
 class Results:
@@ -71,6 +82,8 @@ class Results:
             least("HTTP/1.1 requests per CPU second, of nginx's", 0.75, ratio("requests", per_cpu, "nginx")),
             least("HTTP/1.1 requests per CPU second, of Envoy's", 2.5, ratio("requests", per_cpu, "envoy")),
             least("10 MiB bodies, bytes per CPU second, of nginx's", 1.5, ratio("bodies", "GB per CPU second", "nginx")),
+            told("HTTP/2 requests per CPU second, of nginx's", ratio("http2", per_cpu, "nginx")),
+            told("HTTP/2 requests per CPU second, of Envoy's", ratio("http2", per_cpu, "envoy")),
             most("Added median latency at 1,000 requests/s, of nginx's", 1.3, divided(added("sluice"), added("nginx"))),
             most("Resident at start, MiB", 20, start),
             most("Per idle connection, KiB", 18, idle),
@@ -97,8 +110,7 @@ class Results:
             "|---|---|---|---|",
         ]
         for goal in self.goals():
-            verdict = "not measured" if goal.got is None else "met" if goal.met else "**missed**"
-            lines.append(f"| {goal.what} | {goal.wanted} | {show(goal.got)} | {verdict} |")
+            lines.append(f"| {goal.what} | {goal.wanted} | {show(goal.got)} | {goal.verdict} |")
         for scenario in ALL:
             lines += self.table(scenario)
         return "\n".join(lines) + "\n"
@@ -138,6 +150,10 @@ def least(what: str, wanted: float, got: float | None) -> Goal:
 
 def most(what: str, wanted: float, got: float | None) -> Goal:
     return Goal(what, f"≤ {wanted:g}", got, got is not None and got <= wanted)
+
+
+def told(what: str, got: float | None) -> Goal:
+    return Goal(what, "", got, True)
 
 
 def show(value: float | None) -> str:
