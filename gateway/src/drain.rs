@@ -196,6 +196,14 @@ mod tests {
         assert!(right.is_draining() && right.is_aborted() && below.is_aborted());
     }
 
+    #[test]
+    fn a_task_has_room_for_its_future_once() {
+        let large = std::future::ready([0_u8; 4096]);
+        let before = size_of_val(&large);
+        let size = size_of_val(&Tasks::new().until_aborted(large));
+        assert!((before..before + 128).contains(&size), "{size} bytes");
+    }
+
     #[tokio::test]
     async fn a_task_that_waits_for_nothing_ends_with_its_group() {
         let tasks = Tasks::new();

@@ -41,6 +41,30 @@ fn the_image_serves_two_services_takes_a_change_over_and_ends_cleanly() {
     }
 }
 
+/// What the image may take up.
+const IMAGE: u64 = 30_000_000;
+
+#[test]
+fn the_program_that_ships_leaves_the_image_below_thirty_megabytes() {
+    // `docker/build` makes it; nothing else needs a build that takes so long.
+    let program = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("../release/sluice");
+    let roots = fs::metadata("/etc/ssl/certs/ca-certificates.crt").map_or(0, |it| it.len());
+    if !program.exists() {
+        eprintln!("SKIPPED: no release build is there to be looked at");
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let stripped = folder.path().join("sluice");
+    let done = Command::new("strip")
+        .arg("-o")
+        .args([&stripped, &program])
+        .status()
+        .expect("strip runs");
+    assert!(done.success());
+    let size = fs::metadata(&stripped).expect("a program").len() + roots;
+    assert!(size < IMAGE, "{size} bytes");
+}
+
 #[test]
 fn the_configurations_of_the_compose_file_are_fine() {
     for service in ["gateway", "details", "reviews"] {

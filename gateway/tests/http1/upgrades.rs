@@ -86,7 +86,7 @@ async fn a_stream_ends_half_a_minute_after_its_own_objects_changed() {
         |_, _, upstream| upstream.timeouts.connect = MINUTE,
     ];
     for edit in edits {
-        local(async {
+        local(Box::pin(async {
             let (mut rig, mut client) = open(PLAIN).await;
             rig.apply(edit).await;
             let start = Instant::now();
@@ -97,7 +97,7 @@ async fn a_stream_ends_half_a_minute_after_its_own_objects_changed() {
             let line = rig.line();
             assert_eq!(line["verdict"], "draining");
             assert_eq!(line["status"], 101);
-        })
+        }))
         .await;
     }
 }
