@@ -1,6 +1,10 @@
 //! What the documentation says is what the code does.
 
-use std::{collections::BTreeMap, fs, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::PathBuf,
+};
 
 use sluice_config::Sources;
 
@@ -85,6 +89,62 @@ fn the_statuses_in_the_table_of_verdicts_are_those_of_the_code() {
             );
         }
     }
+}
+
+#[test]
+fn the_statuses_of_grpc_in_the_table_of_verdicts_are_those_of_the_code() {
+    let code = read("gateway/src/error.rs");
+    let section = |from, to| between(&code, from, to).next().expect("a table");
+    let verdicts = section("let (status, reason,", "};");
+    let word_of = |variant: &str| {
+        let arms = verdicts.lines().map(str::trim_start);
+        let names = |arm: &&str| {
+            let rest = arm
+                .strip_prefix("Self::")
+                .and_then(|arm| arm.strip_prefix(variant));
+            rest.is_some_and(|rest| rest.starts_with([' ', '(']))
+        };
+        let mut arms = arms.filter(names);
+        let arm = arms
+            .next()
+            .unwrap_or_else(|| panic!("no verdict of {variant}"));
+        between(arm, ", \"", "\"").next().expect("a word")
+    };
+    let page = read("docs/verdicts.md");
+    let mut arms = section("pub const fn grpc_status", "\n    }\n").split("GrpcStatus::");
+    let codes = section("pub const fn code(self)", "\n    }\n");
+    let mut checked = BTreeSet::new();
+    let mut variants = arms.next().expect("the first arm");
+    for arm in arms {
+        let is_name = |it: char| it.is_ascii_alphanumeric();
+        let (status, rest) = arm.split_at(arm.find(|it| !is_name(it)).expect("an end"));
+        let name = format!("Self::{status} => \"");
+        let code = between(codes, &name, "\"").next();
+        // DeadlineExceeded is written DEADLINE_EXCEEDED.
+        let title = status.chars().fold(String::new(), |mut title, letter| {
+            if letter.is_ascii_uppercase() && !title.is_empty() {
+                title.push('_');
+            }
+            title.push(letter.to_ascii_uppercase());
+            title
+        });
+        let cell = format!("{title} {}", code.expect("a number"));
+        for variant in variants.split("Self::").skip(1) {
+            let name = variant.split(|it| !is_name(it)).next().expect("a name");
+            let word = word_of(name);
+            let mut rows = page.lines();
+            let row = rows.find(|line| line.starts_with(&format!("| `{word}` ")));
+            let row = row.unwrap_or_else(|| panic!("no row for {word}"));
+            assert_eq!(
+                row.split('|').nth(4).map(str::trim),
+                Some(cell.as_str()),
+                "{word}"
+            );
+            checked.insert(word);
+        }
+        variants = rest;
+    }
+    assert!(checked.len() > 25, "{checked:?}");
 }
 
 #[test]

@@ -251,6 +251,49 @@ async fn what_is_no_http2_after_all_is_dropped() {
     assert!(requests(&origin).is_empty());
 }
 
+#[tokio::test]
+async fn who_does_not_begin_with_settings_is_told_to_go() {
+    let origin = holding().await;
+    let gateway = gateway(&config(&origin)).await;
+    for first in [
+        wire::request(1, &wire::get("/hostile")),
+        wire::settings_ack(),
+        wire::ping(*b"12345678"),
+    ] {
+        let mut client = H2::silent(gateway.address()).await;
+        client.send([wire::PREFACE, &first].concat()).await;
+        assert_eq!(client.end().await, Outcome::Gone(Some(code::PROTOCOL)));
+        assert!(client.seen.streams.is_empty(), "{:?}", client.seen);
+    }
+    others(gateway.address()).await.expect("others are served");
+    assert!(requests(&origin).is_empty());
+    let line = gateway.log().wait_for("verdict", "bad_request").await;
+    assert_eq!(line["status"], 400);
+}
+
+/// A stream that the client breaks so that we reset it costs us what one costs that it takes back.
+#[tokio::test]
+async fn who_makes_us_reset_streams_is_told_to_go_like_who_resets_them() {
+    let origin = holding().await;
+    let gateway = gateway(&config(&origin)).await;
+    let mut client = H2::connect(gateway.address()).await;
+    let mut broken = 0;
+    // One at a time, so that it is known which one was too many.
+    for number in 0..300 {
+        let stream = 2 * number + 1;
+        let block = [wire::get("/hostile"), wire::field(b"connection", b"close")].concat();
+        client.send(wire::request(stream, &block)).await;
+        match client.outcome(stream).await {
+            Outcome::Reset(code::PROTOCOL) => broken += 1,
+            Outcome::Gone(Some(code::CALM)) => break,
+            other => panic!("after {broken}: {other:?}"),
+        }
+    }
+    assert!((200..=202).contains(&broken), "{broken}");
+    others(gateway.address()).await.expect("others are served");
+    assert_eq!(gateway.count(Counter::Floods), 1);
+}
+
 /// Only while nobody takes the body at the other end: else its window opens again and again.
 #[tokio::test]
 async fn a_body_beyond_its_window_ends_its_connection() {

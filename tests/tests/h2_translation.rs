@@ -768,3 +768,37 @@ async fn trailers_of_an_origin_reach_a_client_of_http2() {
     assert_eq!(answer.text(), "ok");
     assert_eq!(answer.trailers, [("x-sum".to_owned(), "7".to_owned())]);
 }
+
+#[tokio::test]
+async fn trailers_larger_than_a_head_may_be_are_refused_and_reach_nobody() {
+    let (origin, gateway) = start().await;
+    let mut client = H2::connect(gateway.address()).await;
+    let value = "evil".repeat(2000);
+    // Each is within every bound of one field; together they are more than `limits.head`.
+    let names = ["x-a", "x-b", "x-c", "x-d", "x-e"];
+    let trailers = block(&names.map(|name| (name, value.as_str())));
+    let (first, rest) = trailers.split_at(16_000);
+    let (second, third) = rest.split_at(16_000);
+    let body = [head(1, &wire::post("/h")), data(1, "body")].concat();
+    client.send(body).await;
+    client
+        .send(wire::frame(
+            wire::kind::HEADERS,
+            wire::flag::END_STREAM,
+            1,
+            first,
+        ))
+        .await;
+    client.send(wire::continuation(1, 0, second)).await;
+    client
+        .send(wire::continuation(1, wire::flag::END_HEADERS, third))
+        .await;
+    let outcome = client.outcome(1).await;
+    assert_eq!(outcome.status(), Some(431), "{outcome:?}");
+    assert!(client.lives().await);
+    last(gateway.address()).await.expect("others are served");
+    let bytes = String::from_utf8_lossy(&origin.saw().concat()).into_owned();
+    assert!(!bytes.contains("evil"), "{bytes}");
+    let line = gateway.log().wait_for("verdict", "head_too_large").await;
+    assert_eq!(line["status"], 431);
+}

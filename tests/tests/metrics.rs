@@ -3,8 +3,9 @@
 use std::{collections::BTreeSet, process::Stdio, sync::Arc};
 
 use sluice_tests::{
-    Client, Origin,
+    Client, H2, Origin,
     eventually::within,
+    h2::wire::{block, request},
     process::{Sluice, free_ports},
 };
 use tokio::{
@@ -305,4 +306,27 @@ async fn prometheus_scrapes_it() {
         }
     };
     within("prometheus shows the series", seen).await;
+}
+
+#[tokio::test]
+async fn streams_that_break_the_protocol_are_counted_by_listener() {
+    let pets = Origin::text("hello").await;
+    let (running, port) = measured(&pets.address().to_string()).await;
+    let mut client = H2::connect(running.address()).await;
+    for (stream, name) in [(1, "connection"), (3, "x"), (5, "keep-alive")] {
+        let fields = [
+            (":method", "GET"),
+            (":scheme", "http"),
+            (":authority", "pets.test"),
+            (":path", "/"),
+            (name, "close"),
+        ];
+        client.send(request(stream, &block(&fields))).await;
+        client.outcome(stream).await;
+    }
+    tells(
+        port,
+        "sluice_listener_streams_broken_total{listener=\"web\"} 2",
+    )
+    .await;
 }

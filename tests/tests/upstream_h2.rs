@@ -24,6 +24,7 @@ use tokio::{
     io::AsyncWriteExt as _,
     net::{TcpListener, TcpStream},
     sync::Semaphore,
+    time::Instant,
 };
 
 /// An origin that speaks HTTP/2 to whoever begins with it, and else says `one` in HTTP/1.1.
@@ -325,10 +326,16 @@ async fn refused_requests_are_sent_again_whatever_their_method() {
     };
     let origin = Origin::start(manners).await;
     let gateway = to(&origin, HTTP2).await;
+    let begun = Instant::now();
     let reply = gateway
         .ask("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
         .await;
     assert_eq!((reply.status, reply.text()), (200, "two".to_owned()));
+    // At least 5 ms before the second attempt, and 10 before the third.
+    assert!(
+        begun.elapsed() >= Duration::from_millis(15),
+        "who refuses is hammered"
+    );
     assert_eq!(gateway.count(Counter::UpstreamRetries), 2);
     assert_eq!(gateway.log().wait(1).await[0]["attempts"], 3);
 }

@@ -135,6 +135,11 @@ fn listeners(text: &mut Text, plan: &Plan) {
         "Client connections closed at once because a limit was reached.",
     );
     events(text, refused, label, Event::Refused);
+    let broken = (
+        "sluice_listener_streams_broken",
+        "HTTP/2 streams reset because their client broke the protocol.",
+    );
+    events(text, broken, label, Event::Broken);
 }
 
 fn routes(text: &mut Text, plan: &Plan) {

@@ -11,7 +11,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Applied, ApplyError, Engine, Options};
+use super::{Applied, ApplyError, Engine, LocalEngine, Options};
 use crate::telemetry::metrics::Counter;
 
 /// Longer than anything here takes.
@@ -253,6 +253,55 @@ async fn an_engine_in_memory_serves_and_reloads_on_the_callers_runtime() {
             ""
         );
         assert!(engine.drain(Duration::from_secs(1)).await);
+    };
+    LocalSet::new().run_until(work).await;
+}
+
+/// A client of HTTP/2 that acknowledges our settings and then says nothing, or answers pings.
+async fn lasts(engine: &mut LocalEngine, answers: bool) -> Duration {
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
+    const ACK: &[u8] = &[0, 0, 0, 4, 1, 0, 0, 0, 0];
+    const PING: &[u8] = &[0, 0, 8, 6, 0, 0, 0, 0, 0];
+    let mut client = engine.connect("web").expect("there");
+    let begun = tokio::time::Instant::now();
+    let opening = [PREFACE, SETTINGS, ACK].concat();
+    client.write_all(&opening).await.expect("taken");
+    let mut pending = Vec::new();
+    let closed = async {
+        while client
+            .read_buf(&mut pending)
+            .await
+            .is_ok_and(|read| read > 0)
+        {
+            let ping = pending.windows(PING.len()).position(|it| it == PING);
+            let Some(contents) = ping.and_then(|at| pending.get(at + 9..at + 17)) else {
+                continue;
+            };
+            let answer = [&PING[..4], &[1], &PING[5..], contents].concat();
+            pending.clear();
+            if answers && client.write_all(&answer).await.is_err() {
+                break;
+            }
+        }
+    };
+    timeout(Duration::from_mins(10), closed)
+        .await
+        .expect("closed");
+    begun.elapsed()
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_answers_no_ping_is_closed_at_its_deadline() {
+    let work = async {
+        let options = Options::new(NonZeroUsize::MIN);
+        let first = answering(&[("web", "127.0.0.1:8080")]);
+        let mut engine = Engine::local(options, &first).expect("started");
+        // Asked after 30 seconds, waited for 20 more; the idle timeout is 75.
+        let silent = lasts(&mut engine, false).await.as_secs();
+        assert!((49..=52).contains(&silent), "{silent}");
+        let answering = lasts(&mut engine, true).await.as_secs();
+        assert!((75..=80).contains(&answering), "{answering}");
     };
     LocalSet::new().run_until(work).await;
 }

@@ -4,6 +4,7 @@
 mod web;
 
 use std::{
+    panic::{self, AssertUnwindSafe},
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -13,7 +14,11 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
 use super::{exchange::Exchange, normalize::clean_trailers, respond::grpc_failure};
-use crate::{error::ProxyError, message::Body};
+use crate::{
+    error::ProxyError,
+    message::Body,
+    telemetry::metrics::{Counter, Shard},
+};
 
 pub(crate) use web::into_web;
 
@@ -87,6 +92,20 @@ impl Download {
     }
 }
 
+/// The next piece. A panic on the way to it ends its own answer, which the client sees cut, and no
+/// other on the same connection.
+fn isolated(
+    body: &mut Body,
+    cx: &mut Context<'_>,
+    counters: &Shard,
+) -> Poll<Option<Result<Frame<Bytes>, ProxyError>>> {
+    let polled = AssertUnwindSafe(|| Pin::new(body).poll_frame(cx));
+    panic::catch_unwind(polled).unwrap_or_else(|_panic| {
+        counters.count(Counter::Panics);
+        Poll::Ready(Some(Err(ProxyError::Internal)))
+    })
+}
+
 impl Drop for Download {
     fn drop(&mut self) {
         if self.is_handed() && self.exchange.visitor.phase.gone().is_none() {
@@ -117,7 +136,8 @@ impl HttpBody for Download {
             let rest = std::mem::take(&mut this.rest);
             return this.hand(rest);
         }
-        let mut frame = match ready!(Pin::new(&mut this.inner).poll_frame(cx)) {
+        let counters = &this.exchange.visitor.local.counters;
+        let mut frame = match ready!(isolated(&mut this.inner, cx, counters)) {
             None => {
                 this.exchange.end();
                 return Poll::Ready(None);
@@ -144,5 +164,39 @@ impl HttpBody for Download {
     fn size_hint(&self) -> SizeHint {
         // Asked for the length of the whole, before the first piece.
         self.inner.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+    use crate::telemetry::metrics::Metrics;
+
+    struct Defect;
+
+    impl HttpBody for Defect {
+        type Data = Bytes;
+        type Error = ProxyError;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, ProxyError>>> {
+            panic!("on purpose")
+        }
+    }
+
+    #[tokio::test]
+    async fn a_panic_on_the_way_to_a_piece_is_a_failure_of_its_own_answer() {
+        let metrics = Metrics::new(1);
+        let counters = metrics.worker(0);
+        let mut body = Body::stream(Defect);
+
+        let frame = poll_fn(|cx| isolated(&mut body, cx, &counters)).await;
+
+        assert!(matches!(frame, Some(Err(ProxyError::Internal))));
+        assert_eq!(metrics.sum(Counter::Panics), 1);
     }
 }

@@ -24,6 +24,10 @@ use crate::{
 /// How often a request is sent whose endpoints refuse it unseen.
 const MOST_ATTEMPTS: u32 = 3;
 
+/// How long the second attempt waits after the endpoint refused the first, give or take a half by
+/// chance; the third twice as long. Who refuses has too much to do, or is just leaving.
+const BACK_OFF: Duration = Duration::from_millis(10);
+
 /// Sends a normalised request to one of `split`. Gives the response with its hop-by-hop headers off.
 pub(crate) async fn forward(
     exchange: &mut Exchange,
@@ -129,7 +133,18 @@ async fn attempts(
         exchange.attempt_failed(verdict.reason);
         local.counters.count(Counter::UpstreamRetries);
         upstream.traffic().count(local.worker, Event::Retry);
+        if verdict.retry == Retry::Always {
+            let pause = back_off(exchange.attempts, local.random());
+            Box::pin(tokio::time::sleep(pause)).await;
+        }
     }
+}
+
+/// How long to wait after so many attempts were refused.
+fn back_off(attempts: u32, random: u64) -> Duration {
+    let usual = BACK_OFF.saturating_mul(1 << attempts.saturating_sub(1).min(8));
+    // From a half to one and a half.
+    usual / 2 + usual.saturating_mul(u32::try_from(random % 1024).unwrap_or_default()) / 1024
 }
 
 /// The request for a second attempt, or the failure of the first.
@@ -195,5 +210,20 @@ impl Spare {
             headers.append(name, value);
         }
         request
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_refuses_is_left_alone_for_a_little_longer_each_time() {
+        for (attempts, least, most) in [(1, 5, 15), (2, 10, 30), (3, 20, 60)] {
+            assert_eq!(back_off(attempts, 0), Duration::from_millis(least));
+            assert!(back_off(attempts, 1023) < Duration::from_millis(most));
+            assert!(back_off(attempts, u64::MAX) > Duration::from_millis(most - 1));
+        }
+        assert!(back_off(u32::MAX, u64::MAX) < Duration::from_secs(5));
     }
 }

@@ -49,22 +49,43 @@ const PING: u8 = 6;
 const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 
+const ACK: u8 = 1;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 const PADDED: u8 = 8;
 
-/// Too much of something that is of no use to anybody.
+const NO_ERROR: u32 = 0;
+const PROTOCOL_ERROR: u8 = 1;
+const INTERNAL_ERROR: u32 = 2;
+const REFUSED_STREAM: u32 = 7;
+const CANCEL: u32 = 8;
+const ENHANCE_YOUR_CALM: u8 = 11;
+
+/// Too much of something that is of no use to anybody, or no HTTP/2 from the beginning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Flood {
+pub(crate) enum Breach {
     /// A head in too many or too large pieces.
     #[error("a head in too many pieces")]
     Continuation,
-    /// Too many requests taken back.
-    #[error("too many requests taken back")]
+    /// Too many requests taken back, or broken so that we had to.
+    #[error("too many requests taken back or broken")]
     Resets,
     /// Too many frames that neither ask nor carry anything.
     #[error("too many frames to no purpose")]
     Useless,
+    /// The first frame is not `SETTINGS` (RFC 9113 §3.4).
+    #[error("the first frame is not SETTINGS")]
+    NoSettings,
+}
+
+impl Breach {
+    /// What a client is told that goes because of it (RFC 9113 §7).
+    fn code(self) -> u8 {
+        match self {
+            Self::NoSettings => PROTOCOL_ERROR,
+            Self::Continuation | Self::Resets | Self::Useless => ENHANCE_YOUR_CALM,
+        }
+    }
 }
 
 /// The front of a frame.
@@ -202,6 +223,11 @@ pub(crate) struct Guard {
     cost: Recent,
     earned: Recent,
     last_stream: u32,
+    /// The first frame was here.
+    begun: bool,
+    /// A stream that we are resetting, and what was sent of the code.
+    resetting: Option<(u32, u32)>,
+    breach: Option<Breach>,
 }
 
 impl Guard {
@@ -218,12 +244,23 @@ impl Guard {
             cost: Recent::new(),
             earned: Recent::new(),
             last_stream: 0,
+            begun: false,
+            resetting: None,
+            breach: None,
         }
     }
 
     /// The client sent this.
-    pub(crate) fn received(&mut self, mut bytes: &[u8], now: Instant) -> Result<(), Flood> {
+    pub(crate) fn received(&mut self, bytes: &[u8], now: Instant) -> Result<(), Breach> {
+        let judged = self.judge_all(bytes, now);
+        self.breach = self.breach.or(judged.err());
+        judged
+    }
+
+    fn judge_all(&mut self, mut bytes: &[u8], now: Instant) -> Result<(), Breach> {
         let slice = self.slice(now);
+        // Streams that we had to reset since.
+        self.count_resets(0, slice)?;
         while !bytes.is_empty() {
             let (front, rest) = self.incoming.next(bytes);
             bytes = rest;
@@ -234,14 +271,40 @@ impl Guard {
         Ok(())
     }
 
-    /// We sent this.
-    pub(crate) fn sent(&mut self, mut bytes: &[u8], now: Instant) {
+    /// We sent this. Tells of each stream that we reset because the client broke the protocol: its
+    /// number, and the code that the client was told.
+    pub(crate) fn sent(
+        &mut self,
+        mut bytes: &[u8],
+        now: Instant,
+        mut broken: impl FnMut(u32, u32),
+    ) {
         let slice = self.slice(now);
         while !bytes.is_empty() {
+            let content = bytes.get(..self.outgoing.left).unwrap_or(bytes);
+            if let Some((stream, code)) = &mut self.resetting {
+                *code = content
+                    .iter()
+                    .fold(*code, |sum, byte| sum << 8 | u32::from(*byte));
+                if content.len() == self.outgoing.left {
+                    let (stream, code) = (*stream, *code);
+                    self.resetting = None;
+                    if is_clients_fault(code) {
+                        self.taken_back.add(1, slice);
+                        broken(stream, code);
+                    }
+                }
+            }
             let (front, rest) = self.outgoing.next(bytes);
             bytes = rest;
-            if front.is_some_and(|front| front.kind == DATA && front.length > 0) {
-                self.earned.add(EARN_ANSWER, slice);
+            match front {
+                Some(front) if front.kind == DATA && front.length > 0 => {
+                    self.earned.add(EARN_ANSWER, slice);
+                }
+                Some(front) if front.kind == RST_STREAM => {
+                    self.resetting = Some((front.stream, 0));
+                }
+                _ => {}
             }
         }
     }
@@ -258,9 +321,10 @@ impl Guard {
 
     /// Tells the client to go away because of what it did.
     pub(crate) fn farewell(&self) -> [u8; 17] {
-        // 8 bytes of contents, GOAWAY, no flags, stream 0; ENHANCE_YOUR_CALM.
+        // 8 bytes of contents, GOAWAY, no flags, stream 0.
         let [a, b, c, d] = self.last_stream.to_be_bytes();
-        [0, 0, 8, 7, 0, 0, 0, 0, 0, a, b, c, d, 0, 0, 0, 11]
+        let code = self.breach.map_or(ENHANCE_YOUR_CALM, Breach::code);
+        [0, 0, 8, 7, 0, 0, 0, 0, 0, a, b, c, d, 0, 0, 0, code]
     }
 
     fn slice(&self, now: Instant) -> u64 {
@@ -269,7 +333,13 @@ impl Guard {
         u64::try_from(passed / slice).unwrap_or(u64::MAX)
     }
 
-    fn judge(&mut self, front: Front, slice: u64, now: Instant) -> Result<(), Flood> {
+    fn judge(&mut self, front: Front, slice: u64, now: Instant) -> Result<(), Breach> {
+        let first = !std::mem::replace(&mut self.begun, true);
+        if first {
+            // Everybody has to send it: it costs nothing.
+            let settings = front.kind == SETTINGS && !front.has(ACK);
+            return settings.then_some(()).ok_or(Breach::NoSettings);
+        }
         match front.kind {
             HEADERS => {
                 self.last_stream = self.last_stream.max(front.stream);
@@ -283,14 +353,7 @@ impl Guard {
                 Ok(())
             }
             CONTINUATION => self.continued(front),
-            RST_STREAM => {
-                let taken_back = self.taken_back.add(1, slice);
-                let taken_back = usize::try_from(taken_back).unwrap_or(usize::MAX);
-                if taken_back > self.resets {
-                    return Err(Flood::Resets);
-                }
-                Ok(())
-            }
+            RST_STREAM => self.count_resets(1, slice),
             // How much of it is padding stands in its contents.
             DATA if front.length > 0 && !front.has(PADDED) => {
                 self.earned.add(EARN_DATA, slice);
@@ -306,7 +369,16 @@ impl Guard {
         }
     }
 
-    fn continued(&mut self, front: Front) -> Result<(), Flood> {
+    /// Who makes us reset streams gets the same out of it as who resets them himself.
+    fn count_resets(&mut self, more: u32, slice: u64) -> Result<(), Breach> {
+        let resets = usize::try_from(self.taken_back.add(more, slice));
+        if resets.unwrap_or(usize::MAX) > self.resets {
+            return Err(Breach::Resets);
+        }
+        Ok(())
+    }
+
+    fn continued(&mut self, front: Front) -> Result<(), Breach> {
         // Without a head before it, it is the codec's to refuse.
         let Some(block) = &mut self.block else {
             return Ok(());
@@ -315,7 +387,7 @@ impl Guard {
         block.bytes = block.bytes.saturating_add(front.length);
         let too_long = block.bytes > self.head.saturating_mul(BLOCK_FACTOR);
         if block.continuations > CONTINUATIONS || too_long {
-            return Err(Flood::Continuation);
+            return Err(Breach::Continuation);
         }
         if front.has(END_HEADERS) {
             self.block = None;
@@ -323,14 +395,20 @@ impl Guard {
         Ok(())
     }
 
-    fn pay(&mut self, cost: u32, slice: u64) -> Result<(), Flood> {
+    fn pay(&mut self, cost: u32, slice: u64) -> Result<(), Breach> {
         let cost = self.cost.add(cost, slice);
         let earned = self.earned.add(0, slice);
         if cost > earned.saturating_add(ALLOWANCE) {
-            return Err(Flood::Useless);
+            return Err(Breach::Useless);
         }
         Ok(())
     }
+}
+
+/// Whether a stream that we reset with this code was reset for what its client did: neither because
+/// nobody wants the rest of a request, nor because an answer broke off, nor for want of room.
+fn is_clients_fault(code: u32) -> bool {
+    ![NO_ERROR, INTERNAL_ERROR, REFUSED_STREAM, CANCEL].contains(&code)
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use std::{
 use sluice_config::model::ListenerTimeouts;
 use tokio::time::{Instant, Sleep};
 
-use crate::error::ProxyError;
+use crate::error::{Malformed, ProxyError};
 
 /// How long nothing may move on behalf of a client that closed its sending side before it counts as
 /// gone. TCP says the same for "I have asked everything" and for "I am no longer here".
@@ -70,6 +70,8 @@ pub(crate) enum Gone {
     Stalled,
     /// The client sent too much to no purpose.
     Flood,
+    /// The client speaks something else than it said.
+    Malformed,
 }
 
 impl Phase {
@@ -202,6 +204,7 @@ impl Phase {
     pub(crate) fn cause(&self) -> ProxyError {
         match self.gone() {
             Some(Gone::Flood) => ProxyError::Flood,
+            Some(Gone::Malformed) => ProxyError::BadRequest(Malformed::Syntax),
             Some(Gone::Stalled) => ProxyError::ClientStalled,
             Some(Gone::HeadTimeout) => ProxyError::HeadTimeout,
             Some(Gone::Idle | Gone::Closed) | None => ProxyError::ClientClosed,

@@ -14,11 +14,12 @@ fn guard() -> (Guard, Instant) {
     let now = Instant::now();
     let mut guard = Guard::new(HEAD, 200, now);
     guard.received(PREFACE, now).unwrap();
+    guard.received(&frame(SETTINGS, 0, 0, 0), now).unwrap();
     (guard, now)
 }
 
 /// Sends `frame` until it is too much; how often it went well.
-fn until_flood(frame: &[u8], most: usize) -> (usize, Option<Flood>) {
+fn until_flood(frame: &[u8], most: usize) -> (usize, Option<Breach>) {
     let (mut guard, now) = guard();
     for count in 0..most {
         if let Err(flood) = guard.received(frame, now) {
@@ -69,14 +70,14 @@ fn frames_to_no_purpose_are_bounded() {
         ("PRIORITY_UPDATE", frame(0x10, 0, 0, 6), 2000),
     ] {
         let (count, flood) = until_flood(&frame, 5000);
-        assert_eq!((count, flood), (most, Some(Flood::Useless)), "{name}");
+        assert_eq!((count, flood), (most, Some(Breach::Useless)), "{name}");
     }
 }
 
 #[test]
 fn requests_taken_back_are_bounded_within_any_thirty_seconds() {
     let reset = frame(RST_STREAM, 0, 1, 4);
-    assert_eq!(until_flood(&reset, 300), (200, Some(Flood::Resets)));
+    assert_eq!(until_flood(&reset, 300), (200, Some(Breach::Resets)));
 
     let (mut guard, now) = guard();
     for second in 0..600 {
@@ -89,7 +90,7 @@ fn requests_taken_back_are_bounded_within_any_thirty_seconds() {
     for _ in 0..200 {
         guard.received(&reset, late).unwrap();
     }
-    assert_eq!(guard.received(&reset, late), Err(Flood::Resets));
+    assert_eq!(guard.received(&reset, late), Err(Breach::Resets));
 }
 
 #[test]
@@ -102,7 +103,7 @@ fn a_client_that_asks_and_reads_is_never_cut() {
         guard.received(&frame(PING, 0, 0, 8), now).unwrap();
         guard.received(&frame(DATA, 0, 1, 1000), now).unwrap();
         for _ in 0..10 {
-            guard.sent(&frame(DATA, 0, 1, 16384), now);
+            guard.sent(&frame(DATA, 0, 1, 16384), now, |_, _| {});
             for _ in 0..8 {
                 guard.received(&frame(WINDOW_UPDATE, 0, 1, 4), now).unwrap();
             }
@@ -123,7 +124,7 @@ fn a_head_has_a_bound_in_pieces_and_in_bytes() {
             answers[..most].iter().all(Result::is_ok),
             "pieces of {length}"
         );
-        assert_eq!(answers[most], Err(Flood::Continuation));
+        assert_eq!(answers[most], Err(Breach::Continuation));
     }
 }
 
@@ -150,6 +151,89 @@ fn the_farewell_names_the_last_stream() {
         guard.farewell(),
         [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 77, 0, 0, 0, 11]
     );
-    guard.sent(&frame(SETTINGS, 0, 0, 6)[..10], now);
+    guard.sent(&frame(SETTINGS, 0, 0, 6)[..10], now, |_, _| {});
     assert!(!guard.may_send());
+}
+
+fn reset(stream: u32, code: u32) -> Vec<u8> {
+    let mut bytes = frame(RST_STREAM, 0, stream, 4);
+    bytes.truncate(Front::LENGTH);
+    bytes.extend(code.to_be_bytes());
+    bytes
+}
+
+#[test]
+fn streams_that_we_have_to_reset_count_like_those_that_the_client_resets() {
+    let ping = frame(PING, 0, 0, 8);
+    for (code, counts) in [
+        (0, false),
+        (1, true),
+        (2, false),
+        (3, true),
+        (5, true),
+        (7, false),
+        (8, false),
+    ] {
+        let (mut guard, now) = guard();
+        let mut told = Vec::new();
+        for stream in 0..200 {
+            guard.sent(&reset(stream, code), now, |stream, code| {
+                told.push((stream, code))
+            });
+            guard.received(&frame(PING, 0, 0, 8), now).unwrap();
+        }
+        let expected: Vec<_> = (0..200).map(|stream| (stream, code)).collect();
+        assert_eq!(told, if counts { expected } else { Vec::new() }, "{code}");
+        let one_more = guard.received(&frame(RST_STREAM, 0, 1, 4), now);
+        let expected = if counts { Err(Breach::Resets) } else { Ok(()) };
+        assert_eq!(one_more, expected, "{code}");
+
+        let later = now + Duration::from_secs(60);
+        assert_eq!(guard.received(&ping, later), Ok(()), "{code}");
+    }
+}
+
+#[test]
+fn what_we_send_may_be_cut_anywhere() {
+    let bytes = [
+        frame(DATA, 0, 1, 5),
+        reset(7, 0x0103_0507),
+        frame(PING, 1, 0, 8),
+        reset(9, 3),
+    ]
+    .concat();
+    for size in 1..bytes.len() {
+        let (mut guard, now) = guard();
+        let mut told = Vec::new();
+        for piece in bytes.chunks(size) {
+            guard.sent(piece, now, |stream, code| told.push((stream, code)));
+        }
+        assert_eq!(told, [(7, 0x0103_0507), (9, 3)], "pieces of {size}");
+        assert!(guard.may_send());
+    }
+}
+
+#[test]
+fn the_first_frame_is_settings() {
+    for (kind, flags, good) in [
+        (SETTINGS, 0, true),
+        (SETTINGS, ACK, false),
+        (HEADERS, END_HEADERS, false),
+        (PING, 0, false),
+    ] {
+        let now = Instant::now();
+        let mut guard = Guard::new(HEAD, 200, now);
+        guard.received(PREFACE, now).unwrap();
+        let expected = if good {
+            Ok(())
+        } else {
+            Err(Breach::NoSettings)
+        };
+        assert_eq!(
+            guard.received(&frame(kind, flags, 0, 0), now),
+            expected,
+            "{kind}"
+        );
+        assert_eq!(guard.farewell()[16], if good { 11 } else { 1 });
+    }
 }

@@ -64,7 +64,11 @@ pub(super) async fn serve(wire: Wire, visitor: Rc<Visitor>, mut ending: Ending) 
                     Pin::new(&mut connection).graceful_shutdown();
                 }
                 // Whatever was under way is dropped with the connection, and says so.
-                Gone::HeadTimeout | Gone::Closed | Gone::Stalled | Gone::Flood => {
+                Gone::HeadTimeout
+                | Gone::Closed
+                | Gone::Stalled
+                | Gone::Flood
+                | Gone::Malformed => {
                     return Poll::Ready(Ok(()));
                 }
             }

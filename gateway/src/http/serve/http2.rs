@@ -8,7 +8,6 @@ use std::{
     convert::Infallible,
     error::Error as _,
     future::poll_fn,
-    io,
     pin::Pin,
     rc::Rc,
     sync::Arc,
@@ -41,7 +40,7 @@ use crate::{
     error::{Malformed, ProxyError},
     http::{
         exchange::{Joint, Visitor, unreadable},
-        frames::{Flood, Guard},
+        frames::Guard,
         handle::handle,
         normalize::Extended,
         phase::{Gone, Open, Phase, Streams, after},
@@ -65,11 +64,17 @@ const SEND_BUFFER: usize = 64 << 10;
 /// answer, so that the request is counted and logged.
 const HEAD_FACTOR: usize = 2;
 
+/// The guard bounds the streams that a client breaks within a window; the codec does over the whole
+/// life of a connection, which an honest one may outlive. It still bounds what a client that does not
+/// read makes us keep for it.
+const LIFE_FACTOR: usize = 16;
+
 /// Serves the requests of one connection until it ends.
 pub(super) async fn serve(mut wire: Wire, visitor: Rc<Visitor>, mut ending: Ending) {
     let listener = &visitor.listener;
     let limits = &listener.model.limits;
-    wire.multiplex(Guard::new(limits.head, limits.resets, Instant::now()));
+    let guard = Guard::new(limits.head, limits.resets, Instant::now());
+    wire.multiplex(guard, Rc::clone(&visitor));
     let shared = Shared::new(wire);
     let streams = Streams::new(Rc::clone(&visitor.phase));
     let called = Called::default();
@@ -128,7 +133,7 @@ fn codec(listener: &model::Listener, executor: Executive) -> http2::Builder<Exec
         .keep_alive_timeout(PING_WITHIN)
         .max_concurrent_streams(limits.streams)
         .max_pending_accept_reset_streams(limits.resets)
-        .max_local_error_reset_streams(limits.resets)
+        .max_local_error_reset_streams(limits.resets.saturating_mul(LIFE_FACTOR))
         .max_header_list_size(number(limits.head.saturating_mul(HEAD_FACTOR)))
         .initial_stream_window_size(number(http2.stream_window))
         .initial_connection_window_size(number(http2.connection_window))
@@ -229,19 +234,17 @@ fn account(visitor: &Visitor, error: Option<&hyper::Error>) -> bool {
 fn refusal(phase: &Phase, error: Option<&hyper::Error>) -> Option<ProxyError> {
     match phase.gone() {
         Some(Gone::Flood) => return Some(ProxyError::Flood),
+        Some(Gone::Malformed) => return Some(ProxyError::BadRequest(Malformed::Syntax)),
         Some(Gone::HeadTimeout) => return Some(ProxyError::HeadTimeout),
         Some(Gone::Idle | Gone::Closed | Gone::Stalled) | None => {}
     }
     let source = error?.source()?;
-    if let Some(error) = source.downcast_ref::<h2::Error>() {
-        let ours = error.is_go_away() && error.is_library();
-        return ours.then(|| match error.reason() {
-            Some(Reason::ENHANCE_YOUR_CALM) => ProxyError::Flood,
-            _ => ProxyError::BadRequest(Malformed::Syntax),
-        });
-    }
-    let flood = source.downcast_ref::<io::Error>()?.get_ref()?;
-    flood.is::<Flood>().then_some(ProxyError::Flood)
+    let error = source.downcast_ref::<h2::Error>()?;
+    let ours = error.is_go_away() && error.is_library();
+    ours.then(|| match error.reason() {
+        Some(Reason::ENHANCE_YOUR_CALM) => ProxyError::Flood,
+        _ => ProxyError::BadRequest(Malformed::Syntax),
+    })
 }
 
 /// Ends connections on which nothing happens.

@@ -21,10 +21,12 @@ use tokio::{
 
 use crate::{
     http::{
-        frames::{Guard, PREFACE},
+        exchange::Visitor,
+        frames::{Breach, Guard, PREFACE},
         phase::{At, Gone, Phase},
     },
     stream::{Stalled, Stream, WriteStall},
+    telemetry::metrics::Event,
 };
 
 /// How long, and how many bytes, a refused client may go on sending before its connection is torn
@@ -42,7 +44,36 @@ pub(crate) struct Wire {
     /// Read already, and not by the codec.
     ahead: Bytes,
     /// Where HTTP/2 is spoken.
-    guard: Option<Box<Guard>>,
+    guard: Option<Box<Watched>>,
+}
+
+/// A connection of HTTP/2, and whose it is.
+#[derive(Debug)]
+struct Watched {
+    guard: Guard,
+    visitor: Rc<Visitor>,
+}
+
+impl Watched {
+    /// What becomes of a stream that the codec resets by itself, nobody else is told.
+    fn sent(&mut self, bytes: &[u8], now: Instant) {
+        let Visitor {
+            connection,
+            listener,
+            local,
+            ..
+        } = &*self.visitor;
+        self.guard.sent(bytes, now, |stream, code| {
+            listener.traffic.count(local.worker, Event::Broken);
+            tracing::debug!(
+                connection = connection.id,
+                listener = connection.listener.as_str(),
+                stream,
+                code,
+                "a stream was reset: its client broke the protocol"
+            );
+        });
+    }
 }
 
 /// What a client speaks.
@@ -97,13 +128,13 @@ impl Wire {
     }
 
     /// From here on HTTP/2 is spoken.
-    pub(crate) fn multiplex(&mut self, guard: Guard) {
-        self.guard = Some(Box::new(guard));
+    pub(crate) fn multiplex(&mut self, guard: Guard, visitor: Rc<Visitor>) {
+        self.guard = Some(Box::new(Watched { guard, visitor }));
         self.phase.multiplex();
     }
 
     pub(crate) fn guard(&self) -> Option<&Guard> {
-        self.guard.as_deref()
+        self.guard.as_deref().map(|watched| &watched.guard)
     }
 
     fn read_ahead(&mut self, buffer: &mut ReadBuf<'_>) {
@@ -201,11 +232,15 @@ impl AsyncRead for Wire {
             this.read_ahead(buffer);
         }
         let read = buffer.filled().get(before..).unwrap_or_default();
-        if let Some(guard) = &mut this.guard {
+        if let Some(watched) = &mut this.guard {
             // The end is the end: who speaks HTTP/2 has no other way to leave.
-            return Poll::Ready(guard.received(read, Instant::now()).map_err(|flood| {
-                this.phase.end_with(Gone::Flood);
-                io::Error::other(flood)
+            let judged = watched.guard.received(read, Instant::now());
+            return Poll::Ready(judged.map_err(|breach| {
+                this.phase.end_with(match breach {
+                    Breach::NoSettings => Gone::Malformed,
+                    Breach::Continuation | Breach::Resets | Breach::Useless => Gone::Flood,
+                });
+                io::Error::other(breach)
             }));
         }
         if read.is_empty() {
@@ -224,8 +259,8 @@ impl AsyncWrite for Wire {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let progress = Pin::new(&mut this.stream).poll_write(cx, bytes);
-        if let (Some(guard), Poll::Ready(Ok(count))) = (&mut this.guard, &progress) {
-            guard.sent(bytes.get(..*count).unwrap_or_default(), Instant::now());
+        if let (Some(watched), Poll::Ready(Ok(count))) = (&mut this.guard, &progress) {
+            watched.sent(bytes.get(..*count).unwrap_or_default(), Instant::now());
         }
         this.written(progress)
     }
@@ -237,11 +272,11 @@ impl AsyncWrite for Wire {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let progress = Pin::new(&mut this.stream).poll_write_vectored(cx, slices);
-        if let (Some(guard), Poll::Ready(Ok(count))) = (&mut this.guard, &progress) {
+        if let (Some(watched), Poll::Ready(Ok(count))) = (&mut this.guard, &progress) {
             let (mut left, now) = (*count, Instant::now());
             for slice in slices {
                 let sent = slice.get(..left.min(slice.len())).unwrap_or_default();
-                guard.sent(sent, now);
+                watched.sent(sent, now);
                 left = left.saturating_sub(sent.len());
             }
         }

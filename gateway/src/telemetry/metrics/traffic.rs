@@ -44,6 +44,8 @@ pub enum Event {
     Connection,
     /// A client connection was closed at once, because a limit was reached.
     Refused,
+    /// An HTTP/2 stream was reset, because its client broke the protocol.
+    Broken,
     /// A request was sent to an endpoint, or a connection for it was tried.
     Attempt,
     /// An attempt was repeated.
@@ -51,7 +53,7 @@ pub enum Event {
 }
 
 /// How many kinds of [`Event`] there are.
-const EVENTS: usize = 4;
+const EVENTS: usize = 5;
 
 /// How a request ended.
 #[derive(Debug, Clone, Copy)]
@@ -236,6 +238,7 @@ const fn place(event: Event) -> usize {
         Event::Attempt => 1,
         Event::Retry => 2,
         Event::Refused => 3,
+        Event::Broken => 4,
     }
 }
 
