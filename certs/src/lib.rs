@@ -5,6 +5,7 @@
 //! key is never printed, and never leaves a [`Pair`] but to sign.
 
 pub mod acme;
+pub mod authority;
 pub mod choose;
 pub mod client;
 pub mod error;
