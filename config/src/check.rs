@@ -24,7 +24,7 @@ use crate::{
     findings::{Finding, Findings},
     lint::lint,
     model::{self, Process},
-    names::{CertificateName, ListenerName, RouteName, RuleName, UpstreamName},
+    names::{CertificateName, IssuerName, ListenerName, RouteName, RuleName, UpstreamName},
     parse::{self, Document, KINDS},
     places::Places,
     raw,
@@ -54,6 +54,8 @@ struct Drafts {
     listeners: BTreeMap<ListenerName, Draft<model::Listener>>,
     routes: BTreeMap<RouteName, Draft<model::Route>>,
     certificates: BTreeMap<CertificateName, Draft<model::Certificate>>,
+    acme: BTreeMap<IssuerName, Draft<model::Acme>>,
+    storage: Draft<model::Storage>,
     upstreams: BTreeMap<UpstreamName, Draft<model::Upstream>>,
     access_log: Draft<model::AccessLog>,
     dns: Draft<model::Dns>,
@@ -180,6 +182,8 @@ impl Drafts {
             listeners: all(self.listeners)?,
             routes: all(self.routes)?,
             certificates: all(self.certificates)?,
+            acme: all(self.acme)?,
+            storage: Arc::new(self.storage.object?),
             upstreams: all(self.upstreams)?,
             access_log: Arc::new(self.access_log.object?),
             dns: Arc::new(self.dns.object?),
@@ -191,7 +195,14 @@ impl Drafts {
 /// Reports what stands at the top and is no part of the language. Nobody knows what it was meant
 /// to do, so it cannot be contained.
 fn report_strangers(root: &Node, findings: &mut Findings<'_>) {
-    const SINGLES: [&str; 5] = ["on_error", "process", "access_log", "dns", "tracing"];
+    const SINGLES: [&str; 6] = [
+        "on_error",
+        "process",
+        "storage",
+        "access_log",
+        "dns",
+        "tracing",
+    ];
 
     let Value::Table(entries) = &root.value else {
         return;
@@ -232,10 +243,19 @@ fn objects(document: &Document, findings: &mut Findings<'_>) -> Drafts {
         access_log: telemetry::access_log::check(root, findings),
         dns: upstream::dns::check(root, findings),
         tracing: telemetry::tracing::check(root, findings),
+        storage: tls::storage::check(root, findings),
         ..Drafts::default()
     };
     let mut known = references::Known::of(root);
     filter::check_sets(root, &mut known, findings);
+    for (name, node) in entries(root, "acme") {
+        let at = At::Root.key("acme");
+        let at = at.key(name);
+        if let Some(name) = name_of(name, &at, IssuerName::new, findings) {
+            let draft = tls::acme::check(name.clone(), node, &at, &known, findings);
+            drafts.acme.insert(name, draft);
+        }
+    }
     for (name, node) in entries(root, "certificates") {
         let at = At::Root.key("certificates");
         let at = at.key(name);
@@ -274,6 +294,7 @@ fn objects(document: &Document, findings: &mut Findings<'_>) -> Drafts {
             drafts.routes.insert(name, draft);
         }
     }
+    tls::certificate::check_orders(&mut drafts, findings);
     tls::certificate::check_shared(&mut drafts, findings);
     tls::client::check_shared(&mut drafts, findings);
     tls::coverage::check(&mut drafts, findings);

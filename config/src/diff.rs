@@ -12,8 +12,8 @@ use serde::Serialize;
 
 use crate::{
     Objects, Snapshot,
-    model::{AccessLog, Certificate, Dns, Listener, Route, Tracing, Upstream},
-    names::{CertificateName, ListenerName, RouteName, UpstreamName},
+    model::{AccessLog, Acme, Certificate, Dns, Listener, Route, Storage, Tracing, Upstream},
+    names::{CertificateName, IssuerName, ListenerName, RouteName, UpstreamName},
 };
 
 /// What is different between two snapshots.
@@ -25,6 +25,11 @@ pub struct Diff {
     pub routes: Changes<RouteName, Route>,
     /// Of certificates: where they come from, not what is in them.
     pub certificates: Changes<CertificateName, Certificate>,
+    /// Of issuers.
+    pub acme: Changes<IssuerName, Acme>,
+    /// The new one, where it is different.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub storage: Option<Arc<Storage>>,
     /// Of upstreams.
     pub upstreams: Changes<UpstreamName, Upstream>,
     /// The new one, where it is different.
@@ -55,6 +60,8 @@ pub fn diff(old: &Snapshot, new: &Snapshot) -> Diff {
         listeners: Changes::between(&old.listeners, &new.listeners),
         routes: Changes::between(&old.routes, &new.routes),
         certificates: Changes::between(&old.certificates, &new.certificates),
+        acme: Changes::between(&old.acme, &new.acme),
+        storage: (old.storage != new.storage).then(|| Arc::clone(&new.storage)),
         upstreams: Changes::between(&old.upstreams, &new.upstreams),
         access_log: (old.access_log != new.access_log).then(|| Arc::clone(&new.access_log)),
         dns: (old.dns != new.dns).then(|| Arc::clone(&new.dns)),
@@ -68,6 +75,8 @@ impl Diff {
         self.listeners.is_empty()
             && self.routes.is_empty()
             && self.certificates.is_empty()
+            && self.acme.is_empty()
+            && self.storage.is_none()
             && self.upstreams.is_empty()
             && self.access_log.is_none()
             && self.dns.is_none()
@@ -81,6 +90,8 @@ impl Diff {
             listeners: self.listeners.apply(&old.listeners),
             routes: self.routes.apply(&old.routes),
             certificates: self.certificates.apply(&old.certificates),
+            acme: self.acme.apply(&old.acme),
+            storage: Arc::clone(self.storage.as_ref().unwrap_or(&old.storage)),
             upstreams: self.upstreams.apply(&old.upstreams),
             access_log: Arc::clone(self.access_log.as_ref().unwrap_or(&old.access_log)),
             dns: Arc::clone(self.dns.as_ref().unwrap_or(&old.dns)),
@@ -133,6 +144,8 @@ impl fmt::Display for Diff {
         let mut words = self.listeners.words("listener");
         words.extend(self.routes.words("route"));
         words.extend(self.certificates.words("certificate"));
+        words.extend(self.acme.words("issuer"));
+        words.extend(self.storage.as_ref().map(|_| "~storage".to_owned()));
         words.extend(self.upstreams.words("upstream"));
         words.extend(self.access_log.as_ref().map(|_| "~access_log".to_owned()));
         words.extend(self.dns.as_ref().map(|_| "~dns".to_owned()));
@@ -220,6 +233,12 @@ mod tests {
                             (name, Arc::new(certificate))
                         })
                         .collect(),
+                    acme: BTreeMap::new(),
+                    storage: Arc::new(if seconds > 1 {
+                        Storage::Directory("/shared".into())
+                    } else {
+                        Storage::Own
+                    }),
                     access_log: Arc::new(AccessLog {
                         queue,
                         ..AccessLog::default()

@@ -29,13 +29,16 @@ pub use process::{ControlAddress, ControlAddressError, Process};
 pub use route::{HeaderMatch, HostPattern, Match, PathMatch, Route, Rule, ValueMatch};
 pub use telemetry::{
     AccessLog, AccessLogOutput, LogField, LogFields, LogFilter, LogFormat, LogPart, Otlp,
-    OtlpProtocol, Secret, Share, StatusClass, Trace, Tracing,
+    OtlpProtocol, Share, StatusClass, Trace, Tracing,
 };
 pub use text::{Part, Template, Variable};
+pub(crate) use tls::is_address;
 pub use tls::{
-    Alpn, Certificate, CertificateNames, CertificateSource, ClientCertificateMode,
-    ClientCertificates, KeyPairFiles, ListenerCertificates, ListenerTls, SanPattern, SpkiPin,
-    TlsTerms, TlsVersion, UpstreamTls,
+    Acme, AcmeChallenge, AcmeDns, AcmeKey, Alpn, Certificate, CertificateNames, CertificateSource,
+    ClientCertificateMode, ClientCertificates, DnsExec, DnsWebhook, Etcd, EtcdLogin,
+    ExternalAccount, KeyPairFiles, ListenerCertificates, ListenerTls, OnDemand, Rate, Rfc2136,
+    SanPattern, Secret, SecretText, SpkiPin, Storage, TlsTerms, TlsVersion, TsigAlgorithm,
+    UpstreamTls,
 };
 pub use upstream::{
     Balance, Dns, Endpoint, Upstream, UpstreamLimits, UpstreamPool, UpstreamProtocol,

@@ -17,10 +17,11 @@ use crate::{
 };
 
 /// The tables whose entries are objects, which several files may add to.
-pub(crate) const KINDS: [&str; 5] = [
+pub(crate) const KINDS: [&str; 6] = [
     "listeners",
     "routes",
     "certificates",
+    "acme",
     "upstreams",
     "filters",
 ];

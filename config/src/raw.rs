@@ -32,8 +32,9 @@ pub use matching::{Match, PathMatch, ValueMatch};
 pub use process::Process;
 pub use route::{Route, Rule};
 pub use tls::{
-    Certificate, ClientCertificateMode, ClientCertificates, KeyPair, ListenerCertificates,
-    ListenerTls, NamesOr, TlsVersion, UpstreamTls,
+    Acme, AcmeChallenge, AcmeDns, AcmeKey, Certificate, ClientCertificateMode, ClientCertificates,
+    DnsExec, DnsWebhook, Etcd, ExternalAccount, KeyPair, ListenerCertificates, ListenerTls,
+    NamesOr, OnDemand, Rfc2136, Storage, TlsVersion, TsigAlgorithm, UpstreamTls,
 };
 pub use tracing::{Otlp, Trace, Tracing};
 pub use upstream::{
@@ -61,6 +62,10 @@ pub struct Root {
     pub routes: Table<Route>,
     /// Certificates, by name.
     pub certificates: Table<Certificate>,
+    /// Issuers of certificates, by name; `local` is the development CA of this machine, and no name here.
+    pub acme: Table<Acme>,
+    /// What several gateways share.
+    pub storage: Option<Storage>,
     /// Groups of endpoints, by name.
     pub upstreams: Table<Upstream>,
     /// Reusable sets of filters, by name; `use = ["NAME"]` on a listener, route or rule takes them.

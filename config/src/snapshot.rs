@@ -6,8 +6,10 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::{
-    model::{AccessLog, Certificate, Dns, Listener, Route, Secret, Tracing, Upstream},
-    names::{CertificateName, ListenerName, RouteName, UpstreamName},
+    model::{
+        AccessLog, Acme, Certificate, Dns, Listener, Route, Secret, Storage, Tracing, Upstream,
+    },
+    names::{CertificateName, IssuerName, ListenerName, RouteName, UpstreamName},
     substitute,
 };
 
@@ -42,6 +44,12 @@ pub struct Snapshot {
     /// By name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub certificates: BTreeMap<CertificateName, Arc<Certificate>>,
+    /// By name, without the development CA.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub acme: BTreeMap<IssuerName, Arc<Acme>>,
+    /// What several gateways share.
+    #[serde(skip_serializing_if = "is_default")]
+    pub storage: Arc<Storage>,
     /// By name. Those of addresses in `to` are not among them.
     pub upstreams: BTreeMap<UpstreamName, Arc<Upstream>>,
     /// Where request lines go.
@@ -64,6 +72,12 @@ pub struct Objects {
     /// By name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub certificates: BTreeMap<CertificateName, Arc<Certificate>>,
+    /// By name, without the development CA.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub acme: BTreeMap<IssuerName, Arc<Acme>>,
+    /// What several gateways share.
+    #[serde(skip_serializing_if = "is_default")]
+    pub storage: Arc<Storage>,
     /// By name.
     pub upstreams: BTreeMap<UpstreamName, Arc<Upstream>>,
     /// Where request lines go.
@@ -75,9 +89,9 @@ pub struct Objects {
     pub tracing: Arc<Tracing>,
 }
 
-/// Whether nobody wrote anything about traces.
-fn is_default(tracing: &Arc<Tracing>) -> bool {
-    **tracing == Tracing::default()
+/// Whether nobody wrote anything about it.
+fn is_default<T: Default + PartialEq>(single: &Arc<T>) -> bool {
+    **single == T::default()
 }
 
 /// Whether nobody wrote a listener: then the canonical form has none either.
@@ -92,9 +106,13 @@ impl Snapshot {
         let mut shown = self.clone();
         if let Some(otlp) = &mut Arc::make_mut(&mut shown.tracing).otlp {
             for (_, secret) in &mut otlp.headers {
-                *secret = Secret::new("redacted");
+                *secret = Secret::redacted();
             }
         }
+        for issuer in shown.acme.values_mut() {
+            Arc::make_mut(issuer).redact();
+        }
+        Arc::make_mut(&mut shown.storage).redact();
         shown
     }
 
@@ -127,6 +145,8 @@ impl Snapshot {
             listeners,
             routes,
             certificates,
+            acme,
+            storage,
             upstreams,
             access_log,
             dns,
@@ -137,6 +157,8 @@ impl Snapshot {
             listeners,
             routes,
             certificates,
+            acme,
+            storage,
             upstreams,
             access_log,
             dns,

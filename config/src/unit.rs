@@ -83,6 +83,24 @@ pub(crate) fn size_text(bytes: u64) -> String {
     }
 }
 
+/// Reads `10/h`: so many in a second, minute, hour or day. None for anything else.
+pub(crate) fn rate(text: &str) -> Option<(u32, Duration)> {
+    let (count, unit) = text.split_once('/')?;
+    let (_, scale) = TIMES
+        .iter()
+        .find(|(name, _)| *name == unit && *name != "ms")?;
+    let digits = !count.is_empty() && count.bytes().all(|b| b.is_ascii_digit());
+    let count = count.parse().ok().filter(|_| digits)?;
+    Some((count, Duration::from_millis(*scale)))
+}
+
+/// Prints a rate so that [`rate`] reads it.
+pub(crate) fn rate_text(count: u32, per: Duration) -> String {
+    let fits = |(_, scale): &&(&str, u64)| Duration::from_millis(*scale) == per;
+    let unit = TIMES.iter().find(fits).map_or("s", |(name, _)| *name);
+    format!("{count}/{unit}")
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -143,6 +161,28 @@ mod tests {
             prop_assert_eq!(size(&size_text(number)), Some(number));
             let time = Duration::from_millis(number);
             prop_assert_eq!(duration(&duration_text(time)), Some(time));
+        }
+    }
+
+    #[test]
+    fn rates_come_back_and_others_are_refused() {
+        for text in ["10/h", "1/s", "7/m", "1000/d"] {
+            let (count, per) = rate(text).unwrap();
+            assert_eq!(rate_text(count, per), text);
+        }
+        for text in [
+            "",
+            "10",
+            "/h",
+            "10/",
+            "10/ms",
+            "10/w",
+            "+1/h",
+            "-1/h",
+            "1.5/h",
+            "99999999999/h",
+        ] {
+            assert_eq!(rate(text), None, "{text}");
         }
     }
 }

@@ -226,3 +226,23 @@ fn a_mistake_in_every_route_of_a_large_configuration_is_reported_in_each() {
     assert_eq!(report.problems.len(), 2000);
     assert_eq!(report.problems[1999].place.as_ref().unwrap().line, 6000);
 }
+
+#[test]
+fn what_is_shown_of_a_configuration_has_no_secret() {
+    let snapshot = snapshot(
+        "[acme.a]\ndirectory = \"https://a/\"\nchallenge = \"dns-01\"\n\
+         external_account = { key_id = \"id\", key = \"c2VjcmV0\" }\n\
+         dns = { webhook = { url = \"https://b/\", headers = { authorization = \"c2VjcmV0\" } } }\n\
+         [acme.b]\ndirectory = \"https://a/\"\nchallenge = \"dns-01\"\n\
+         dns = { rfc2136 = { server = \"10.0.0.1\", zone = \"a\", key_name = \"k\", key = \"c2VjcmV0\" } }\n\
+         [acme.c]\ndirectory = \"https://a/\"\n\
+         external_account = { key_id = \"id\", key = \"file:/run/eab\" }\n\
+         [storage.etcd]\nendpoints = \"http://a\"\nuser = \"u\"\npassword = \"c2VjcmV0\"\n",
+    );
+    assert_eq!(snapshot.to_json().matches("c2VjcmV0").count(), 4);
+    assert!(!format!("{snapshot:?}").contains("c2VjcmV0"));
+    let shown = snapshot.redacted().to_json();
+    assert_eq!(shown.matches("c2VjcmV0").count(), 0);
+    assert_eq!(shown.matches("\"redacted\"").count(), 4);
+    assert!(shown.contains("file:/run/eab"), "a path is no secret");
+}

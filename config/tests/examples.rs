@@ -138,7 +138,9 @@ fn all_keys(schema: &Value) -> BTreeSet<String> {
         keys.map(move |(key, _)| format!("{name}.{key}"))
     });
     // `refused` belongs to the canonical form of what was contained; nobody writes it.
-    keys.filter(|key| !key.ends_with(".refused")).collect()
+    // `directory` of the storage excludes `etcd`, which is shown.
+    keys.filter(|key| !key.ends_with(".refused") && key != "Storage.directory")
+        .collect()
 }
 
 fn walk(schema: &Value, name: &str, here: &Value, written: &Value, used: &mut BTreeSet<String>) {

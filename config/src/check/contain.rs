@@ -13,8 +13,11 @@ use std::{
 use super::{Draft, Drafts};
 use crate::{
     Objects, Snapshot,
-    model::{Action, Certificate, CertificateNames, Destination, Listener, Route, Rule},
-    names::CertificateName,
+    model::{
+        Acme, Action, Certificate, CertificateNames, CertificateSource, Destination, Listener,
+        Route, Rule,
+    },
+    names::{CertificateName, IssuerName},
 };
 
 /// The objects that may run; none when that cannot be said.
@@ -25,7 +28,10 @@ pub(super) fn contain(drafts: Drafts, previous: Option<&Snapshot>) -> Option<Obj
     );
     let dns = one(drafts.dns, previous.map(|previous| &previous.dns));
     let tracing = one(drafts.tracing, previous.map(|previous| &previous.tracing));
+    let storage = one(drafts.storage, previous.map(|previous| &previous.storage));
     let mut objects = Objects {
+        acme: keep(drafts.acme, previous.map(|previous| &previous.acme)),
+        storage: storage.unwrap_or_default(),
         listeners: keep(
             drafts.listeners,
             previous.map(|previous| &previous.listeners),
@@ -47,10 +53,11 @@ pub(super) fn contain(drafts: Drafts, previous: Option<&Snapshot>) -> Option<Obj
             (Err(_), Some(before)) => Arc::clone(before),
             (Err(rest), None) => Arc::new(rest?),
         };
+        let certificate = ordered(certificate, &objects);
         objects.certificates.insert(name, certificate);
     }
     for listener in objects.listeners.values_mut() {
-        without_lost(listener, &objects.certificates);
+        without_lost(listener, &objects.certificates, &objects.acme);
     }
     // A listener that keeps its previous address may stand where another one has moved.
     let addresses = objects.listeners.values().map(|listener| listener.address);
@@ -92,10 +99,26 @@ fn keep<K: Ord, T>(
     kept.collect()
 }
 
+/// A certificate whose issuer is refused and gone is refused with it.
+fn ordered(certificate: Arc<Certificate>, objects: &Objects) -> Arc<Certificate> {
+    match &certificate.source {
+        CertificateSource::Auto(issuer)
+            if !issuer.is_local() && !objects.acme.contains_key(issuer) =>
+        {
+            Arc::new(Certificate {
+                source: CertificateSource::Refused,
+                ..(*certificate).clone()
+            })
+        }
+        _ => certificate,
+    }
+}
+
 /// A listener that keeps its previous version serves of its certificates those that are still there.
 fn without_lost(
     listener: &mut Arc<Listener>,
     certificates: &BTreeMap<CertificateName, Arc<Certificate>>,
+    acme: &BTreeMap<IssuerName, Arc<Acme>>,
 ) {
     let there = |name: &CertificateName| certificates.contains_key(name);
     let Some(tls) = &listener.tls else {
@@ -106,11 +129,14 @@ fn without_lost(
         CertificateNames::All => true,
         CertificateNames::Listed(names) => names.iter().all(there),
     };
-    if listed && chosen.default.as_ref().is_none_or(there) {
+    let issued = |issuer: &IssuerName| issuer.is_local() || acme.contains_key(issuer);
+    let ordered = chosen.auto.as_ref().is_none_or(issued);
+    if listed && ordered && chosen.default.as_ref().is_none_or(there) {
         return;
     }
     if let Some(tls) = &mut Arc::make_mut(listener).tls {
         tls.certificates.default.take_if(|name| !there(name));
+        tls.certificates.auto.take_if(|issuer| !issued(issuer));
         if let CertificateNames::Listed(names) = &mut tls.certificates.names {
             names.retain(there);
         }

@@ -1,9 +1,12 @@
 //! What TLS needs: certificates, and the keys of listeners, routes and upstreams; and what holds between these.
 
+pub(super) mod acme;
+mod acme_dns;
 pub(super) mod certificate;
 pub(super) mod client;
 pub(super) mod coverage;
 pub(super) mod listener;
+pub(super) mod storage;
 pub(super) mod stream;
 pub(super) mod upstream;
 
@@ -11,6 +14,7 @@ use std::path::PathBuf;
 
 use crate::{
     findings::{Finding, Findings},
+    model::{Secret, SecretText},
     raw::OneOrMany,
     tree::At,
 };
@@ -36,4 +40,12 @@ pub(super) fn files(
     let each = list.as_slice().iter().enumerate();
     each.filter_map(|(index, text)| file(text, &at.element(index, list.is_list()), findings))
         .collect()
+}
+
+/// A secret: the text itself, or `file:` and the path of the file that holds it.
+pub(super) fn secret(text: &str, at: &At<'_>, findings: &mut Findings<'_>) -> Option<SecretText> {
+    match text.strip_prefix("file:") {
+        Some(path) => file(path, at, findings).map(SecretText::File),
+        None => Some(SecretText::Text(Secret::new(text))),
+    }
 }

@@ -1,12 +1,17 @@
 //! What weakens TLS, or leads to it where there is none.
 
 use super::problem;
-use crate::{Problem, Snapshot, model::Protocol};
+use crate::{
+    Problem, Snapshot,
+    model::{AcmeChallenge, CertificateSource, Protocol},
+    names::IssuerName,
+};
 
 pub(super) fn check(snapshot: &Snapshot) -> Vec<Problem> {
     let mut problems = insecure(snapshot);
     problems.extend(redirected_nowhere(snapshot));
     problems.extend(unused_certificates(snapshot));
+    problems.extend(issuers(snapshot));
     problems
 }
 
@@ -64,4 +69,49 @@ fn unused_certificates(snapshot: &Snapshot) -> Vec<Problem> {
         )
     });
     problems.collect()
+}
+
+fn issuers(snapshot: &Snapshot) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for (name, acme) in &snapshot.acme {
+        if !orders(snapshot, name) {
+            problems.push(problem(
+                "unused_issuer",
+                format!("acme.{name}"),
+                format!("nothing is ordered from issuer {:?}", name.as_str()),
+                "name it in `auto` of a listener or certificate, or in `fallback`, or take it away",
+            ));
+            continue;
+        }
+        let on = |port: u16, tls: bool| {
+            let mut listeners = snapshot.listeners.values();
+            listeners.any(|it| it.address.port() == port && it.tls.is_some() == tls)
+        };
+        let (port, protocol, there) = match acme.challenge {
+            AcmeChallenge::Http01 => (80, "http", on(80, false)),
+            AcmeChallenge::TlsAlpn01 => (443, "https", on(443, true)),
+            AcmeChallenge::Dns01 => continue,
+        };
+        if !there {
+            problems.push(problem(
+                "challenge_port",
+                format!("acme.{name}.challenge"),
+                format!("the issuer comes to port {port}, where no {protocol} listener accepts"),
+                "where another port is passed on to a listener here, that is fine; else add one",
+            ));
+        }
+    }
+    problems
+}
+
+/// Whether anything is ordered from an issuer.
+fn orders(snapshot: &Snapshot, name: &IssuerName) -> bool {
+    let listeners = snapshot.listeners.values();
+    let mut listeners = listeners.filter_map(|listener| listener.tls.as_ref());
+    let mut certificates = snapshot.certificates.values();
+    let mut issuers = snapshot.acme.values();
+    listeners.any(|tls| tls.certificates.auto.as_ref() == Some(name))
+        || certificates
+            .any(|it| matches!(&it.source, CertificateSource::Auto(issuer) if issuer == name))
+        || issuers.any(|issuer| issuer.fallback.contains(name))
 }

@@ -42,6 +42,44 @@ pub(in crate::check) fn check(
     }
 }
 
+/// An issuer must be able to prove each host of a certificate that is ordered from it.
+pub(in crate::check) fn check_orders(drafts: &mut Drafts, findings: &mut Findings<'_>) {
+    for (name, draft) in &mut drafts.certificates {
+        let Some(certificate) = draft.object.as_mut().filter(|_| draft.clean) else {
+            continue;
+        };
+        let CertificateSource::Auto(issuer) = &certificate.source else {
+            continue;
+        };
+        let Some(acme) = drafts.acme.get(issuer).and_then(|it| it.object.as_ref()) else {
+            continue;
+        };
+        let at = At::Root.key("certificates");
+        let at = at.key(name.as_str());
+        let at = at.key("hosts");
+        for (position, host) in certificate.hosts.iter().enumerate() {
+            if acme.can_order(host) {
+                continue;
+            }
+            let what = format!("issuer {issuer} cannot prove that {host} is ours");
+            let hint = match host {
+                HostPattern::Exact(_) => {
+                    "an address needs challenge = \"tls-alpn-01\" or \"http-01\""
+                }
+                HostPattern::Wildcard(_) | HostPattern::Any => {
+                    "a wildcard needs challenge = \"dns-01\""
+                }
+            };
+            let finding = Finding::new("unprovable_host", what).hint(hint);
+            findings.value(&at.index(position), finding);
+        }
+        if !findings.is_clean(&at) {
+            draft.clean = false;
+            certificate.source = CertificateSource::Refused;
+        }
+    }
+}
+
 /// On one listener a host has one certificate: nobody could say which of two would be served.
 pub(in crate::check) fn check_shared(drafts: &mut Drafts, findings: &mut Findings<'_>) {
     let mut refused: BTreeMap<CertificateName, Finding> = BTreeMap::new();

@@ -8,6 +8,7 @@ use crate::{
     findings::{Finding, Findings},
     model::{
         Action, ClientCertificateMode, ClientCertificates, HostPattern, Route, SanPattern, SpkiPin,
+        is_address,
     },
     names::RouteName,
     raw::{self, OneOrMany},
@@ -67,13 +68,9 @@ fn san(text: &str) -> Result<SanPattern, Finding> {
         return match text::host_pattern(text)? {
             HostPattern::Any => Err(bad("* admits every certificate".to_owned())
                 .hint("leave `san` out for every certificate that the CA has signed")),
-            HostPattern::Exact(host)
-                if host.parse::<std::net::Ipv4Addr>().is_ok() || host.starts_with('[') =>
-            {
-                Err(bad(format!(
-                    "{text:?} is an address, and names are held against this list"
-                )))
-            }
+            HostPattern::Exact(host) if is_address(&host) => Err(bad(format!(
+                "{text:?} is an address, and names are held against this list"
+            ))),
             host => Ok(SanPattern::Dns(host)),
         };
     };

@@ -9,8 +9,8 @@ use crate::check::{Draft, Drafts, tls::client::is_refused};
 use crate::{
     Problem, Snapshot,
     findings::{Finding, Findings},
-    model::{Certificate, CertificateSource, HostPattern, Listener, Route},
-    names::{CertificateName, ListenerName, RouteName},
+    model::{Acme, Certificate, CertificateSource, HostPattern, Listener, Route, is_address},
+    names::{CertificateName, IssuerName, ListenerName, RouteName},
     tree::At,
 };
 
@@ -20,6 +20,8 @@ struct Gap {
     position: usize,
     host: HostPattern,
     listener: ListenerName,
+    /// It has an issuer, which cannot prove that host.
+    issuer: bool,
 }
 
 impl Gap {
@@ -30,14 +32,23 @@ impl Gap {
 
     fn hint(&self) -> String {
         let host = self.host.to_string();
-        let below = match &self.host {
-            HostPattern::Exact(_) => "",
-            HostPattern::Wildcard(_) | HostPattern::Any => " (a wildcard needs a wildcard)",
-        };
-        format!(
-            "add {host:?} to `hosts` of a [certificates.NAME]{below}, or write \
-             certificates = {{ auto = \"ISSUER\" }} on the listener"
-        )
+        let add = format!("add {host:?} to `hosts` of a [certificates.NAME]");
+        match (&self.host, self.issuer) {
+            (HostPattern::Exact(_), false) => {
+                format!("{add}, or write certificates = {{ auto = \"ISSUER\" }} on the listener")
+            }
+            (HostPattern::Exact(_), true) => {
+                format!("{add}: the issuer of the listener cannot prove an address with dns-01")
+            }
+            (HostPattern::Wildcard(_) | HostPattern::Any, false) => format!(
+                "{add} (a wildcard needs a wildcard), or write certificates = {{ auto = \"ISSUER\" }} \
+                 on the listener"
+            ),
+            (HostPattern::Wildcard(_) | HostPattern::Any, true) => format!(
+                "{add}, or let the issuer of the listener prove it with challenge = \"dns-01\", or \
+                 write `on_demand` for the names below"
+            ),
+        }
     }
 }
 
@@ -52,15 +63,15 @@ pub(in crate::check) fn check(drafts: &mut Drafts, findings: &mut Findings<'_>) 
         CertificateSource::Files(_) | CertificateSource::Refused => None,
         CertificateSource::Auto(_) => Some(Vec::new()),
     };
-    let certificates = drafts.certificates.iter();
-    let certificates: BTreeMap<_, _> = certificates
-        .filter_map(|(name, draft)| Some((name, draft.object.as_ref()?)))
-        .collect();
+    let certificates = named(&drafts.certificates, |draft| draft.object.as_ref());
     let gaps = gaps(
         &clean(&drafts.listeners).collect::<Vec<_>>(),
         &clean(&drafts.routes).collect::<Vec<_>>(),
-        &certificates,
-        &names,
+        &Held {
+            certificates,
+            acme: named(&drafts.acme, |draft| draft.object.as_ref()),
+            names: &names,
+        },
     );
     for gap in gaps {
         let at = At::Root.key("routes");
@@ -80,11 +91,12 @@ pub fn uncovered(
 ) -> Vec<Problem> {
     let listeners: Vec<&Listener> = snapshot.listeners.values().map(AsRef::as_ref).collect();
     let routes: Vec<&Route> = snapshot.routes.values().map(AsRef::as_ref).collect();
-    let certificates = snapshot.certificates.iter();
-    let certificates = certificates
-        .map(|(name, certificate)| (name, certificate.as_ref()))
-        .collect();
-    let gaps = gaps(&listeners, &routes, &certificates, names);
+    let held = Held {
+        certificates: named(&snapshot.certificates, |it| Some(it.as_ref())),
+        acme: named(&snapshot.acme, |it| Some(it.as_ref())),
+        names,
+    };
+    let gaps = gaps(&listeners, &routes, &held);
     let problems = gaps.into_iter().map(|gap| Problem {
         code: "uncovered_host",
         at: format!("routes.{}.hosts[{}]", gap.route, gap.position),
@@ -96,15 +108,27 @@ pub fn uncovered(
     problems.collect()
 }
 
-fn gaps(
-    listeners: &[&Listener],
-    routes: &[&Route],
-    certificates: &BTreeMap<&CertificateName, &Certificate>,
-    names: &dyn Fn(&Certificate) -> Option<Vec<HostPattern>>,
-) -> Vec<Gap> {
-    let covered: BTreeMap<&ListenerName, Covered> = listeners
+/// What listeners may choose from.
+struct Held<'h> {
+    certificates: BTreeMap<&'h CertificateName, &'h Certificate>,
+    acme: BTreeMap<&'h IssuerName, &'h Acme>,
+    /// The hosts of a certificate for which none are written.
+    names: &'h dyn Fn(&Certificate) -> Option<Vec<HostPattern>>,
+}
+
+fn named<'d, N: Ord, D, T>(
+    all: &'d BTreeMap<N, D>,
+    object: impl Fn(&'d D) -> Option<&'d T>,
+) -> BTreeMap<&'d N, &'d T> {
+    let all = all.iter();
+    all.filter_map(|(name, it)| Some((name, object(it)?)))
+        .collect()
+}
+
+fn gaps(listeners: &[&Listener], routes: &[&Route], held: &Held<'_>) -> Vec<Gap> {
+    let covered: BTreeMap<&ListenerName, Covered<'_>> = listeners
         .iter()
-        .filter_map(|listener| Some((&listener.name, Covered::by(listener, certificates, names)?)))
+        .filter_map(|listener| Some((&listener.name, Covered::by(listener, held)?)))
         .collect();
     let mut gaps = Vec::new();
     for route in routes.iter().filter(|route| !is_refused(route)) {
@@ -119,6 +143,7 @@ fn gaps(
                     position,
                     host: host.clone(),
                     listener: listener.clone(),
+                    issuer: covered.get(listener).is_some_and(|it| it.issuer.is_some()),
                 });
             }
         }
@@ -127,50 +152,65 @@ fn gaps(
 }
 
 /// What a listener can serve.
-struct Covered {
+struct Covered<'h> {
     hosts: HashSet<HostPattern>,
-    /// Whatever is routed gets a certificate.
-    auto: bool,
+    issuer: Option<Issuer<'h>>,
 }
 
-impl Covered {
+/// Who issues certificates for what is routed.
+enum Issuer<'h> {
+    /// For everything: the development CA, or one that is refused, of which nothing is known.
+    Any,
+    /// For what it can prove.
+    Acme(&'h Acme),
+}
+
+impl<'h> Covered<'h> {
     /// None: it ends no TLS, or it is not known what its certificates stand for.
-    fn by(
-        listener: &Listener,
-        certificates: &BTreeMap<&CertificateName, &Certificate>,
-        names: &dyn Fn(&Certificate) -> Option<Vec<HostPattern>>,
-    ) -> Option<Self> {
+    fn by(listener: &Listener, held: &Held<'h>) -> Option<Self> {
         let chosen = &listener.tls.as_ref()?.certificates;
         let mut hosts = HashSet::new();
-        for (name, certificate) in certificates {
+        for (name, certificate) in &held.certificates {
             if !chosen.names.has(name) {
                 continue;
             }
             if certificate.hosts.is_empty() {
-                hosts.extend(names(certificate)?);
+                hosts.extend((held.names)(certificate)?);
             } else {
                 hosts.extend(certificate.hosts.iter().cloned());
             }
         }
-        Some(Self {
-            hosts,
-            auto: chosen.auto.is_some(),
-        })
+        let issuer = chosen.auto.as_ref().map(|name| {
+            let acme = held.acme.get(name);
+            acme.map_or(Issuer::Any, |acme| Issuer::Acme(acme))
+        });
+        Some(Self { hosts, issuer })
+    }
+
+    fn is_issued(&self, host: &HostPattern) -> bool {
+        match (&self.issuer, host) {
+            (None, _) => false,
+            (Some(Issuer::Any), _) => true,
+            (Some(Issuer::Acme(acme)), HostPattern::Wildcard(suffix)) => {
+                let below = |demand: &crate::model::OnDemand| demand.admits_below(suffix);
+                acme.can_order(host) || acme.on_demand.as_ref().is_some_and(below)
+            }
+            (Some(Issuer::Acme(acme)), _) => acme.can_order(host),
+        }
     }
 
     /// A wildcard in a certificate stands for one label (RFC 9525 §6.3), so a wildcard of a route,
     /// which stands for more, is served as far as a certificate goes: at least the same is needed.
     fn has(&self, host: &HostPattern) -> bool {
-        if self.auto || *host == HostPattern::Any || self.hosts.contains(host) {
+        if *host == HostPattern::Any || self.hosts.contains(host) || self.is_issued(host) {
             return true;
         }
         let HostPattern::Exact(name) = host else {
             return false;
         };
         let suffix = name.find('.').and_then(|dot| name.get(dot..));
-        let is_ip = name.starts_with('[') || name.parse::<std::net::Ipv4Addr>().is_ok();
         suffix.is_some_and(|suffix| {
-            !is_ip
+            !is_address(name)
                 && self
                     .hosts
                     .contains(&HostPattern::Wildcard(suffix.to_owned()))

@@ -1,10 +1,8 @@
 //! `[tracing]`: where spans of requests go, and which there are.
 
-use std::{fmt, sync::Arc};
-
 use serde::{Serialize, Serializer};
 
-use crate::model::{HeaderName, canonical};
+use crate::model::{HeaderName, Secret, canonical};
 
 /// What the configuration says about traces; the environment may say the rest.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
@@ -98,27 +96,5 @@ impl Share {
 impl Serialize for Share {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_f64(f64::from(self.0) / 1_000_000.0)
-    }
-}
-
-/// A text that no log shows.
-#[derive(Clone, PartialEq, Eq, Serialize)]
-pub struct Secret(Arc<str>);
-
-impl Secret {
-    /// Keeps `text`.
-    pub fn new(text: &str) -> Self {
-        Self(Arc::from(text))
-    }
-
-    /// The text, for whom it is meant.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("redacted")
     }
 }
