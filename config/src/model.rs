@@ -31,7 +31,7 @@ pub use telemetry::{
     AccessLog, AccessLogOutput, LogField, LogFields, LogFilter, LogFormat, LogPart, Otlp,
     OtlpProtocol, Share, StatusClass, Trace, Tracing,
 };
-pub use text::{Part, Template, Variable};
+pub use text::{CertificatePart, Part, Template, TlsPart, Variable};
 pub(crate) use tls::is_address;
 pub use tls::{
     Acme, AcmeChallenge, AcmeDns, AcmeKey, Alpn, Certificate, CertificateNames, CertificateSource,

@@ -1,9 +1,12 @@
-//! Step 2: Learns who speaks and what; picks HTTP or a raw stream.
+//! Step 2: Learns who speaks and what; ends TLS; picks HTTP or a raw stream.
 //!
-//! Every connection speaks HTTP without TLS today. Which version is told by its first bytes, which
-//! `http/serve` looks at.
+//! Which version of HTTP is spoken is told by the first bytes, which `http/serve` looks at.
 
-use std::{cell::RefCell, rc::Rc, sync::Arc};
+mod tls;
+
+use std::{cell::RefCell, pin::Pin, rc::Rc, sync::Arc};
+
+use sluice_config::model::Protocol;
 
 use crate::{
     downstream::Connection,
@@ -11,12 +14,46 @@ use crate::{
         exchange::Visitor,
         serve::{self, wire::Wire},
     },
+    l4,
     plan::{self, Local},
     stream::Stream,
 };
 
-/// Serves a connection until it ends.
-pub async fn serve(
+/// Serves a connection until it ends. Boxed: a task has no room for what its connection is not.
+pub fn serve(
+    stream: Stream,
+    connection: Connection,
+    listener: Arc<plan::Listener>,
+    local: Rc<Local>,
+) -> Pin<Box<dyn Future<Output = ()>>> {
+    if listener.tls.is_some() {
+        return Box::pin(secured(stream, connection, listener, local));
+    }
+    Box::pin(http(stream, Arc::new(connection), listener, local))
+}
+
+/// Ends TLS and goes on with what is inside. The handshake has a box of its own, which is gone with it.
+async fn secured(
+    stream: Stream,
+    mut connection: Connection,
+    listener: Arc<plan::Listener>,
+    local: Rc<Local>,
+) {
+    let worker = local.worker;
+    let accepted = Box::pin(tls::accept(stream, &listener, worker, &mut connection));
+    let Some(inside) = accepted.await else {
+        return;
+    };
+    let connection = Arc::new(connection);
+    match listener.model.protocol {
+        Protocol::Tls => Box::pin(l4::stream::serve(inside, connection, listener, local)).await,
+        Protocol::Http | Protocol::Https => {
+            Box::pin(http(inside, connection, listener, local)).await;
+        }
+    }
+}
+
+async fn http(
     stream: Stream,
     connection: Arc<Connection>,
     listener: Arc<plan::Listener>,

@@ -6,6 +6,7 @@ use std::{
 };
 
 use http::HeaderValue;
+use sluice_certs::Session;
 use sluice_config::names::ListenerName;
 
 /// A client connection.
@@ -19,18 +20,24 @@ pub struct Connection {
     pub peer: SocketAddr,
     /// Our side of it.
     pub local: SocketAddr,
+    /// `http` or `https`: what its requests are, unless a trusted proxy says something else.
+    pub scheme: &'static str,
+    /// What was agreed on where TLS is spoken.
+    pub tls: Option<Box<Session>>,
     /// The peer's address as text: every request needs it, and most need no other.
     peer_text: HeaderValue,
 }
 
 impl Connection {
-    /// A connection from `peer` to `local`.
+    /// A connection from `peer` to `local`, without TLS so far.
     pub fn new(id: u64, listener: ListenerName, peer: SocketAddr, local: SocketAddr) -> Self {
         Self {
             id,
             listener,
             peer,
             local,
+            scheme: "http",
+            tls: None,
             peer_text: address_text(peer.ip().to_canonical()),
         }
     }

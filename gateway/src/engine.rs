@@ -5,6 +5,7 @@
 //! refused, everything stays as it was. Files, controllers and tests all fill the same channel.
 
 mod control;
+mod expiry;
 mod local;
 mod planner;
 #[cfg(test)]

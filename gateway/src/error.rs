@@ -47,6 +47,10 @@ pub enum ProxyError {
     /// The client accepted no byte for `timeouts.write_stall`.
     #[error("the client stopped reading")]
     ClientStalled,
+    /// The host is not one that the connection was made for: its certificate is not for it, or its
+    /// route asks for other client certificates than the handshake did.
+    #[error("the request belongs on another connection")]
+    Misdirected,
     /// No route has this host on this listener, or no rule of its routes matches.
     #[error("no route matches the request")]
     NoRoute,
@@ -279,6 +283,7 @@ impl ProxyError {
             Self::Flood => (StatusCode::TOO_MANY_REQUESTS, "flood", "FL", Downstream, Never),
             Self::ClientClosed => (CLIENT_CLOSED, "client_closed", "DC", Downstream, Never),
             Self::ClientStalled => (CLIENT_CLOSED, "client_stalled", "DS", Downstream, Never),
+            Self::Misdirected => (StatusCode::MISDIRECTED_REQUEST, "misdirected", "MD", Downstream, Never),
             Self::NoRoute => (StatusCode::NOT_FOUND, "no_route", "NR", Gateway, Never),
             Self::ConfigRefused => (StatusCode::SERVICE_UNAVAILABLE, "config_refused", "CR", Gateway, Never),
             Self::NoTarget => (StatusCode::SERVICE_UNAVAILABLE, "no_target", "NT", Gateway, Never),
@@ -348,6 +353,7 @@ impl ProxyError {
             | Self::UpstreamProtocol { .. }
             | Self::StreamRefused { .. }
             | Self::ResponseBroken { .. }
+            | Self::Misdirected
             | Self::Overloaded
             | Self::NoDescriptor
             | Self::Draining => GrpcStatus::Unavailable,

@@ -299,7 +299,8 @@ fn connection(
     let mut peer = client;
     let says = |name| parts.headers.contains_key(name);
     let https = asked.url.scheme_str() == Some("https");
-    if https && !says("x-forwarded-proto") && !says("forwarded") {
+    let ends = listener.tls.is_some();
+    if https && !ends && !says("x-forwarded-proto") && !says("forwarded") {
         match listener.trusted_proxies.first() {
             Some(proxies) => {
                 peer = proxies.addr();
@@ -314,15 +315,17 @@ fn connection(
                 }
             }
             None => notes.push(
-                "taken as sent without TLS: no listener of this version ends TLS, and this one \
-                 has no trusted_proxies that could have"
+                "taken as sent without TLS: this listener ends none, and has no trusted_proxies \
+                 that could have"
                     .to_owned(),
             ),
         }
     }
     let peer = SocketAddr::new(peer, 0);
     let name = listener.name.clone();
-    Arc::new(Connection::new(0, name, peer, listener.address))
+    let mut connection = Connection::new(0, name, peer, listener.address);
+    connection.scheme = if ends { "https" } else { "http" };
+    Arc::new(connection)
 }
 
 #[cfg(test)]

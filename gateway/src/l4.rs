@@ -1,3 +1,4 @@
 //! Raw streams: bytes that nobody takes apart.
 
 pub(crate) mod copy;
+pub(crate) mod stream;

@@ -293,7 +293,7 @@ impl Door {
     ) {
         listener.traffic.count(self.local.worker, Event::Connection);
         let name = listener.model.name.clone();
-        let connection = Arc::new(Connection::new(self.id(), name, peer, local));
+        let connection = Connection::new(self.id(), name, peer, local);
         let tasks = listener.tasks.clone();
         let served = connection::serve(stream, connection, listener, Rc::clone(&self.local));
         // Not an `async` block, which would have room for the connection twice.

@@ -4,6 +4,7 @@
 //! snapshot as a whole when there is one, and drops what was made ready. `sluice check` reads the
 //! files and binds nothing.
 
+mod certificates;
 mod sockets;
 mod unfinished;
 mod upstreams;
@@ -23,6 +24,7 @@ use sluice_config::{
 
 use crate::plan::TlsClients;
 
+pub use certificates::{Certificates, Keeper, named};
 pub use sockets::{Bound, SocketKey, Sockets};
 
 /// The contents of the files that a snapshot names.
@@ -35,6 +37,8 @@ pub struct Loaded {
     pub bodies: Bodies,
     /// How TLS is spoken to the endpoints of upstreams.
     pub tls_clients: TlsClients,
+    /// Certificates, and what client certificates are held against.
+    pub certificates: Certificates,
 }
 
 /// Why a file cannot be the body of an answer.
@@ -46,17 +50,22 @@ enum BodyError {
     TooLarge,
 }
 
-/// Reads every file that `snapshot` names.
-pub fn files(snapshot: &Snapshot) -> Result<Loaded, Vec<Problem>> {
+/// Reads every file that `snapshot` names. `keeper` has the certificates that serve.
+pub fn files(snapshot: &Snapshot, keeper: &Keeper) -> Result<Loaded, Vec<Problem>> {
     let mut problems = unfinished::refuse(snapshot);
-    let loaded = Loaded {
-        bodies: bodies(snapshot, &mut problems),
-        tls_clients: upstreams::clients(snapshot, &mut problems),
-    };
-    if problems.is_empty() {
-        Ok(loaded)
-    } else {
-        Err(problems)
+    let bodies = bodies(snapshot, &mut problems);
+    let tls_clients = upstreams::clients(snapshot, &mut problems);
+    match keeper.read(snapshot) {
+        Ok(certificates) if problems.is_empty() => Ok(Loaded {
+            bodies,
+            tls_clients,
+            certificates,
+        }),
+        Ok(_) => Err(problems),
+        Err(more) => {
+            problems.extend(more);
+            Err(problems)
+        }
     }
 }
 

@@ -13,6 +13,7 @@ mod local;
 mod split;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 use std::{
     collections::HashMap,
@@ -25,6 +26,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderName, StatusCode};
+use sluice_certs::Store;
 use sluice_config::{
     Version,
     model::{self, Template},
@@ -44,6 +46,7 @@ pub use compile::{Parts, TlsClients};
 pub use held::{Held, Reaper, reaper};
 pub use local::Local;
 pub use split::{Destination, Split};
+pub use tls::{ClientPolicies, Tls};
 
 /// What runs.
 #[derive(Debug)]
@@ -62,6 +65,8 @@ pub struct Plan {
     pub access_log: Writer,
     /// Begins traces.
     pub tracer: Tracer,
+    /// Every certificate, for whoever looks at them.
+    pub certificates: Store,
 }
 
 /// A listener as it runs. Another version of it is another value; they share the [`Census`].
@@ -77,6 +82,8 @@ pub struct Listener {
     pub filters: Chain,
     /// Its requests and connections; of all its versions.
     pub traffic: Arc<Traffic>,
+    /// How it ends TLS, if it does.
+    pub tls: Option<Arc<Tls>>,
     /// Owns its upgraded streams; drained when it has other settings, too.
     pub streams: Tasks,
     replaced: AtomicBool,

@@ -2,6 +2,7 @@
 
 pub mod file;
 mod last_good;
+mod stamp;
 mod watch;
 
 pub use last_good::LastGood;

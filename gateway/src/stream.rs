@@ -10,7 +10,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use sluice_certs::client::ClientStream;
+use sluice_certs::{ServerStream, client::ClientStream};
 use tokio::{
     io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf},
     net::{TcpStream, UnixStream},
@@ -29,6 +29,8 @@ pub enum Stream {
     Unix(UnixStream),
     /// A pipe inside the process, for tests with a paused clock.
     Memory(DuplexStream),
+    /// Inside the TLS that a client speaks.
+    Tls(ServerStream<Stream>),
     /// TLS with an endpoint, over one of the others.
     ToEndpoint(Box<ClientStream<Self>>),
     /// A stream of an HTTP/2 connection. Dropped before both sides are done, it is reset.
@@ -58,6 +60,10 @@ macro_rules! each {
                 $body
             }
             Stream::Memory(stream) => {
+                let $inner = Pin::new(stream);
+                $body
+            }
+            Stream::Tls(stream) => {
                 let $inner = Pin::new(stream);
                 $body
             }
@@ -109,6 +115,7 @@ impl AsyncWrite for Stream {
             Self::Tcp(stream) => stream.is_write_vectored(),
             Self::Unix(stream) => stream.is_write_vectored(),
             Self::Memory(stream) => stream.is_write_vectored(),
+            Self::Tls(stream) => stream.is_write_vectored(),
             Self::ToEndpoint(stream) => stream.is_write_vectored(),
             Self::Tunnel(_) => false,
         }

@@ -45,7 +45,7 @@ use endpoints::{Endpoint, Set, Source, State};
 pub use connect::Connector;
 pub use endpoints::{Choice, Connections, EndpointKey};
 pub use lease::{Failed, Lease, NoLease};
-pub use pools::Pools;
+pub use pools::{Pools, Raw};
 pub use registry::Registry;
 
 /// How a request is put to an endpoint.

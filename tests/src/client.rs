@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpSocket, TcpStream},
     time::timeout,
 };
@@ -15,8 +15,8 @@ use crate::{
 
 /// A connection to a gateway.
 #[derive(Debug)]
-pub struct Client {
-    stream: TcpStream,
+pub struct Client<S = TcpStream> {
+    stream: S,
     /// Read and not yet taken.
     pending: Vec<u8>,
 }
@@ -84,6 +84,28 @@ impl Client {
     /// Our own address.
     pub fn local(&self) -> SocketAddr {
         self.stream.local_addr().expect("a local address")
+    }
+
+    /// Ends the connection with a reset.
+    pub fn reset(self) {
+        let socket = self.stream;
+        socket.set_zero_linger().expect("SO_LINGER");
+        drop(socket);
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
+    /// Speaks over `stream`.
+    pub fn over(stream: S) -> Self {
+        Self {
+            stream,
+            pending: Vec::new(),
+        }
+    }
+
+    /// What carries it.
+    pub fn stream(&self) -> &S {
+        &self.stream
     }
 
     /// Sends bytes as they are. That the other side may be gone already is no failure of a test:
@@ -204,13 +226,6 @@ impl Client {
     pub async fn finish(&mut self) {
         // A gateway that closed first has nothing to be told.
         self.stream.shutdown().await.unwrap_or_default();
-    }
-
-    /// Ends the connection with a reset.
-    pub fn reset(self) {
-        let socket = self.stream;
-        socket.set_zero_linger().expect("SO_LINGER");
-        drop(socket);
     }
 }
 

@@ -7,7 +7,10 @@ use std::{
 use sluice_config::{Snapshot, Sources, Style};
 use sluice_gateway::{
     engine::{Engine, Options},
-    telemetry::{metrics::Counter, trace::Environment},
+    telemetry::{
+        metrics::{Counter, HandshakeReading},
+        trace::Environment,
+    },
 };
 use tempfile::TempDir;
 use tokio::sync::watch;
@@ -97,6 +100,25 @@ impl Gateway {
     /// The sum of a counter over all workers.
     pub fn count(&self, counter: Counter) -> u64 {
         self.engine().metrics().sum(counter)
+    }
+
+    /// The TLS handshakes of a listener so far.
+    pub fn handshakes(&self, listener: &str) -> HandshakeReading {
+        let live = self.engine().view().live().expect("a plan");
+        let mut all = live.plan.listeners.iter();
+        let found = all.find(|(name, _)| name.as_str() == listener);
+        let (_, listener) = found.expect("there is such a listener");
+        let tls = listener.tls.as_ref().expect("it ends TLS");
+        tls.handshakes.read()
+    }
+
+    /// Waits until so many handshakes of the listener `web` have failed for this reason.
+    pub async fn handshakes_fail(&self, reason: &str, count: u64) {
+        eventually(&format!("{count} handshakes failed as {reason}"), || {
+            let failures = self.handshakes("web").failures;
+            (failures.get(reason).copied().unwrap_or_default() >= count).then_some(())
+        })
+        .await;
     }
 
     /// Waits until a counter has reached a value.

@@ -20,6 +20,7 @@ pub mod process;
 pub mod reach;
 pub mod replica;
 pub mod siege;
+pub mod tls;
 
 pub use client::{Client, Reply};
 pub use front::Front;

@@ -37,6 +37,7 @@ provoked! {
     flood,
     client_closed,
     client_stalled,
+    misdirected,
     no_route,
     config_refused,
     no_target,

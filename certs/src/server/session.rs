@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rustls::{HandshakeKind, ProtocolVersion, ServerConnection};
+use rustls::{CipherSuite, HandshakeKind, ProtocolVersion, ServerConnection};
 
 use crate::{
     error::AcceptError,
@@ -49,9 +49,7 @@ impl Session {
                 Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
                 _ => "TLSv1.3",
             },
-            cipher: suite
-                .and_then(|suite| suite.suite().as_str())
-                .unwrap_or_default(),
+            cipher: suite.map_or("", |suite| registered(suite.suite())),
             resumed: connection.handshake_kind() == Some(HandshakeKind::Resumed),
             policy,
             peer: peer.map(Arc::new),
@@ -66,5 +64,15 @@ impl Session {
             None => true,
             Some(sni) => **sni == *host || self.certificate.covers(host),
         }
+    }
+}
+
+/// The name that a suite is registered under; the library has its own for those of TLS 1.3.
+fn registered(suite: CipherSuite) -> &'static str {
+    match suite {
+        CipherSuite::TLS13_AES_128_GCM_SHA256 => "TLS_AES_128_GCM_SHA256",
+        CipherSuite::TLS13_AES_256_GCM_SHA384 => "TLS_AES_256_GCM_SHA384",
+        CipherSuite::TLS13_CHACHA20_POLY1305_SHA256 => "TLS_CHACHA20_POLY1305_SHA256",
+        suite => suite.as_str().unwrap_or_default(),
     }
 }

@@ -31,6 +31,10 @@ pub enum Variable {
     ClientIp,
     /// `client.port`: the port of the connected peer.
     ClientPort,
+    /// `client.certificate.…`: of the certificate that the client showed; empty without one.
+    ClientCertificate(CertificatePart),
+    /// `tls.…`: of the client's connection; empty without TLS.
+    Tls(TlsPart),
     /// `request.id`
     RequestId,
     /// `request.method`
@@ -53,6 +57,32 @@ pub enum Variable {
     Rule,
     /// `upstream`: its name; empty before one is chosen.
     Upstream,
+}
+
+/// What of a client's certificate a template can name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CertificatePart {
+    /// `subject`: the distinguished name (RFC 4514).
+    Subject,
+    /// `issuer`: that of whoever signed it.
+    Issuer,
+    /// `san`: its first URI, else its first host.
+    San,
+    /// `serial`: in hexadecimal.
+    Serial,
+    /// `fingerprint`: the SHA-256 in hexadecimal.
+    Fingerprint,
+}
+
+/// What of a client's TLS a template can name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TlsPart {
+    /// `version`: `TLSv1.3`.
+    Version,
+    /// `cipher`: the suite by its registered name.
+    Cipher,
+    /// `sni`: the host that the client asked for.
+    Sni,
 }
 
 impl Template {
@@ -104,6 +134,16 @@ impl fmt::Display for Variable {
         f.write_str(match self {
             Self::ClientIp => "client.ip",
             Self::ClientPort => "client.port",
+            Self::ClientCertificate(CertificatePart::Subject) => "client.certificate.subject",
+            Self::ClientCertificate(CertificatePart::Issuer) => "client.certificate.issuer",
+            Self::ClientCertificate(CertificatePart::San) => "client.certificate.san",
+            Self::ClientCertificate(CertificatePart::Serial) => "client.certificate.serial",
+            Self::ClientCertificate(CertificatePart::Fingerprint) => {
+                "client.certificate.fingerprint"
+            }
+            Self::Tls(TlsPart::Version) => "tls.version",
+            Self::Tls(TlsPart::Cipher) => "tls.cipher",
+            Self::Tls(TlsPart::Sni) => "tls.sni",
             Self::RequestId => "request.id",
             Self::RequestMethod => "request.method",
             Self::RequestScheme => "request.scheme",

@@ -21,7 +21,8 @@ takes effect while Sluice runs. A key that is not listed here is an error.
   1,024), `KB`, `MB`, `GB`, `TB` (powers of 1,000).
 * **Substitution**: `${NAME}` and `${NAME:-default}` in any string value are replaced from the
   environment; `$${` is a literal `${`.
-* **Variables** in values that say so: `{client.ip}`, `{client.port}`, `{request.id}`,
+* **Variables** in values that say so: `{client.ip}`, `{client.port}`, `{client.certificate.subject}` (also
+  `issuer`, `san`, `serial`, `fingerprint`), `{tls.version}`, `{tls.cipher}`, `{tls.sni}`, `{request.id}`,
   `{request.method}`, `{request.scheme}`, `{request.host}`, `{request.path}`, `{request.query}`,
   `{request.header.NAME}`, `{listener}`, `{route}`, `{rule}`, `{upstream}`, and captures `{1}` to `{9}`
   of the path expression that applies; `{{` is a literal `{`.

@@ -3,13 +3,36 @@
 use crate::{
     decode::nearest,
     findings::Finding,
-    model::{HeaderName, Part, Template, Variable},
+    model::{CertificatePart, HeaderName, Part, Template, TlsPart, Variable},
 };
 
 /// Those without a parameter.
-const VARIABLES: [(&str, Variable); 12] = [
+const VARIABLES: [(&str, Variable); 20] = [
     ("client.ip", Variable::ClientIp),
     ("client.port", Variable::ClientPort),
+    (
+        "client.certificate.subject",
+        Variable::ClientCertificate(CertificatePart::Subject),
+    ),
+    (
+        "client.certificate.issuer",
+        Variable::ClientCertificate(CertificatePart::Issuer),
+    ),
+    (
+        "client.certificate.san",
+        Variable::ClientCertificate(CertificatePart::San),
+    ),
+    (
+        "client.certificate.serial",
+        Variable::ClientCertificate(CertificatePart::Serial),
+    ),
+    (
+        "client.certificate.fingerprint",
+        Variable::ClientCertificate(CertificatePart::Fingerprint),
+    ),
+    ("tls.version", Variable::Tls(TlsPart::Version)),
+    ("tls.cipher", Variable::Tls(TlsPart::Cipher)),
+    ("tls.sni", Variable::Tls(TlsPart::Sni)),
     ("request.id", Variable::RequestId),
     ("request.method", Variable::RequestMethod),
     ("request.scheme", Variable::RequestScheme),

@@ -3,6 +3,8 @@
 //! Values of labels come from the configuration and from closed sets, never from a request. Series of
 //! objects that the configuration has no more are gone with them.
 
+mod tls;
+
 use std::{collections::BTreeMap, time::SystemTime};
 
 use sluice_config::model;
@@ -42,6 +44,7 @@ pub(super) fn write(admin: &Admin) -> String {
         listeners(&mut text, &live.plan);
         routes(&mut text, &live.plan);
         upstreams(&mut text, &live.plan);
+        tls::write(&mut text, &live.plan);
     }
     text.finish()
 }

@@ -7,7 +7,7 @@ use sluice_config::model;
 
 use super::Admin;
 use crate::{
-    plan::{Action, Destination, Rule},
+    plan::{Action, Destination, Plan, Rule},
     telemetry::metrics::{Counter, Event, Traffic},
 };
 
@@ -36,6 +36,7 @@ pub(super) fn ready(admin: &Admin, detailed: bool) -> Value {
         "listeners": live.as_ref().map(|live| live.plan.listeners.len()),
         "routes": live.as_ref().map(|live| live.plan.routes.len()),
         "upstreams": live.as_ref().map(|live| live.plan.upstreams.len()),
+        "certificates": live.as_ref().map(|live| certificates(&live.plan)),
         "connections": live.as_ref().map(|live| {
             let open = live.plan.listeners.values().map(|listener| listener.census.len());
             open.fold(0, usize::saturating_add)
@@ -50,6 +51,16 @@ pub(super) fn ready(admin: &Admin, detailed: bool) -> Value {
         report.extend(details);
     }
     report
+}
+
+/// How many certificates there are, and which of them were refused when they changed.
+fn certificates(plan: &Plan) -> Value {
+    let slots = plan.certificates.list();
+    let refused = slots.iter().filter_map(|slot| {
+        let problem = slot.problem()?;
+        Some(json!({ "name": slot.name(), "problem": &*problem.what }))
+    });
+    json!({ "known": slots.len(), "refused": refused.collect::<Vec<_>>() })
 }
 
 /// Every listener, by name.

@@ -7,11 +7,11 @@ use futures_util::FutureExt;
 use sluice_config::{Problem, Snapshot};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{Applied, ApplyError, Live, Options, Refused, planner::Planner};
+use super::{Applied, ApplyError, Live, Options, Refused, expiry, planner::Planner};
 use crate::{
     drain::Tasks,
     listener::{Crew, Fresh},
-    load::{self, Bound, SocketKey, Sockets},
+    load::{self, Bound, Certificates, Keeper, SocketKey, Sockets},
     plan::{Plan, Reaper, reaper},
     pressure::{self, Pressure},
     telemetry::{
@@ -36,6 +36,14 @@ type Started = std::sync::mpsc::SyncSender<Result<(), ApplyError>>;
 
 /// What is seen and turned from outside.
 type Seen = (watch::Sender<Applied>, Arc<ArcSwapOption<Live>>, Switch);
+
+/// A plan that nobody runs yet, and what it needs.
+#[derive(Debug)]
+struct Prepared {
+    plan: Arc<Plan>,
+    fresh: BTreeMap<SocketKey, Bound>,
+    certificates: Certificates,
+}
 
 /// Everything that is no worker.
 #[derive(Debug)]
@@ -67,6 +75,8 @@ impl Control {
         tasks.spawn(reaping);
         let pressure = Arc::new(Pressure::default());
         tasks.spawn(pressure::watch(options.bounds, Arc::clone(&pressure)));
+        let (keeper, renewed) = (Keeper::default(), Arc::default());
+        tasks.spawn(expiry::watch(keeper.store.clone(), Arc::clone(&renewed)));
         let connector = options.connector;
         let counters = metrics.control();
         let registry = Registry::new(connector.clone(), tasks.clone(), counters.clone());
@@ -83,6 +93,8 @@ impl Control {
                 tracing: None,
                 tasks: tasks.clone(),
                 current: None,
+                keeper,
+                renewed,
             },
             sockets: Sockets::default(),
             crew,
@@ -165,7 +177,7 @@ impl Control {
             .catch_unwind()
             .await;
         let result = match prepared.unwrap_or_else(|_| Err(vec![defect()])) {
-            Ok((plan, fresh)) => self.hand_out(snapshot, plan, fresh).await,
+            Ok(prepared) => self.hand_out(snapshot, prepared).await,
             Err(problems) => Err(ApplyError::Refused(problems)),
         };
         let counters = &self.planner.counters;
@@ -208,35 +220,44 @@ impl Control {
     }
 
     /// Everything that can fail: files, sockets, the access log. Changes nothing that runs.
-    async fn prepare(
-        &self,
-        snapshot: &Arc<Snapshot>,
-    ) -> Result<(Arc<Plan>, BTreeMap<SocketKey, Bound>), Vec<Problem>> {
-        let named = Arc::clone(snapshot);
-        let read = tokio::task::spawn_blocking(move || load::files(&named));
+    async fn prepare(&self, snapshot: &Arc<Snapshot>) -> Result<Prepared, Vec<Problem>> {
+        let (named, keeper) = (Arc::clone(snapshot), self.planner.keeper.clone());
+        let read = tokio::task::spawn_blocking(move || load::files(&named, &keeper));
         let bound = self.sockets.bind(snapshot, self.crew.len());
         let (loaded, fresh) = match (read.await, bound) {
             (Ok(Ok(loaded)), Ok(fresh)) => (loaded, fresh),
             (read, bound) => {
                 let mut problems = bound.err().unwrap_or_default();
-                if let Ok(Err(files)) = read {
-                    problems.extend(files);
+                match read {
+                    Ok(Err(files)) => problems.extend(files),
+                    Ok(Ok(_)) => {}
+                    Err(_panic) => problems.push(defect()),
                 }
                 return Err(problems);
             }
         };
-        let plan = self.planner.compile(snapshot, loaded)?;
-        Ok((plan, fresh))
+        let (plan, certificates) = self.planner.compile(snapshot, loaded)?;
+        Ok(Prepared {
+            plan,
+            fresh,
+            certificates,
+        })
     }
 
     /// Gives the plan and its sockets to the workers and waits until each runs it.
     async fn hand_out(
         &mut self,
         snapshot: &Snapshot,
-        plan: Arc<Plan>,
-        mut fresh: BTreeMap<SocketKey, Bound>,
+        prepared: Prepared,
     ) -> Result<(), ApplyError> {
+        let Prepared {
+            plan,
+            mut fresh,
+            certificates,
+        } = prepared;
         self.sockets.keep(snapshot, &fresh);
+        // Before anybody runs the plan: a handshake finds its certificate from the first moment on.
+        self.planner.present(snapshot, &plan, certificates);
         for (number, inbox) in self.inboxes.drain(..).enumerate() {
             let setup = Setup {
                 number,

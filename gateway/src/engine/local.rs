@@ -13,7 +13,7 @@ use super::{ApplyError, Engine, Options, planner::Planner};
 use crate::{
     drain::Tasks,
     listener::Crew,
-    load,
+    load::{self, Keeper},
     plan::{Plan, reaper},
     telemetry::{
         access_log::Switch,
@@ -57,8 +57,10 @@ impl Engine {
             tracing: None,
             tasks: control.clone(),
             current: None,
+            keeper: Keeper::default(),
+            renewed: Arc::default(),
         };
-        let plan = prepare(&planner, snapshot)?;
+        let plan = prepare(&mut planner, snapshot)?;
         let (crew, _) = Crew::new(1);
         let worker = Worker::new(Setup {
             number: 0,
@@ -82,11 +84,13 @@ impl Engine {
     }
 }
 
-fn prepare(planner: &Planner, snapshot: &Snapshot) -> Result<Arc<Plan>, ApplyError> {
-    let bodies = load::files(snapshot).map_err(ApplyError::Refused)?;
-    planner
-        .compile(snapshot, bodies)
-        .map_err(ApplyError::Refused)
+fn prepare(planner: &mut Planner, snapshot: &Snapshot) -> Result<Arc<Plan>, ApplyError> {
+    let files = load::files(snapshot, &planner.keeper).map_err(ApplyError::Refused)?;
+    let (plan, certificates) = planner
+        .compile(snapshot, files)
+        .map_err(ApplyError::Refused)?;
+    planner.present(snapshot, &plan, certificates);
+    Ok(plan)
 }
 
 impl LocalEngine {
@@ -109,7 +113,7 @@ impl LocalEngine {
 
     /// Applies another snapshot.
     pub async fn apply(&mut self, snapshot: &Snapshot) -> Result<(), ApplyError> {
-        let result = prepare(&self.planner, snapshot);
+        let result = prepare(&mut self.planner, snapshot);
         let counters = self.metrics.control();
         match result {
             Ok(plan) => {

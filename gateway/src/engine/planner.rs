@@ -1,13 +1,14 @@
 //! Makes one plan after the other and retires those before.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
-use sluice_config::{Problem, Snapshot, model};
+use sluice_config::{Problem, Snapshot, model, names::ListenerName};
+use tokio::sync::Notify;
 
 use crate::{
     drain::Tasks,
-    load::Loaded,
-    plan::{Parts, Plan},
+    load::{Certificates, Keeper, Loaded},
+    plan::{ClientPolicies, Parts, Plan, Tls},
     telemetry::{
         access_log::{self, Switch, Writer},
         metrics::Shard,
@@ -38,6 +39,10 @@ pub(super) struct Planner {
     pub(super) tasks: Tasks,
     /// The plan that runs.
     pub(super) current: Option<Arc<Plan>>,
+    /// The certificates.
+    pub(super) keeper: Keeper,
+    /// Told when there are others.
+    pub(super) renewed: Arc<Notify>,
 }
 
 impl Planner {
@@ -46,7 +51,7 @@ impl Planner {
         &self,
         snapshot: &Snapshot,
         loaded: Loaded,
-    ) -> Result<Arc<Plan>, Vec<Problem>> {
+    ) -> Result<(Arc<Plan>, Certificates), Vec<Problem>> {
         let access_log = self.access_log(&snapshot.access_log)?;
         let tracer = self.tracer(&snapshot.tracing)?;
         let parts = Parts {
@@ -56,9 +61,64 @@ impl Planner {
             tls_clients: loaded.tls_clients,
             access_log,
             tracer,
+            tls: self.tls(snapshot, &loaded.certificates.clients)?,
+            certificates: self.keeper.store.clone(),
         };
         let plan = Plan::compile(self.current.as_deref(), snapshot, parts);
-        Ok(Arc::new(plan))
+        Ok((Arc::new(plan), loaded.certificates))
+    }
+
+    /// How each listener ends TLS that does.
+    fn tls(
+        &self,
+        snapshot: &Snapshot,
+        clients: &ClientPolicies,
+    ) -> Result<HashMap<ListenerName, Arc<Tls>>, Vec<Problem>> {
+        let mut all = HashMap::new();
+        for (name, listener) in &snapshot.listeners {
+            let running = self.current.as_ref();
+            let previous = running.and_then(|plan| plan.listeners.get(name)?.tls.as_ref());
+            match Tls::compile(listener, snapshot, clients, self.workers, previous) {
+                Ok(None) => {}
+                Ok(Some(tls)) => drop(all.insert(name.clone(), tls)),
+                Err(error) => {
+                    let cause = std::error::Error::source(&error).map(ToString::to_string);
+                    return Err(vec![Problem {
+                        code: "tls",
+                        at: format!("listeners.{name}.tls"),
+                        what: format!("{error}: {}", cause.unwrap_or_default()),
+                        hint: None,
+                        witness: None,
+                        place: None,
+                    }]);
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    /// Lets handshakes use the certificates that were read for `plan`. Those that cannot be used are
+    /// told; the ones in their places go on.
+    pub(super) fn present(
+        &mut self,
+        snapshot: &Snapshot,
+        plan: &Plan,
+        mut certificates: Certificates,
+    ) {
+        for (certificate, problem) in self.keeper.keep(&mut certificates) {
+            tracing::error!(
+                %certificate,
+                problem,
+                "the certificate is refused, the one before goes on being served"
+            );
+        }
+        self.keeper.sweep(snapshot);
+        for listener in plan.listeners.values() {
+            if let (Some(tls), Some(model)) = (&listener.tls, &listener.model.tls) {
+                self.keeper.present(model, snapshot, &tls.server);
+            }
+        }
+        self.renewed.notify_one();
     }
 
     /// Says that every worker runs `plan`.

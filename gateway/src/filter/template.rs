@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use http::{HeaderMap, HeaderValue};
 use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, utf8_percent_encode};
 use regex::Captures;
-use sluice_config::model::{Part, PathMatch, Template, Variable};
+use sluice_config::model::{CertificatePart, Part, PathMatch, Template, TlsPart, Variable};
 
 use super::Facts;
 
@@ -103,6 +103,16 @@ impl<'a> Filled<'a> {
         match variable {
             Variable::ClientIp => downstream.client.to_string().into(),
             Variable::ClientPort => downstream.connection.peer.port().to_string().into(),
+            Variable::ClientCertificate(part) => self.certificate(*part),
+            Variable::Tls(part) => {
+                let session = downstream.connection.tls.as_ref();
+                let value = session.and_then(|session| match part {
+                    TlsPart::Version => Some(session.version),
+                    TlsPart::Cipher => Some(session.cipher),
+                    TlsPart::Sni => session.sni.as_deref(),
+                });
+                value.unwrap_or_default().into()
+            }
             Variable::RequestId => downstream.request_id().into(),
             Variable::RequestMethod => self.facts.method.into(),
             Variable::RequestScheme => downstream.scheme.into(),
@@ -114,6 +124,22 @@ impl<'a> Filled<'a> {
             Variable::Route => self.facts.route.into(),
             Variable::Rule => self.facts.rule.into(),
             Variable::Upstream => self.facts.upstream.unwrap_or_default().into(),
+        }
+    }
+
+    /// Of a certificate that was verified; a header that says the same is only what somebody says.
+    fn certificate(&self, part: CertificatePart) -> Cow<'_, str> {
+        let session = self.facts.downstream.connection.tls.as_ref();
+        let Some(peer) = session.and_then(|session| session.peer.as_ref()) else {
+            return Cow::default();
+        };
+        let facts = peer.facts();
+        match part {
+            CertificatePart::Subject => (&*facts.subject).into(),
+            CertificatePart::Issuer => (&*facts.issuer).into(),
+            CertificatePart::San => peer.name().unwrap_or_default().into(),
+            CertificatePart::Serial => (&*facts.serial).into(),
+            CertificatePart::Fingerprint => facts.fingerprint_hex().into(),
         }
     }
 

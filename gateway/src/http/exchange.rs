@@ -35,8 +35,6 @@ use crate::{
     upstream::{EndpointKey, Upstream},
 };
 
-use line::blank;
-
 /// A client on its connection: what its requests have in common.
 #[derive(Debug)]
 pub(crate) struct Visitor {
@@ -361,7 +359,8 @@ pub(crate) fn unreadable(visitor: &Visitor, error: &ProxyError) {
             verdict: Some(verdict.reason),
             flags: Some(verdict.flags),
             duration: visitor.phase.lasted(),
-            ..blank(OffsetDateTime::now_utc(), &downstream, Some(verdict.status))
+            status: verdict.status.as_u16(),
+            ..Line::blank(OffsetDateTime::now_utc(), &downstream)
         };
         plan.access_log.write(local.worker, &line);
     }
@@ -373,7 +372,7 @@ fn unknown(connection: &Arc<Connection>) -> Downstream {
         connection: Arc::clone(connection),
         client: connection.peer.ip().to_canonical(),
         trusted: false,
-        scheme: "http",
+        scheme: connection.scheme,
         request_id: HeaderValue::from_static(""),
     }
 }

@@ -19,6 +19,7 @@ const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+const CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The longest request id that is taken from a trusted peer; it stands in every log line.
@@ -50,8 +51,7 @@ pub fn downstream(
         connection: Arc::clone(connection),
         client: peer,
         trusted,
-        // No listener ends TLS yet.
-        scheme: "http",
+        scheme: connection.scheme,
         request_id: HeaderValue::from_static(""),
     };
     if trusted {
@@ -106,6 +106,7 @@ pub fn announce(parts: &mut Parts, downstream: &Downstream, host: Option<&str>, 
         };
         headers.insert(PORT, port);
     }
+    announce_certificate(headers, downstream);
     headers.insert(REQUEST_ID, downstream.request_id.clone());
 }
 
@@ -119,6 +120,20 @@ fn announce_host(headers: &mut HeaderMap, host: &str, port: Option<u16>) {
     }
     let text = port.map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
     set(headers, HOST, text);
+}
+
+/// Tells of the certificate that the client showed, behind those that a trusted peer told of.
+fn announce_certificate(headers: &mut HeaderMap, downstream: &Downstream) {
+    let session = downstream.connection.tls.as_ref();
+    let Some(peer) = session.and_then(|session| session.peer.as_ref()) else {
+        return;
+    };
+    let mut chain = joined(headers, &CLIENT_CERT);
+    if !chain.is_empty() {
+        chain.push(',');
+    }
+    chain.push_str(peer.forwarded());
+    set(headers, CLIENT_CERT, chain);
 }
 
 /// Aliases with `_` always go: no proxy speaks them, and some origins fold them into ours.

@@ -109,6 +109,7 @@ async fn answer(
     let trailers = normalized.trailers;
     let sender = forwarded::downstream(&mut parts, &visitor.connection, listener, new_id);
     exchange.learn(&parts, normalized, sender);
+    is_addressed(exchange)?;
 
     if let Some(redirect) = listener.https_redirect
         && let Some(location) =
@@ -152,6 +153,17 @@ async fn answer(
     }
 }
 
+/// Whether a request may come over its connection: browsers send what is for several hosts over one,
+/// as long as its certificate is for them (RFC 9113 §9.1.1).
+fn is_addressed(exchange: &Exchange) -> Result<(), ProxyError> {
+    let session = exchange.visitor.connection.tls.as_ref();
+    let asked = session.zip(exchange.host());
+    match asked {
+        Some((session, host)) if !session.covers(host) => Err(ProxyError::Misdirected),
+        _ => Ok(()),
+    }
+}
+
 /// Finds the rule. Of the plan the request keeps what it needs, so that a reload can free the rest.
 fn choose(exchange: &mut Exchange, parts: &Parts) -> Result<(), ProxyError> {
     let listener = &exchange.visitor.connection.listener;
@@ -170,6 +182,14 @@ fn choose(exchange: &mut Exchange, parts: &Parts) -> Result<(), ProxyError> {
         .rule(&found.route.name, found.rule)
         .ok_or(ProxyError::Internal)?;
     let filters = rule.filters(listener).ok_or(ProxyError::Internal)?;
+    if let Some(session) = &exchange.visitor.connection.tls {
+        // Held against what the route asks now: the handshake may have been for another host, or under
+        // another configuration, and what the client showed then is worth nothing here.
+        let ends = plan.listeners.get(listener).and_then(|it| it.tls.as_ref());
+        if ends.and_then(|tls| tls.policy(&route.model.name)) != session.policy {
+            return Err(ProxyError::Misdirected);
+        }
+    }
     let chosen = Chosen {
         version: plan.version.clone(),
         route: Arc::clone(route),

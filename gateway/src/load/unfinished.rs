@@ -1,7 +1,7 @@
 //! Words of the configuration that check but that nothing here serves yet: loading them would mean to
 //! do something else than was written.
 
-use sluice_config::{Problem, Snapshot};
+use sluice_config::{Problem, Snapshot, model::CertificateSource};
 
 /// What of `snapshot` cannot be done.
 pub(super) fn refuse(snapshot: &Snapshot) -> Vec<Problem> {
@@ -17,13 +17,21 @@ pub(super) fn refuse(snapshot: &Snapshot) -> Vec<Problem> {
         });
     };
     for listener in snapshot.listeners.values() {
-        if listener.tls.is_some() {
-            let at = format!("listeners.{}.protocol", listener.name);
-            refuse(at, "this version does not end TLS yet");
+        let tls = listener.tls.as_ref();
+        if tls.is_some_and(|tls| tls.certificates.auto.is_some()) {
+            let at = format!("listeners.{}.certificates.auto", listener.name);
+            refuse(at, NO_ORDERS);
+        }
+    }
+    for (name, certificate) in &snapshot.certificates {
+        if matches!(certificate.source, CertificateSource::Auto(_)) {
+            refuse(format!("certificates.{name}.auto"), NO_ORDERS);
         }
     }
     problems
 }
+
+const NO_ORDERS: &str = "this version orders no certificates yet";
 
 #[cfg(test)]
 mod tests {
@@ -35,7 +43,9 @@ mod tests {
             certificates = { auto = \"local\" }\n";
         let report = check(&Sources::from_text("a.toml", text), None);
         let snapshot = report.snapshot.expect("a good configuration");
-        let problems = super::super::files(&snapshot).expect_err("a refusal");
-        assert_eq!(problems[0].at, "listeners.web.protocol");
+        let keeper = super::super::Keeper::default();
+        let problems = super::super::files(&snapshot, &keeper).expect_err("a refusal");
+        let places: Vec<&str> = problems.iter().map(|problem| problem.at.as_str()).collect();
+        assert_eq!(places, ["listeners.web.certificates.auto"]);
     }
 }

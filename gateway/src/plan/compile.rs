@@ -10,13 +10,13 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderName, StatusCode};
-use sluice_certs::client::Client;
+use sluice_certs::{Store, client::Client};
 use sluice_config::{
     Snapshot, model,
     names::{ListenerName, RouteName, UpstreamName},
 };
 
-use super::{Action, Destination, Listener, Plan, Respond, Route, Rule, Split, Table};
+use super::{Action, Destination, Listener, Plan, Respond, Route, Rule, Split, Table, Tls};
 use crate::{
     drain::Tasks,
     filter::Chain,
@@ -42,6 +42,10 @@ pub struct Parts<'a> {
     pub access_log: Writer,
     /// Begins traces.
     pub tracer: Tracer,
+    /// How its listeners end TLS, of those that do.
+    pub tls: HashMap<ListenerName, Arc<Tls>>,
+    /// Every certificate.
+    pub certificates: Store,
 }
 
 impl Plan {
@@ -71,6 +75,7 @@ impl Plan {
             upstreams,
             access_log: parts.access_log,
             tracer: parts.tracer,
+            certificates: parts.certificates,
         }
     }
 }
@@ -82,8 +87,14 @@ fn listeners(
 ) -> HashMap<ListenerName, Arc<Listener>> {
     let compile = |(name, model): (&ListenerName, &Arc<model::Listener>)| {
         let old = previous.and_then(|plan| plan.listeners.get(name));
+        let tls = parts.tls.get(name);
+        let same_tls = |old: &Listener| match (&old.tls, tls) {
+            (None, None) => true,
+            (Some(old), Some(new)) => Arc::ptr_eq(old, new),
+            (Some(_), None) | (None, Some(_)) => false,
+        };
         let listener = match old {
-            Some(old) if old.model == *model => Arc::clone(old),
+            Some(old) if old.model == *model && same_tls(old) => Arc::clone(old),
             old => {
                 let tasks = parts.tasks.child();
                 Arc::new(Listener {
@@ -93,6 +104,7 @@ fn listeners(
                     census: old.map(|old| Arc::clone(&old.census)).unwrap_or_default(),
                     filters: Chain::of_listener(model),
                     traffic: traffic(old.map(|old| &old.traffic), parts.registry),
+                    tls: tls.map(Arc::clone),
                     replaced: AtomicBool::new(false),
                 })
             }

@@ -1,6 +1,6 @@
 //! What a reload takes over, and what it tells to finish.
 
-use std::{net::IpAddr, path::Path, sync::Arc};
+use std::{collections::HashMap, net::IpAddr, path::Path, sync::Arc};
 
 use sluice_config::{Snapshot, Sources, names::ListenerName, names::RouteName};
 
@@ -29,12 +29,14 @@ impl Bench {
 
     fn plan(&self, previous: Option<&Plan>, text: &str) -> Arc<Plan> {
         let snapshot = snapshot(text);
-        let loaded = load::files(&snapshot).expect("readable");
+        let loaded = load::files(&snapshot, &load::Keeper::default()).expect("readable");
         let parts = Parts {
             registry: &self.registry,
             tasks: &self.tasks,
             bodies: loaded.bodies,
             tls_clients: loaded.tls_clients,
+            tls: HashMap::new(),
+            certificates: sluice_certs::Store::new(),
             access_log: Writer::default(),
             tracer: Tracer::default(),
         };

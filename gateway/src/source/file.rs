@@ -18,7 +18,7 @@ use tokio::{
     time::sleep,
 };
 
-use super::{LastGood, watch::Watcher};
+use super::{LastGood, stamp::Stamps, watch::Watcher};
 use crate::{
     engine::Applied,
     telemetry::metrics::{Counter, Shard},
@@ -51,6 +51,10 @@ pub struct Files {
     seen: String,
     /// Files that were replaced outside of their mount; said once.
     replaced: Vec<PathBuf>,
+    /// How the certificates' files stood when they were read last.
+    certificates: Stamps,
+    /// They are why something is refused, and not what is written.
+    refused_certificates: bool,
 }
 
 /// How it stands with the files.
@@ -124,6 +128,8 @@ impl Files {
             running: Arc::clone(&start.snapshot),
             seen: first.sources.hash(),
             replaced: Vec::new(),
+            certificates: Stamps::of(&start.snapshot),
+            refused_certificates: false,
         }
     }
 
@@ -137,7 +143,8 @@ impl Files {
     ) {
         let mut watcher = Watcher::new();
         // What changed between a read and the watch that it led to was told to nobody.
-        let mut unwatched = watcher.follow(&self.read().await.watch);
+        let directories = self.directories(self.read().await.watch);
+        let mut unwatched = watcher.follow(&directories);
         loop {
             let asked = tokio::select! {
                 biased;
@@ -149,11 +156,13 @@ impl Files {
                 () = watcher.changed() => false,
             };
             let (sources, is_new) = self.settled().await;
-            unwatched = watcher.follow(&sources.watch);
+            unwatched = watcher.follow(&self.directories(sources.watch.clone()));
             if is_new || asked {
                 self.seen = sources.hash();
                 let applied = applied.clone();
                 self.reload(sources, &publish, applied, &tell).await;
+            } else if self.renewed().await {
+                self.renew(sources, &publish, applied.clone(), &tell).await;
             }
         }
     }
@@ -182,6 +191,65 @@ impl Files {
         }
         let is_new = sources.hash() != self.seen;
         (sources, is_new)
+    }
+
+    /// What is watched: the directories of what was read, and of the certificates' files.
+    fn directories(&self, mut directories: Vec<PathBuf>) -> Vec<PathBuf> {
+        directories.extend(self.certificates.directories());
+        directories.sort();
+        directories.dedup();
+        directories
+    }
+
+    /// Whether files of certificates have changed, and stay as they are for a moment: a chain and its
+    /// key are written one after the other.
+    async fn renewed(&mut self) -> bool {
+        let mut now = self.stamps().await;
+        if now == self.certificates {
+            return false;
+        }
+        for _ in 0..READS {
+            sleep(SETTLE).await;
+            let again = self.stamps().await;
+            let settled = again == now;
+            now = again;
+            if settled {
+                break;
+            }
+        }
+        let renewed = now != self.certificates;
+        self.certificates = now;
+        renewed
+    }
+
+    async fn stamps(&self) -> Stamps {
+        let running = Arc::clone(&self.running);
+        let stamps = spawn_blocking(move || Stamps::of(&running));
+        stamps.await.unwrap_or_default()
+    }
+
+    /// Lets the engine read the files of what runs once more.
+    async fn renew(
+        &mut self,
+        sources: Sources,
+        publish: &watch::Sender<Arc<Snapshot>>,
+        mut applied: watch::Receiver<Applied>,
+        tell: &Tell,
+    ) {
+        let before = applied.borrow_and_update().handled;
+        publish.send_replace(Arc::clone(&self.running));
+        let outcome = applied.wait_for(|applied| applied.handled != before).await;
+        let refused = match outcome {
+            Ok(outcome) => outcome.refused.clone(),
+            Err(_) => return,
+        };
+        if let Some(refused) = refused {
+            self.refused_certificates = true;
+            tell.refused(&refused.problems, &sources);
+        } else {
+            let mended = std::mem::take(&mut self.refused_certificates);
+            tell.renewed(mended);
+        }
     }
 
     /// A file without a name is one whose name was given to another outside of a mount of this
@@ -227,6 +295,9 @@ impl Files {
         if report.process != self.process {
             tracing::warn!("[process] has changed: it takes effect at the next start");
         }
+        // Before they are read: what changes from here on is a change.
+        let stamped = Arc::clone(&snapshot);
+        let stamps = spawn_blocking(move || Stamps::of(&stamped)).await;
         let before = applied.borrow_and_update().handled;
         publish.send_replace(Arc::clone(&snapshot));
         let refused = match applied.wait_for(|applied| applied.handled != before).await {
@@ -242,6 +313,8 @@ impl Files {
             &snapshot.version,
         );
         self.running = snapshot;
+        self.refused_certificates = false;
+        self.certificates = stamps.unwrap_or_default();
         self.keep(sources).await;
     }
 
@@ -344,6 +417,17 @@ impl Tell {
         self.set(|status| {
             status.running = Some(version.clone());
             status.refused = None;
+        });
+    }
+
+    /// Says that files of certificates were read once more; and that nothing is refused any more, if
+    /// `mended`.
+    pub fn renewed(&self, mended: bool) {
+        tracing::info!("the files of certificates have changed and were read again");
+        self.set(|status| {
+            if mended {
+                status.refused = None;
+            }
         });
     }
 

@@ -1,6 +1,7 @@
 //! Counters: one shard per worker, written without contention, summed when read. What concerns one
 //! listener, route or upstream is counted in the [`Traffic`] that it holds.
 
+mod handshakes;
 pub mod text;
 mod traffic;
 
@@ -9,6 +10,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
+pub use handshakes::{HANDSHAKE_KINDS, HandshakeReading, Handshakes};
 pub use traffic::{BOUNDS, CLASSES, Event, Outcome, Reading, Traffic};
 
 macro_rules! counters {

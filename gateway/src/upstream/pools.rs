@@ -2,6 +2,8 @@
 //!
 //! Connections never leave their worker. Every wait in here is bounded by the upstream's settings.
 
+mod raw;
+
 use std::{
     cell::RefCell,
     collections::HashMap,
@@ -25,6 +27,8 @@ use super::{
     pool::{Grant, Lent, Permit, Pool, Ride},
 };
 use crate::{drain::Tasks, error::ProxyError, pressure::Pressure, telemetry::metrics::Shard};
+
+pub use raw::Raw;
 
 /// The connections of one worker to all upstreams.
 #[derive(Debug)]
@@ -134,6 +138,19 @@ impl Pools {
         choice: Choice,
         dialect: Dialect,
     ) -> Result<Lease, NoLease> {
+        let endpoint = self.resolved(&pool, upstream, &choice).await?;
+        let active = Active::new(endpoint);
+        self.lease_fresh(pool, upstream, active, choice, dialect)
+            .await
+    }
+
+    /// An endpoint, once the names of the upstream are answered.
+    async fn resolved(
+        &self,
+        pool: &Pool,
+        upstream: &Arc<Upstream>,
+        choice: &Choice,
+    ) -> Result<Arc<Endpoint>, NoLease> {
         let patience = upstream.dns.timeout.min(upstream.model.timeouts.connect);
         let deadline = Instant::now() + patience;
         let nothing = || ProxyError::NoEndpoint {
@@ -142,11 +159,8 @@ impl Pools {
         loop {
             let mut changed = std::pin::pin!(upstream.changed.notified());
             changed.as_mut().enable();
-            if let Some(endpoint) = self.choose(&pool, upstream, &choice) {
-                let active = Active::new(endpoint);
-                return self
-                    .lease_fresh(pool, upstream, active, choice, dialect)
-                    .await;
+            if let Some(endpoint) = self.choose(pool, upstream, choice) {
+                return Ok(endpoint);
             }
             if !upstream.set.load().unresolved {
                 return Err(nothing().into());

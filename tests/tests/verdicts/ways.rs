@@ -11,6 +11,7 @@ use sluice_tests::{
     gateway,
     h2::{H2, Outcome, wire},
     origin::{Peer, closed_port, ok},
+    tls::{Pki, secure},
 };
 use tokio::{
     net::{TcpSocket, TcpStream},
@@ -148,6 +149,18 @@ pub(crate) async fn client_stalled() -> Value {
     let gateway = with("timeouts = { write_stall = \"300ms\" }", &to).await;
     let mut client = Client::connect_narrow(gateway.address()).await;
     client.send(GET).await;
+    first(&gateway.log()).await
+}
+
+pub(crate) async fn misdirected() -> Value {
+    let pki = Pki::new();
+    let gateway = with(
+        "protocol = \"https\"",
+        &format!("respond = {{}}\n{}", pki.certificate("a", &["a.example"])),
+    )
+    .await;
+    let mut client = secure(&pki.client(), gateway.address(), "a.example").await;
+    client.get("b.example", "/").await;
     first(&gateway.log()).await
 }
 

@@ -179,6 +179,16 @@ fields! {
     Referer = "referer",
     /// The version of the configuration it was served under.
     Version = "version",
+    /// The version of TLS.
+    TlsVersion = "tls_version",
+    /// The cipher suite.
+    TlsCipher = "tls_cipher",
+    /// The host that the client asked for in its handshake.
+    Sni = "sni",
+    /// What was agreed to be spoken inside TLS.
+    Alpn = "alpn",
+    /// Who the client is by its certificate: its first URI or host, else its subject.
+    ClientCertificate = "client_certificate",
 }
 
 impl LogField {

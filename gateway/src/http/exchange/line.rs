@@ -2,13 +2,11 @@
 
 use std::borrow::Cow;
 
-use http::{HeaderValue, StatusCode, Version};
+use http::{HeaderValue, Version};
 use sluice_config::names::UpstreamName;
-use time::OffsetDateTime;
 
 use super::Exchange;
 use crate::{
-    downstream::Downstream,
     telemetry::{access_log::Line, attempt::WhyLast, trace::Trace},
     upstream::EndpointKey,
 };
@@ -49,49 +47,9 @@ impl Exchange {
             user_agent: user_agent.map(|value| String::from_utf8_lossy(value.as_bytes())),
             referer: self.referer.as_ref().map(without_query),
             version: chosen.map(|chosen| chosen.version.as_str()),
-            ..blank(self.time, &self.downstream, self.status)
+            status: self.status.map_or(0, |status| status.as_u16()),
+            ..Line::blank(self.time, &self.downstream)
         }
-    }
-}
-
-/// What is known of every request, however little of it arrived.
-pub(super) fn blank(
-    time: OffsetDateTime,
-    downstream: &Downstream,
-    status: Option<StatusCode>,
-) -> Line<'_> {
-    Line {
-        time,
-        listener: downstream.connection.listener.as_str(),
-        client: downstream.client,
-        peer: downstream.connection.peer,
-        connection: downstream.connection.id,
-        scheme: None,
-        method: None,
-        host: None,
-        path: None,
-        protocol: None,
-        status: status.map_or(0, |status| status.as_u16()),
-        verdict: None,
-        flags: None,
-        bytes_in: 0,
-        bytes_out: 0,
-        duration: std::time::Duration::ZERO,
-        connect: None,
-        first_byte: None,
-        failed: None,
-        route: None,
-        rule: None,
-        upstream: None,
-        endpoint: None,
-        attempts: 0,
-        reused: false,
-        retry: None,
-        request_id: None,
-        trace_id: None,
-        user_agent: None,
-        referer: None,
-        version: None,
     }
 }
 

@@ -9,6 +9,8 @@ use std::{
 use sluice_config::model::LogField;
 use time::OffsetDateTime;
 
+use crate::downstream::Downstream;
+
 /// What one line says. Absent facts are `null` in JSON, so that every line has the same keys.
 #[derive(Debug, Clone)]
 pub struct Line<'a> {
@@ -74,6 +76,16 @@ pub struct Line<'a> {
     pub referer: Option<Cow<'a, str>>,
     /// The version of the configuration it was served under.
     pub version: Option<&'a str>,
+    /// The version of TLS.
+    pub tls_version: Option<&'a str>,
+    /// The cipher suite.
+    pub tls_cipher: Option<&'a str>,
+    /// The host that the client asked for in its handshake.
+    pub sni: Option<&'a str>,
+    /// What was agreed to be spoken inside.
+    pub alpn: Option<Cow<'a, str>>,
+    /// Who the client is by its certificate: its first URI or host, else its subject.
+    pub client_certificate: Option<&'a str>,
 }
 
 /// What a field says.
@@ -87,6 +99,56 @@ pub(super) enum Value<'a> {
     Socket(SocketAddr),
     Moment(OffsetDateTime),
     Time(Duration),
+}
+
+impl<'a> Line<'a> {
+    /// What is known of everybody who comes in, however little of a request arrives.
+    pub fn blank(time: OffsetDateTime, downstream: &'a Downstream) -> Self {
+        let connection = &*downstream.connection;
+        let session = connection.tls.as_ref();
+        let peer = session.and_then(|session| session.peer.as_ref());
+        Self {
+            time,
+            listener: connection.listener.as_str(),
+            client: downstream.client,
+            peer: connection.peer,
+            connection: connection.id,
+            scheme: None,
+            method: None,
+            host: None,
+            path: None,
+            protocol: None,
+            status: 0,
+            verdict: None,
+            flags: None,
+            bytes_in: 0,
+            bytes_out: 0,
+            duration: Duration::ZERO,
+            connect: None,
+            first_byte: None,
+            failed: None,
+            route: None,
+            rule: None,
+            upstream: None,
+            endpoint: None,
+            attempts: 0,
+            reused: false,
+            retry: None,
+            request_id: None,
+            trace_id: None,
+            user_agent: None,
+            referer: None,
+            version: None,
+            tls_version: session.map(|session| session.version),
+            tls_cipher: session.map(|session| session.cipher),
+            sni: session.and_then(|session| session.sni.as_deref()),
+            alpn: session
+                .and_then(|session| session.protocol.as_deref())
+                .map(String::from_utf8_lossy),
+            client_certificate: peer
+                .map(|peer| peer.name().unwrap_or_else(|| &peer.facts().subject)),
+        }
+    }
 }
 
 impl Line<'_> {
@@ -124,6 +186,11 @@ impl Line<'_> {
             LogField::UserAgent => Value::text(self.user_agent.as_deref()),
             LogField::Referer => Value::text(self.referer.as_deref()),
             LogField::Version => Value::text(self.version),
+            LogField::TlsVersion => Value::text(self.tls_version),
+            LogField::TlsCipher => Value::text(self.tls_cipher),
+            LogField::Sni => Value::text(self.sni),
+            LogField::Alpn => Value::text(self.alpn.as_deref()),
+            LogField::ClientCertificate => Value::text(self.client_certificate),
         }
     }
 }

@@ -36,6 +36,11 @@ fn line(path: &str) -> Line<'_> {
         user_agent: None,
         referer: None,
         version: None,
+        tls_version: None,
+        tls_cipher: None,
+        sni: None,
+        alpn: None,
+        client_certificate: None,
     }
 }
 

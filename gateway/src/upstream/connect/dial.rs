@@ -21,6 +21,7 @@ use crate::{
     drain::Tasks,
     error::ProxyError,
     pressure::Pressure,
+    stream::Stream,
     telemetry::metrics::{Counter, Shard},
 };
 
@@ -149,6 +150,18 @@ impl Dial {
             Err(error) => Cause::NotHttp2(Arc::new(error)),
         };
         Err(not_made(active, cause))
+    }
+
+    /// A stream to the endpoint of `active`, or to another address of its name, for whatever is spoken
+    /// on it.
+    pub(in crate::upstream) async fn raw(
+        &self,
+        upstream: &Upstream,
+        active: &mut Active,
+        deadline: Instant,
+    ) -> Result<Stream, NotMade> {
+        let secured = self.stream(upstream, active, Dialect::Http1, deadline);
+        secured.await.map(|secured| secured.stream)
     }
 
     async fn stream(

@@ -1,0 +1,60 @@
+//! Ends TLS: does the handshake, counts it, and says what came of it.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use sluice_certs::AcceptError;
+use tokio::time::Instant;
+
+use crate::{downstream::Connection, plan, stream::Stream};
+
+/// How often names without a certificate are logged as something to look at; the counter has each.
+const TELL_AGAIN: u64 = 10;
+
+/// The stream inside TLS; none when the handshake came to nothing, which was told and counted.
+pub(super) async fn accept(
+    stream: Stream,
+    listener: &plan::Listener,
+    worker: usize,
+    connection: &mut Connection,
+) -> Option<Stream> {
+    let tls = listener.tls.as_ref()?;
+    let (started, limit) = (Instant::now(), listener.model.timeouts.tls_handshake);
+    match tls.server.accept(stream, limit).await {
+        Ok((stream, session)) => {
+            let (version, resumed) = (session.version, session.resumed);
+            tls.handshakes
+                .succeeded(worker, version, resumed, started.elapsed());
+            connection.scheme = "https";
+            connection.tls = Some(Box::new(session));
+            Some(Stream::Tls(stream))
+        }
+        Err(error) => {
+            tls.handshakes.failed(worker, error.reason());
+            tell(&error, connection);
+            None
+        }
+    }
+}
+
+/// Names without a certificate are for the operator to look at: one may have been forgotten. But anybody
+/// can ask for any name, as often as they like.
+fn tell(error: &AcceptError, connection: &Connection) {
+    static TOLD: AtomicU64 = AtomicU64::new(0);
+    let (peer, listener, reason) = (connection.peer, &connection.listener, error.reason());
+    let cause: &dyn std::error::Error = error;
+    if matches!(error, AcceptError::UnrecognizedName(_)) {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let now = now.unwrap_or_default().as_secs();
+        let told = TOLD.load(Ordering::Relaxed);
+        let again = now.saturating_sub(told) >= TELL_AGAIN;
+        if again
+            && TOLD
+                .compare_exchange(told, now, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+        {
+            tracing::warn!(%peer, %listener, reason, cause, "TLS handshake refused");
+            return;
+        }
+    }
+    tracing::debug!(%peer, %listener, reason, cause, "TLS handshake failed");
+}

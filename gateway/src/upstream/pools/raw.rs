@@ -1,0 +1,61 @@
+//! A connection for a raw stream: counted and bounded like any other, and never used twice.
+
+use std::{any::Any, sync::Arc};
+
+use tokio::time::Instant;
+
+use super::{Pools, Upstream};
+use crate::{
+    error::ProxyError,
+    stream::{Stream, WriteStall},
+    upstream::{Choice, Dialect, EndpointKey, NoLease, endpoints::Active, pool::Grant},
+};
+
+/// A connection to an endpoint on which nothing was said yet.
+#[derive(Debug)]
+pub struct Raw {
+    stream: WriteStall<Stream>,
+    endpoint: EndpointKey,
+    hold: Box<dyn Any>,
+}
+
+impl Raw {
+    /// The address of the endpoint.
+    pub fn endpoint(&self) -> &str {
+        self.endpoint.as_str()
+    }
+
+    /// The connection, and what counts it: to be dropped once it is closed.
+    pub fn into_parts(self) -> (WriteStall<Stream>, Box<dyn Any>) {
+        (self.stream, self.hold)
+    }
+}
+
+impl Pools {
+    /// A connection of its own to an endpoint of `upstream`; waits as long as [`Self::lease`] does.
+    pub async fn raw(&self, upstream: &Arc<Upstream>) -> Result<Raw, NoLease> {
+        let pool = self.pool(upstream);
+        let endpoint = self.resolved(&pool, upstream, &Choice::Any).await?;
+        let mut active = Active::new(endpoint);
+        let deadline = Instant::now() + upstream.model.timeouts.connect;
+        // Of this very endpoint, so that no connection that has served requests will do.
+        let fresh = Choice::FreshOf(active.endpoint().key.clone());
+        let grant = pool.permit(upstream, &fresh, Dialect::Http1, deadline);
+        let permit = match grant.await? {
+            Grant::Permit(permit) => permit,
+            // Who wants a fresh one is lent none.
+            Grant::Lent(_) => {
+                let upstream = upstream.name().clone();
+                return Err(ProxyError::Overflow { upstream }.into());
+            }
+        };
+        let stream = self.dial.raw(upstream, &mut active, deadline).await;
+        let stream = stream.map_err(|not_made| not_made.into_no_lease(upstream))?;
+        let endpoint = active.endpoint().key.clone();
+        Ok(Raw {
+            stream: WriteStall::new(stream, upstream.model.timeouts.write_stall),
+            endpoint,
+            hold: Box::new((permit, active)),
+        })
+    }
+}
