@@ -29,7 +29,7 @@ pub use process::{ControlAddress, ControlAddressError, Process};
 pub use route::{HeaderMatch, HostPattern, Match, PathMatch, Route, Rule, ValueMatch};
 pub use telemetry::{
     AccessLog, AccessLogOutput, LogField, LogFields, LogFilter, LogFormat, LogPart, Otlp,
-    OtlpProtocol, Share, StatusClass, Trace, Tracing,
+    OtlpProtocol, ReceiverUrlError, Share, StatusClass, Trace, Tracing,
 };
 pub use text::{CertificatePart, Part, Template, TlsPart, Variable};
 pub(crate) use tls::is_address;

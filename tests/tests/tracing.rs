@@ -329,16 +329,14 @@ async fn without_a_receiver_a_trace_passes_through_untouched() {
 #[tokio::test]
 async fn the_environment_says_what_the_configuration_does_not() {
     let receiver = receiver::http().await;
-    let variables = [
+    let environment = variables(&[
         ("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.url.as_str()),
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"),
         ("OTEL_EXPORTER_OTLP_HEADERS", "x-tenant=a%20b"),
         ("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment=test"),
         ("OTEL_SERVICE_NAME", "from-env"),
         ("OTEL_TRACES_SAMPLER", "parentbased_always_off"),
-    ];
-    let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
-    let environment = Environment::from_iter(variables);
+    ]);
     let gateway = Gateway::start_in("[routes.app]\nrespond = {}\n", 1, environment).await;
     ask(&gateway, "a", "").await;
     let caller = format!("traceparent: 00-{TRACE}-{CALLER}-01\r\n");
@@ -351,6 +349,92 @@ async fn the_environment_says_what_the_configuration_does_not() {
     let tenant = receiver.received.header("x-tenant");
     assert_eq!(tenant.as_deref(), Some("a b"));
     gateway.counts(Counter::SpansExported, 1).await;
+}
+
+fn variables(pairs: &[(&str, &str)]) -> Environment {
+    let pairs = pairs.iter();
+    pairs
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect()
+}
+
+#[tokio::test]
+async fn b3_is_heard_and_told_where_the_environment_asks_for_it() {
+    let receiver = receiver::grpc().await;
+    let origin = Origin::text("hello").await;
+    let to = format!("[routes.app]\nto = \"{}\"\n", origin.address());
+    let single = format!("b3: {TRACE}-{CALLER}-1\r\n");
+    let multi = format!(
+        "X-B3-TraceId: {TRACE}\r\nX-B3-SpanId: {CALLER}\r\nX-B3-ParentSpanId: {CALLER}\r\nX-B3-Sampled: 1\r\n"
+    );
+    let mut asked = 0;
+    for (list, caller) in [
+        ("b3", &multi),
+        ("b3multi", &single),
+        ("b3multi,tracecontext", &multi),
+    ] {
+        let environment = variables(&[
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.url.as_str()),
+            ("OTEL_PROPAGATORS", list),
+            // Only who is told to records.
+            ("OTEL_TRACES_SAMPLER", "parentbased_always_off"),
+        ]);
+        let gateway = Gateway::start_in(&to, 1, environment).await;
+        ask(&gateway, "a", caller).await;
+        ask(&gateway, "a", "b3: 0\r\n").await;
+        asked += 2;
+        gateway.counts(Counter::SpansExported, 2).await;
+        let spans = receiver.received.wait(asked).await;
+        let (client, server) = (&spans[asked - 2], &spans[asked - 1]);
+        assert_eq!(hex(&server.trace_id), TRACE, "{list}");
+        assert_eq!(hex(&server.parent_span_id), CALLER, "{list}");
+        let requests = origin.wait_for_requests(asked).await;
+        let told = |name: &str| requests[asked - 2].header(name).map(ToOwned::to_owned);
+        let span = hex(&client.span_id);
+        let (one, several) = (list == "b3", list.contains("b3multi"));
+        assert_eq!(
+            told("b3"),
+            one.then(|| format!("{TRACE}-{span}-1")),
+            "{list}"
+        );
+        assert_eq!(
+            told("x-b3-traceid"),
+            several.then(|| TRACE.to_owned()),
+            "{list}"
+        );
+        assert_eq!(told("x-b3-spanid"), several.then(|| span.clone()), "{list}");
+        assert_eq!(
+            told("x-b3-sampled"),
+            several.then(|| "1".to_owned()),
+            "{list}"
+        );
+        assert_eq!(told("x-b3-parentspanid"), None, "{list}");
+        let w3c = list.contains("tracecontext");
+        let expected = w3c.then(|| format!("00-{TRACE}-{span}-01"));
+        assert_eq!(told("traceparent"), expected, "{list}");
+    }
+}
+
+#[tokio::test]
+async fn without_propagators_nobody_is_heard_and_nobody_told() {
+    let receiver = receiver::grpc().await;
+    let origin = Origin::text("hello").await;
+    let to = format!("[routes.app]\nto = \"{}\"\n", origin.address());
+    let environment = variables(&[
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.url.as_str()),
+        ("OTEL_PROPAGATORS", "none"),
+    ]);
+    let gateway = Gateway::start_in(&to, 1, environment).await;
+    let caller = format!("traceparent: 00-{TRACE}-{CALLER}-01\r\n");
+    ask(&gateway, "a", &caller).await;
+    ask(&gateway, "a", "").await;
+    let spans = receiver.received.wait(4).await;
+    assert!(spans.iter().all(|span| hex(&span.trace_id) != TRACE));
+    let seen = origin.wait_for_requests(2).await;
+    // As it came, like any other header.
+    let came = format!("00-{TRACE}-{CALLER}-01");
+    assert_eq!(seen[0].header("traceparent"), Some(came.as_str()));
+    assert_eq!(seen[1].header("traceparent"), None);
 }
 
 #[tokio::test]

@@ -6,4 +6,4 @@ mod tracing;
 pub use access_log::{
     AccessLog, AccessLogOutput, LogField, LogFields, LogFilter, LogFormat, LogPart, StatusClass,
 };
-pub use tracing::{Otlp, OtlpProtocol, Share, Trace, Tracing};
+pub use tracing::{Otlp, OtlpProtocol, ReceiverUrlError, Share, Trace, Tracing};

@@ -28,7 +28,10 @@ pub struct Tracing {
 #[schemars(deny_unknown_fields)]
 #[serde(default)]
 pub struct Otlp {
-    /// Its URL; over `http/protobuf` one without a path gets `/v1/traces`.
+    /// Its URL; over `http/protobuf` one without a path gets `/v1/traces`. With `https://` its
+    /// certificate is checked against the issuers that the system trusts, or those in the file that
+    /// `OTEL_EXPORTER_OTLP_CERTIFICATE` names; `OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE` and
+    /// `OTEL_EXPORTER_OTLP_CLIENT_KEY` name files with a certificate of ours.
     /// Default `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` or `OTEL_EXPORTER_OTLP_ENDPOINT`, else
     /// `http://localhost:4317` for `grpc` and `http://localhost:4318` for `http/protobuf`.
     pub endpoint: Option<String>,

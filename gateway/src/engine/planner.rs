@@ -143,11 +143,10 @@ impl Planner {
         }
         let made = Tracer::new(model, &self.environment, self.counters.clone());
         let (tracer, task) = made.map_err(|error| {
-            let cause = std::error::Error::source(&error).map(ToString::to_string);
             vec![Problem {
                 code: "tracing",
                 at: "tracing.otlp".to_owned(),
-                what: format!("{error}: {}", cause.unwrap_or_default()),
+                what: error.to_string(),
                 hint: None,
                 witness: None,
                 place: None,

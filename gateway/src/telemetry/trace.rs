@@ -4,22 +4,26 @@
 //! header look-ups and a number by chance, and without a receiver there is not even that. Spans are
 //! sent by a task on the control side (`export`); a request never waits for it.
 
+mod b3;
+mod connect;
 mod context;
 mod export;
+mod propagation;
 mod settings;
 mod span;
 
 use std::{sync::Arc, time::Duration};
 
 use http::HeaderMap;
-use opentelemetry::{InstrumentationScope, SpanId, TraceId, trace::TraceState};
+use opentelemetry::{InstrumentationScope, SpanId, TraceId};
 use sluice_config::model::{self, Share};
 
 use super::metrics::Shard;
-use context::Parent;
 use export::Queue;
+use propagation::Propagation;
 use settings::{Sampler, Settings};
 
+pub use connect::TlsError;
 pub use settings::Environment;
 pub use span::{AttemptFacts, Trace};
 
@@ -34,14 +38,32 @@ pub struct Tracer(Option<Arc<Kit>>);
 #[derive(Debug)]
 struct Kit {
     sampler: Sampler,
+    propagation: Propagation,
     queue: Queue,
     scope: InstrumentationScope,
 }
 
 /// The settings name a receiver that cannot be.
 #[derive(Debug, thiserror::Error)]
-#[error("spans cannot be sent there")]
-pub struct Unusable(#[from] opentelemetry_otlp::ExporterBuildError);
+pub enum Unusable {
+    /// The library wants none of it.
+    #[error("spans cannot be sent there: {0}")]
+    Exporter(#[from] opentelemetry_otlp::ExporterBuildError),
+    /// No connection could ever be made.
+    #[error("spans cannot be sent there: {0}")]
+    Channel(#[from] tonic::transport::Error),
+    /// There can be no TLS with it.
+    #[error("spans cannot be sent there: {0}")]
+    Tls(#[from] TlsError),
+    /// A variable of the environment names it, and no receiver has such a URL.
+    #[error("{variable}: {source}")]
+    Variable {
+        /// Its name.
+        variable: &'static str,
+        /// What is wrong.
+        source: model::ReceiverUrlError,
+    },
+}
 
 impl Tracer {
     /// A tracer, and the task that sends its spans; none when nothing says where to. The task ends
@@ -51,12 +73,13 @@ impl Tracer {
         environment: &Environment,
         counters: Shard,
     ) -> Result<(Self, Option<impl Future<Output = ()> + Send + use<>>), Unusable> {
-        let Some(settings) = Settings::new(model, environment) else {
+        let Some(settings) = Settings::new(model, environment)? else {
             return Ok((Self::default(), None));
         };
         let (queue, task) = Queue::new(&settings, counters)?;
         let kit = Kit {
             sampler: settings.sampler,
+            propagation: settings.propagation,
             queue,
             scope: InstrumentationScope::builder("sluice")
                 .with_version(env!("CARGO_PKG_VERSION"))
@@ -69,13 +92,8 @@ impl Tracer {
     /// it is recorded. None without a receiver.
     pub fn begin(&self, headers: &HeaderMap) -> Option<Box<Trace>> {
         let kit = self.0.as_ref()?;
-        let parent = context::parent(headers);
-        // Only who follows a caller passes on what it says to other vendors.
-        let state = match parent {
-            Some(_) => context::state(headers),
-            None => TraceState::default(),
-        };
-        Some(Box::new(Trace::new(Arc::clone(kit), parent, state)))
+        let caller = kit.propagation.caller(headers);
+        Some(Box::new(Trace::new(Arc::clone(kit), caller)))
     }
 
     /// Sends what waits. For shutdown; bounded.
@@ -87,10 +105,10 @@ impl Tracer {
 }
 
 impl Kit {
-    /// Whether a trace is recorded; `share` is what its rule says.
-    fn records(&self, trace: TraceId, parent: Option<Parent>, share: Option<Share>) -> bool {
-        match parent {
-            Some(parent) if self.sampler.follows => parent.sampled,
+    /// Whether a trace is recorded; `decided` is what its caller says, `share` what its rule says.
+    fn records(&self, trace: TraceId, decided: Option<bool>, share: Option<Share>) -> bool {
+        match decided {
+            Some(decided) if self.sampler.follows => decided,
             _ => is_in(trace, share.unwrap_or(self.sampler.share)),
         }
     }

@@ -3,7 +3,7 @@
 use crate::check::{Draft, nearest, single};
 use crate::{
     findings::{Finding, Findings},
-    model::{HeaderName, Otlp, OtlpProtocol, Secret, Share, Trace, Tracing},
+    model::{HeaderName, Otlp, OtlpProtocol, ReceiverUrlError, Secret, Share, Trace, Tracing},
     raw,
     tree::{At, Node},
 };
@@ -60,9 +60,16 @@ fn share(share: f64, at: &At<'_>, findings: &mut Findings<'_>) -> Option<Share> 
 fn otlp_of(raw: &raw::Otlp, at: &At<'_>, findings: &mut Findings<'_>) -> Otlp {
     let mut otlp = Otlp::default();
     if let Some(url) = &raw.endpoint {
-        match endpoint(url) {
+        match Otlp::check_url(url) {
             Ok(()) => otlp.endpoint = Some(url.clone()),
-            Err(finding) => findings.value(&at.key("endpoint"), finding),
+            Err(wrong) => {
+                let finding = Finding::new("bad_url", wrong.to_string());
+                let finding = match wrong {
+                    ReceiverUrlError::Scheme(_) => finding.hint("write \"http://127.0.0.1:4317\""),
+                    ReceiverUrlError::Url(_) | ReceiverUrlError::Port { .. } => finding,
+                };
+                findings.value(&at.key("endpoint"), finding);
+            }
         }
     }
     if let Some(word) = &raw.protocol {
@@ -90,31 +97,4 @@ fn otlp_of(raw: &raw::Otlp, at: &At<'_>, findings: &mut Findings<'_>) -> Otlp {
         }
     }
     otlp
-}
-
-fn endpoint(url: &str) -> Result<(), Finding> {
-    let bad = |what: String| Finding::new("bad_url", what);
-    let Some(rest) = url.strip_prefix("http://") else {
-        let finding = bad(format!("{url:?} does not begin with http://"));
-        return Err(if url.starts_with("https://") {
-            finding.hint(
-                "spans cannot be sent over TLS yet: send them to a collector beside this gateway",
-            )
-        } else {
-            finding.hint("write \"http://127.0.0.1:4317\"")
-        });
-    };
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    let strange =
-        |c: char| !c.is_ascii_graphic() || matches!(c, '@' | '"' | '<' | '>' | '\\' | '^');
-    if authority.is_empty() || rest.contains(strange) {
-        return Err(bad(format!("{url:?} is no URL of a receiver")));
-    }
-    let port = authority.rsplit_once(':').map(|(_, port)| port);
-    match port.filter(|port| !port.ends_with(']')) {
-        Some(port) if port.parse::<u16>().is_err() => {
-            Err(bad(format!("{port:?} in {url:?} is no port")))
-        }
-        _ => Ok(()),
-    }
 }

@@ -21,7 +21,7 @@ pub struct Tracing {
 /// A receiver of spans.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Otlp {
-    /// Its URL, with the scheme http.
+    /// Its URL, with the scheme http or https.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
     /// How it is spoken to.
@@ -33,6 +33,48 @@ pub struct Otlp {
         serialize_with = "canonical::table"
     )]
     pub headers: Vec<(HeaderName, Secret)>,
+}
+
+/// Why a URL cannot be that of a receiver.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReceiverUrlError {
+    /// Another scheme, or none.
+    #[error("{0:?} does not begin with http:// or https://")]
+    Scheme(String),
+    /// No host, or a character that no URL has.
+    #[error("{0:?} is no URL of a receiver")]
+    Url(String),
+    /// A port that cannot be.
+    #[error("{port:?} in {url:?} is no port")]
+    Port {
+        /// The port.
+        port: String,
+        /// Where it stands.
+        url: String,
+    },
+}
+
+impl Otlp {
+    /// Whether this can be the URL of a receiver, wherever it is written.
+    pub fn check_url(url: &str) -> Result<(), ReceiverUrlError> {
+        let rest = url.strip_prefix("http://");
+        let rest = rest.or_else(|| url.strip_prefix("https://"));
+        let rest = rest.ok_or_else(|| ReceiverUrlError::Scheme(url.to_owned()))?;
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        let strange =
+            |c: char| !c.is_ascii_graphic() || matches!(c, '@' | '"' | '<' | '>' | '\\' | '^');
+        if authority.is_empty() || rest.contains(strange) {
+            return Err(ReceiverUrlError::Url(url.to_owned()));
+        }
+        let port = authority.rsplit_once(':').map(|(_, port)| port);
+        match port.filter(|port| !port.ends_with(']')) {
+            Some(port) if port.parse::<u16>().is_err() => Err(ReceiverUrlError::Port {
+                port: port.to_owned(),
+                url: url.to_owned(),
+            }),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// How a receiver of spans is spoken to.

@@ -14,12 +14,11 @@ const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 pub(super) struct Parent {
     pub(super) trace: TraceId,
     pub(super) span: SpanId,
-    pub(super) sampled: bool,
 }
 
-/// What a request says of its caller. None when it says nothing, or nothing that can be read: then a
-/// trace begins here, as the standard asks for.
-pub(super) fn parent(headers: &HeaderMap) -> Option<Parent> {
+/// The span that called, and whether it is recorded. None when the request says nothing of it, or
+/// nothing that can be read: then a trace begins here, as the standard asks for.
+pub(super) fn parent(headers: &HeaderMap) -> Option<(Parent, bool)> {
     let mut values = headers.get_all(TRACEPARENT).iter();
     let value = values.next()?.to_str().ok()?;
     if values.next().is_some() {
@@ -45,11 +44,8 @@ pub(super) fn parent(headers: &HeaderMap) -> Option<Parent> {
     }
     let (trace, span) = (TraceId::from_hex(trace).ok()?, SpanId::from_hex(span).ok()?);
     let flags = u8::from_str_radix(flags, 16).ok()?;
-    (trace != TraceId::INVALID && span != SpanId::INVALID).then_some(Parent {
-        trace,
-        span,
-        sampled: flags & 1 == 1,
-    })
+    let is_valid = trace != TraceId::INVALID && span != SpanId::INVALID;
+    is_valid.then_some((Parent { trace, span }, flags & 1 == 1))
 }
 
 /// The vendors' part of the context, empty where it cannot be read.
@@ -67,20 +63,18 @@ pub(super) fn state(headers: &HeaderMap) -> TraceState {
     text.parse().unwrap_or_default()
 }
 
-/// Tells whom we call. `begun`: the trace begins here, so no vendor's part belongs to it.
-pub(super) fn tell(context: &SpanContext, begun: bool, headers: &mut HeaderMap) {
-    let text = format!(
-        "00-{:032x}-{:016x}-{:02x}",
-        context.trace_id(),
-        context.span_id(),
-        u8::from(context.is_sampled())
-    );
+/// Tells whom we call.
+pub(super) fn tell(own: Parent, sampled: bool, headers: &mut HeaderMap) {
+    let Parent { trace, span } = own;
+    let text = format!("00-{trace:032x}-{span:016x}-{:02x}", u8::from(sampled));
     if let Ok(value) = HeaderValue::try_from(text) {
         headers.insert(TRACEPARENT, value);
     }
-    if begun {
-        headers.remove(TRACESTATE);
-    }
+}
+
+/// The vendors' part belongs to another trace.
+pub(super) fn forget_state(headers: &mut HeaderMap) {
+    headers.remove(TRACESTATE);
 }
 
 /// A context of ours.
@@ -116,7 +110,7 @@ mod tests {
             let mut headers = HeaderMap::new();
             headers.insert(TRACEPARENT, HeaderValue::try_from(text.as_str()).unwrap());
             let found = parent(&headers);
-            assert_eq!(found.map(|parent| parent.sampled), sampled, "{text:?}");
+            assert_eq!(found.map(|(_, sampled)| sampled), sampled, "{text:?}");
         }
     }
 
@@ -132,27 +126,18 @@ mod tests {
 
     #[test]
     fn what_is_told_is_read_back() {
-        let (trace, span) = (TraceId::from(7_u128), SpanId::from(9_u64));
+        let own = Parent {
+            trace: TraceId::from(7_u128),
+            span: SpanId::from(9_u64),
+        };
         let mut headers = HeaderMap::new();
         headers.insert(TRACESTATE, HeaderValue::from_static("a=b"));
-        tell(
-            &own(trace, span, true, TraceState::default()),
-            false,
-            &mut headers,
-        );
-        let told = Parent {
-            trace,
-            span,
-            sampled: true,
-        };
-        assert_eq!(parent(&headers), Some(told));
+        tell(own, true, &mut headers);
+        assert_eq!(parent(&headers), Some((own, true)));
         assert_eq!(state(&headers).get("a"), Some("b"));
-        tell(
-            &own(trace, span, false, TraceState::default()),
-            true,
-            &mut headers,
-        );
-        assert_eq!(parent(&headers).map(|parent| parent.sampled), Some(false));
+        tell(own, false, &mut headers);
+        assert_eq!(parent(&headers), Some((own, false)));
+        forget_state(&mut headers);
         assert!(!headers.contains_key(TRACESTATE));
     }
 }

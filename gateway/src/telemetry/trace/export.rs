@@ -5,9 +5,10 @@
 
 use std::{collections::HashMap, time::Duration};
 
+use opentelemetry_http::hyper::HyperClient;
 use opentelemetry_otlp::{
-    ExporterBuildError, Protocol, SpanExporter, WithExportConfig as _, WithHttpConfig as _,
-    WithTonicConfig as _, tonic_types::metadata::MetadataMap,
+    Protocol, SpanExporter, WithExportConfig as _, WithHttpConfig as _, WithTonicConfig as _,
+    tonic_types::metadata::MetadataMap,
 };
 use opentelemetry_sdk::trace::{SpanData, SpanExporter as _};
 use sluice_config::model::OtlpProtocol;
@@ -15,8 +16,9 @@ use tokio::{
     sync::{mpsc, oneshot},
     time::{Instant, timeout, timeout_at},
 };
+use tonic::transport::Endpoint;
 
-use super::settings::Settings;
+use super::{Unusable, connect::Connector, settings::Settings};
 use crate::telemetry::metrics::{Counter, Shard};
 
 /// Spans that may wait: as OpenTelemetry's own processors keep.
@@ -50,7 +52,7 @@ impl Queue {
     pub(super) fn new(
         settings: &Settings,
         counters: Shard,
-    ) -> Result<(Self, impl Future<Output = ()> + use<>), ExporterBuildError> {
+    ) -> Result<(Self, impl Future<Output = ()> + use<>), Unusable> {
         let exporter = exporter(settings)?;
         let (sender, receiver) = mpsc::channel(QUEUE);
         let queue = Self {
@@ -81,15 +83,22 @@ impl Queue {
     }
 }
 
-fn exporter(settings: &Settings) -> Result<SpanExporter, ExporterBuildError> {
+fn exporter(settings: &Settings) -> Result<SpanExporter, Unusable> {
+    let is_grpc = settings.protocol == OtlpProtocol::Grpc;
+    let connector = Connector::new(&settings.endpoint, &settings.files, is_grpc)?;
     let mut exporter = match settings.protocol {
-        OtlpProtocol::Grpc => SpanExporter::builder()
-            .with_tonic()
-            .with_protocol(Protocol::Grpc)
-            .with_endpoint(&settings.endpoint)
-            .with_timeout(EXPORT)
-            .with_metadata(MetadataMap::from_headers(settings.headers.clone()))
-            .build()?,
+        OtlpProtocol::Grpc => {
+            let channel = Endpoint::from_shared(settings.endpoint.clone())?
+                .timeout(EXPORT)
+                .connect_with_connector_lazy(connector);
+            SpanExporter::builder()
+                .with_tonic()
+                .with_protocol(Protocol::Grpc)
+                .with_channel(channel)
+                .with_timeout(EXPORT)
+                .with_metadata(MetadataMap::from_headers(settings.headers.clone()))
+                .build()?
+        }
         OtlpProtocol::Http => {
             let headers = settings.headers.iter();
             let headers: HashMap<_, _> = headers
@@ -99,6 +108,7 @@ fn exporter(settings: &Settings) -> Result<SpanExporter, ExporterBuildError> {
                 .collect();
             SpanExporter::builder()
                 .with_http()
+                .with_http_client(HyperClient::new(connector, EXPORT, None))
                 .with_protocol(Protocol::HttpBinary)
                 .with_endpoint(&settings.endpoint)
                 .with_timeout(EXPORT)

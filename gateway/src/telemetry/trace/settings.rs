@@ -1,13 +1,15 @@
 //! What holds for traces: the configuration, and for what it does not say the variables that every
 //! OpenTelemetry program knows.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, path::PathBuf};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use opentelemetry::KeyValue;
 use opentelemetry_sdk::Resource;
 use percent_encoding::percent_decode_str;
 use sluice_config::model::{self, OtlpProtocol, Share};
+
+use super::{Unusable, connect::Files, propagation::Propagation};
 
 /// The variables that begin with `OTEL_`.
 #[derive(Clone, Default)]
@@ -46,6 +48,12 @@ impl fmt::Debug for Environment {
     }
 }
 
+/// That of traces alone, and that of every kind of telemetry.
+const ENDPOINTS: [&str; 2] = [
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+];
+
 /// What holds for traces.
 #[derive(Debug)]
 pub(super) struct Settings {
@@ -54,6 +62,9 @@ pub(super) struct Settings {
     pub(super) headers: HeaderMap,
     pub(super) resource: Resource,
     pub(super) sampler: Sampler,
+    pub(super) propagation: Propagation,
+    /// For TLS.
+    pub(super) files: Files,
 }
 
 /// Which traces are recorded.
@@ -66,20 +77,19 @@ pub(super) struct Sampler {
 
 impl Settings {
     /// None when there are no traces.
-    pub(super) fn new(model: &model::Tracing, environment: &Environment) -> Option<Self> {
-        const ENDPOINTS: [&str; 2] = [
-            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
-            "OTEL_EXPORTER_OTLP_ENDPOINT",
-        ];
+    pub(super) fn new(
+        model: &model::Tracing,
+        environment: &Environment,
+    ) -> Result<Option<Self>, Unusable> {
         let off = |name: &str, word: &str| {
             let value = environment.first(&[name]);
             value.is_some_and(|value| value.eq_ignore_ascii_case(word))
         };
         if off("OTEL_SDK_DISABLED", "true") || off("OTEL_TRACES_EXPORTER", "none") {
-            return None;
+            return Ok(None);
         }
         if model.otlp.is_none() && environment.first(&ENDPOINTS).is_none() {
-            return None;
+            return Ok(None);
         }
         let otlp = model.otlp.clone().unwrap_or_default();
         let protocol = otlp.protocol.or_else(|| {
@@ -90,16 +100,7 @@ impl Settings {
             OtlpProtocol::new(environment.first(&names)?)
         });
         let protocol = protocol.unwrap_or(OtlpProtocol::Grpc);
-        let own = environment.first(&ENDPOINTS[..1]).map(str::to_owned);
-        let any = environment.first(&ENDPOINTS[1..]);
-        let endpoint = match (otlp.endpoint, own, any, protocol) {
-            (Some(url), _, _, OtlpProtocol::Http) if is_bare(&url) => with_path(&url),
-            (Some(url), ..) | (None, Some(url), ..) => url,
-            (None, None, Some(url), OtlpProtocol::Http) => with_path(url),
-            (None, None, Some(url), OtlpProtocol::Grpc) => url.to_owned(),
-            (None, None, None, OtlpProtocol::Http) => with_path("http://localhost:4318"),
-            (None, None, None, OtlpProtocol::Grpc) => "http://localhost:4317".to_owned(),
-        };
+        let endpoint = endpoint(otlp.endpoint, protocol, environment)?;
         let mut headers = HeaderMap::new();
         let names = [
             "OTEL_EXPORTER_OTLP_TRACES_HEADERS",
@@ -117,13 +118,76 @@ impl Settings {
                 headers.insert(name, value);
             }
         }
-        Some(Self {
+        Ok(Some(Self {
             endpoint,
             protocol,
             headers,
             resource: resource(model, environment),
             sampler: sampler(model, environment),
-        })
+            propagation: Propagation::new(environment.first(&["OTEL_PROPAGATORS"])),
+            files: files(environment),
+        }))
+    }
+}
+
+/// Where spans are sent. A URL of the environment is checked like a configured one; for gRPC it may be
+/// an address alone, which is meant with TLS unless the environment says otherwise.
+fn endpoint(
+    configured: Option<String>,
+    protocol: OtlpProtocol,
+    environment: &Environment,
+) -> Result<String, Unusable> {
+    let is_http = protocol == OtlpProtocol::Http;
+    if let Some(url) = configured {
+        return Ok(if is_http && is_bare(&url) {
+            with_path(&url)
+        } else {
+            url
+        });
+    }
+    let [own, any] = ENDPOINTS;
+    for variable in [own, any] {
+        let Some(url) = environment.first(&[variable]) else {
+            continue;
+        };
+        let url = if is_http || url.contains("://") {
+            url.to_owned()
+        } else {
+            let names = [
+                "OTEL_EXPORTER_OTLP_TRACES_INSECURE",
+                "OTEL_EXPORTER_OTLP_INSECURE",
+            ];
+            let insecure = environment.first(&names);
+            let insecure = insecure.is_some_and(|word| word.eq_ignore_ascii_case("true"));
+            format!("{}://{url}", if insecure { "http" } else { "https" })
+        };
+        model::Otlp::check_url(&url).map_err(|source| Unusable::Variable { variable, source })?;
+        return Ok(if is_http && variable == any {
+            with_path(&url)
+        } else {
+            url
+        });
+    }
+    Ok(match protocol {
+        OtlpProtocol::Http => with_path("http://localhost:4318"),
+        OtlpProtocol::Grpc => "http://localhost:4317".to_owned(),
+    })
+}
+
+/// The files that TLS needs; those of traces alone count before those of every kind of telemetry.
+fn files(environment: &Environment) -> Files {
+    let file = |what: &str| {
+        let own = format!("OTEL_EXPORTER_OTLP_TRACES_{what}");
+        let any = format!("OTEL_EXPORTER_OTLP_{what}");
+        environment.first(&[&own, &any]).map(PathBuf::from)
+    };
+    let (chain, key) = (file("CLIENT_CERTIFICATE"), file("CLIENT_KEY"));
+    if chain.is_some() != key.is_some() {
+        tracing::warn!("a certificate for the receiver of traces needs its key, and the key it");
+    }
+    Files {
+        roots: file("CERTIFICATE"),
+        pair: chain.zip(key),
     }
 }
 
@@ -207,16 +271,51 @@ mod tests {
             .collect()
     }
 
+    fn made(model: &model::Tracing, environment: &Environment) -> Option<Settings> {
+        Settings::new(model, environment).unwrap()
+    }
+
+    #[test]
+    fn urls_of_the_environment_are_checked_and_bare_addresses_are_meant_with_tls() {
+        let of = |variables: &[(&str, &str)]| {
+            let made = Settings::new(&model::Tracing::default(), &environment(variables));
+            made.map(|settings| settings.unwrap().endpoint)
+                .map_err(|error| error.to_string())
+        };
+        let any = |url| ("EXPORTER_OTLP_ENDPOINT", url);
+        let http = ("EXPORTER_OTLP_PROTOCOL", "http/protobuf");
+        for (variables, url) in [
+            (&[any("c:4317")][..], "https://c:4317"),
+            (
+                &[any("c:4317"), ("EXPORTER_OTLP_INSECURE", "true")],
+                "http://c:4317",
+            ),
+            (&[any("https://c:4317")], "https://c:4317"),
+            (&[any("https://c"), http], "https://c/v1/traces"),
+        ] {
+            assert_eq!(of(variables).as_deref(), Ok(url));
+        }
+        for variables in [
+            &[any("ftp://c")][..],
+            &[any("http://")],
+            &[any("c:4318"), http],
+            &[any("http://c:99999")],
+        ] {
+            let error = of(variables).unwrap_err();
+            assert!(error.contains("OTEL_EXPORTER_OTLP_ENDPOINT: "), "{error}");
+        }
+    }
+
     #[test]
     fn without_a_word_about_a_receiver_there_are_no_traces() {
         let none = model::Tracing::default();
-        assert!(Settings::new(&none, &environment(&[])).is_none());
+        assert!(made(&none, &environment(&[])).is_none());
         let there = ("EXPORTER_OTLP_ENDPOINT", "http://c:1");
-        assert!(Settings::new(&none, &environment(&[there])).is_some());
+        assert!(made(&none, &environment(&[there])).is_some());
         let disabled = environment(&[there, ("SDK_DISABLED", "True")]);
-        assert!(Settings::new(&none, &disabled).is_none());
+        assert!(made(&none, &disabled).is_none());
         let nowhere = environment(&[there, ("TRACES_EXPORTER", "none")]);
-        assert!(Settings::new(&none, &nowhere).is_none());
+        assert!(made(&none, &nowhere).is_none());
     }
 
     #[test]
@@ -230,7 +329,7 @@ mod tests {
             ("TRACES_SAMPLER", "traceidratio"),
             ("TRACES_SAMPLER_ARG", "0.5"),
         ]);
-        let settings = Settings::new(&model::Tracing::default(), &variables).unwrap();
+        let settings = made(&model::Tracing::default(), &variables).unwrap();
         assert_eq!(settings.endpoint, "http://c:1/base/v1/traces");
         assert_eq!(settings.protocol, OtlpProtocol::Http);
         assert_eq!(settings.headers["a"], "1 2");
@@ -258,7 +357,7 @@ mod tests {
             sample: Some(Share::NONE),
             service_name: Some("edge".to_owned()),
         };
-        let settings = Settings::new(&model, &variables).unwrap();
+        let settings = made(&model, &variables).unwrap();
         assert_eq!(settings.endpoint, "http://d:2");
         assert_eq!(settings.protocol, OtlpProtocol::Grpc);
         assert_eq!(settings.sampler.share, Share::NONE);
@@ -281,7 +380,7 @@ mod tests {
                 }),
                 ..model::Tracing::default()
             };
-            let settings = Settings::new(&model, &Environment::default()).unwrap();
+            let settings = made(&model, &Environment::default()).unwrap();
             assert_eq!(settings.endpoint, expected);
         }
     }

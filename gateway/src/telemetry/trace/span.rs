@@ -5,7 +5,7 @@ use std::{borrow::Cow, net::SocketAddr, sync::Arc, time::SystemTime};
 use http::HeaderMap;
 use opentelemetry::{
     KeyValue, SpanId, TraceId,
-    trace::{SpanKind, Status, TraceState},
+    trace::{SpanKind, Status},
 };
 use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
 use sluice_config::model::Share;
@@ -14,6 +14,7 @@ use super::{
     Kit,
     context::{self, Parent},
     new_span, new_trace,
+    propagation::Caller,
 };
 use crate::telemetry::access_log::Line;
 
@@ -24,8 +25,7 @@ pub struct Trace {
     id: TraceId,
     /// `id` in digits, for the log.
     text: Box<str>,
-    parent: Option<Parent>,
-    state: TraceState,
+    caller: Caller,
     /// None: nobody has decided yet.
     recorded: Option<bool>,
     span: SpanId,
@@ -58,14 +58,13 @@ pub struct AttemptFacts<'a> {
 }
 
 impl Trace {
-    pub(super) fn new(kit: Arc<Kit>, parent: Option<Parent>, state: TraceState) -> Self {
-        let id = parent.map_or_else(new_trace, |parent| parent.trace);
+    pub(super) fn new(kit: Arc<Kit>, caller: Caller) -> Self {
+        let id = caller.parent.map_or_else(new_trace, |parent| parent.trace);
         Self {
             kit,
             id,
             text: id.to_string().into_boxed_str(),
-            parent,
-            state,
+            caller,
             recorded: None,
             span: new_span(),
             started: SystemTime::now(),
@@ -83,7 +82,7 @@ impl Trace {
         if let Some(recorded) = self.recorded {
             return recorded;
         }
-        let recorded = self.kit.records(self.id, self.parent, share);
+        let recorded = self.kit.records(self.id, self.caller.sampled, share);
         self.recorded = Some(recorded);
         recorded
     }
@@ -104,15 +103,18 @@ impl Trace {
     /// came.
     pub fn tell(&self, headers: &mut HeaderMap) {
         let recorded = self.recorded == Some(true);
-        if !recorded && self.parent.is_some() {
-            return;
+        let propagation = &self.kit.propagation;
+        match self.caller.parent {
+            Some(parent) if !recorded => propagation.pass_on(parent, &self.caller, headers),
+            _ => {
+                let attempt = self.attempt.as_ref();
+                let own = Parent {
+                    trace: self.id,
+                    span: attempt.map_or(self.span, |attempt| attempt.span),
+                };
+                propagation.tell(own, recorded, &self.caller, headers);
+            }
         }
-        let span = match &self.attempt {
-            Some(attempt) => attempt.span,
-            None => self.span,
-        };
-        let context = context::own(self.id, span, recorded, TraceState::default());
-        context::tell(&context, self.parent.is_none(), headers);
     }
 
     /// The attempt under way was answered with this status.
@@ -166,7 +168,7 @@ impl Trace {
             }
             _ => Status::Unset,
         };
-        let (parent, remote) = match self.parent {
+        let (parent, remote) = match self.caller.parent {
             Some(parent) => (parent.span, true),
             None => (SpanId::INVALID, false),
         };
@@ -189,7 +191,7 @@ impl Trace {
         (attributes, status): (Vec<KeyValue>, Status),
     ) -> SpanData {
         SpanData {
-            span_context: context::own(self.id, span, true, self.state.clone()),
+            span_context: context::own(self.id, span, true, self.caller.state.clone()),
             parent_span_id: parent,
             parent_span_is_remote: remote,
             span_kind: kind,

@@ -17,6 +17,7 @@ const HYPER: &[&str] = &[
     "gateway/src/upstream/pool",
     "gateway/src/admin",
     "gateway/src/connection",
+    "gateway/src/telemetry/trace/connect",
     "certs/src/fetch",
 ];
 
@@ -114,8 +115,16 @@ const HOMES: &[Home] = &[
         places: &["gateway/src/telemetry/trace"],
     },
     Home {
+        library: "opentelemetry_http",
+        places: &["gateway/src/telemetry/trace"],
+    },
+    Home {
         library: "tonic",
-        places: &["gateway/src/source/discovery", "controller/src/discovery"],
+        places: &[
+            "gateway/src/source/discovery",
+            "gateway/src/telemetry/trace",
+            "controller/src/discovery",
+        ],
     },
     Home {
         library: "kube",
