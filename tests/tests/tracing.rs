@@ -8,9 +8,10 @@ use std::{collections::BTreeMap, time::Duration};
 
 use opentelemetry_proto::tonic::trace::v1::{Span, span::SpanKind, status::StatusCode};
 use receiver::{Receiver, attributes, hex};
+use sluice_certs::testing::{Authority, Server};
 use sluice_gateway::telemetry::{metrics::Counter, trace::Environment};
 use sluice_tests::{
-    Gateway, Origin, gateway,
+    Front, Gateway, Origin, gateway,
     origin::{closed_port, ok},
 };
 
@@ -435,6 +436,70 @@ async fn without_propagators_nobody_is_heard_and_nobody_told() {
     let came = format!("00-{TRACE}-{CALLER}-01");
     assert_eq!(seen[0].header("traceparent"), Some(came.as_str()));
     assert_eq!(seen[1].header("traceparent"), None);
+}
+
+#[tokio::test]
+async fn spans_go_over_tls_to_a_receiver_that_is_believed_and_to_no_other() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = |name: &str| folder.path().join(name).display().to_string();
+    let (ours, other) = (Authority::new("ours"), Authority::new("other"));
+    std::fs::write(file("ca.pem"), ours.pem()).expect("a file");
+    std::fs::write(file("other.pem"), other.pem()).expect("a file");
+    ours.client(&["edge.example"]).write(folder.path());
+    let leaf = ours.server(&["127.0.0.1"]);
+    let (ca, wrong) = (file("ca.pem"), file("other.pem"));
+    let (chain, key) = (file("chain.pem"), file("key.pem"));
+
+    for (protocol, alpn) in [("grpc", "h2"), ("http/protobuf", "http/1.1")] {
+        let receiver = match protocol {
+            "grpc" => receiver::grpc().await,
+            _ => receiver::http().await,
+        };
+        let plain = receiver.url.trim_start_matches("http://");
+        let server = Server::new(&leaf, &["h2", "http/1.1"], Some(&ours), false);
+        let front = Front::before(plain.parse().expect("an address"), server).await;
+        let url = format!("https://{}", front.address());
+        let environment = |ca: &str| {
+            variables(&[
+                ("OTEL_EXPORTER_OTLP_ENDPOINT", url.as_str()),
+                ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol),
+                ("OTEL_EXPORTER_OTLP_CERTIFICATE", ca),
+                ("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", &chain),
+                ("OTEL_EXPORTER_OTLP_CLIENT_KEY", &key),
+            ])
+        };
+        let routes = "[routes.app]\nrespond = {}\n";
+        let gateway = Gateway::start_in(routes, 1, environment(&ca)).await;
+        assert_eq!(ask(&gateway, "a", "").await, 200);
+        assert_eq!(receiver.received.wait(1).await.len(), 1, "{protocol}");
+        let seen = &front.seen()[0];
+        assert_eq!(seen.alpn.as_deref(), Some(alpn));
+        assert_eq!(seen.client.as_deref(), Some("edge.example"));
+
+        let gateway = Gateway::start_in(routes, 1, environment(&wrong)).await;
+        assert_eq!(ask(&gateway, "a", "").await, 200);
+        gateway.counts(Counter::SpansDropped, 1).await;
+        assert_eq!(receiver.received.spans().len(), 1, "{protocol}");
+    }
+}
+
+#[tokio::test]
+async fn what_can_never_be_sent_is_refused_and_says_why() {
+    let environment = variables(&[("OTEL_EXPORTER_OTLP_CERTIFICATE", "/nowhere/ca.pem")]);
+    let routes = "[routes.app]\nrespond = {}\n";
+    let gateway = Gateway::start_in(routes, 1, environment).await;
+    let config = format!("[tracing]\notlp = {{ endpoint = \"https://127.0.0.1:1\" }}\n{routes}");
+    let refused = gateway.try_reload(&config).await.expect_err("no such file");
+    assert!(refused.contains("/nowhere/ca.pem"), "{refused}");
+
+    let environment = variables(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "ftp://127.0.0.1")]);
+    let off = format!("[tracing]\notlp = {{ endpoint = \"http://127.0.0.1:1\" }}\n{routes}");
+    let gateway = Gateway::start_in(&off, 1, environment).await;
+    let refused = gateway
+        .try_reload(routes)
+        .await
+        .expect_err("no such scheme");
+    assert!(refused.contains("OTEL_EXPORTER_OTLP_ENDPOINT"), "{refused}");
 }
 
 #[tokio::test]
