@@ -781,18 +781,13 @@ async fn trailers_larger_than_a_head_may_be_are_refused_and_reach_nobody() {
     let (second, third) = rest.split_at(16_000);
     let body = [head(1, &wire::post("/h")), data(1, "body")].concat();
     client.send(body).await;
-    client
-        .send(wire::frame(
-            wire::kind::HEADERS,
-            wire::flag::END_STREAM,
-            1,
-            first,
-        ))
-        .await;
-    client.send(wire::continuation(1, 0, second)).await;
-    client
-        .send(wire::continuation(1, wire::flag::END_HEADERS, third))
-        .await;
+    let (over, last_piece) = (wire::flag::END_STREAM, wire::flag::END_HEADERS);
+    let frames = [
+        wire::frame(wire::kind::HEADERS, over, 1, first),
+        wire::continuation(1, 0, second),
+        wire::continuation(1, last_piece, third),
+    ];
+    client.send(frames.concat()).await;
     let outcome = client.outcome(1).await;
     assert_eq!(outcome.status(), Some(431), "{outcome:?}");
     assert!(client.lives().await);

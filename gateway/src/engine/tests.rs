@@ -254,7 +254,7 @@ async fn an_engine_in_memory_serves_and_reloads_on_the_callers_runtime() {
         );
         assert!(engine.drain(Duration::from_secs(1)).await);
     };
-    LocalSet::new().run_until(work).await;
+    Box::pin(LocalSet::new().run_until(work)).await;
 }
 
 /// A client of HTTP/2 that acknowledges our settings and then says nothing, or answers pings.

@@ -178,7 +178,7 @@ fn streams_that_we_have_to_reset_count_like_those_that_the_client_resets() {
         let mut told = Vec::new();
         for stream in 0..200 {
             guard.sent(&reset(stream, code), now, |stream, code| {
-                told.push((stream, code))
+                told.push((stream, code));
             });
             guard.received(&frame(PING, 0, 0, 8), now).unwrap();
         }
@@ -188,7 +188,7 @@ fn streams_that_we_have_to_reset_count_like_those_that_the_client_resets() {
         let expected = if counts { Err(Breach::Resets) } else { Ok(()) };
         assert_eq!(one_more, expected, "{code}");
 
-        let later = now + Duration::from_secs(60);
+        let later = now + Duration::from_mins(1);
         assert_eq!(guard.received(&ping, later), Ok(()), "{code}");
     }
 }
