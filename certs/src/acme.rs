@@ -2,7 +2,7 @@
 //!
 //! The [`Keeper`] is the one part with state: told what is wanted, it orders what is missing or due and
 //! hands over what was issued, here or by another replica. Everything else is a step of an order
-//! ([`order`]), an answer to a validating server ([`Pending`]), or a function of times ([`schedule`]).
+//! (`order`), an answer to a validating server ([`Pending`]), or a function of times ([`schedule`]).
 
 mod account;
 mod bundle;

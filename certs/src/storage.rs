@@ -124,7 +124,7 @@ pub enum StorageError {
 /// What a storage answers, later.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StorageError>> + Send + 'a>>;
 
-/// Where replicas share. Names are those that [`key`] makes.
+/// Where replicas share. Names are those that [`key()`] makes.
 pub trait Storage: fmt::Debug + Send + Sync {
     /// The names and latest versions of all objects of a kind.
     fn list(&self, kind: Kind) -> Answer<'_, BTreeMap<String, Version>>;
