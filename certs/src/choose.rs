@@ -1,5 +1,5 @@
-//! Which certificate answers for a name: an exact host, the longest wildcard, the default if one is
-//! named.
+//! Which certificate answers for a name: an exact host, the longest wildcard, one that was ordered when a
+//! client asked for it, the default if one is named.
 //!
 //! A wildcard host stands for one or more labels, as everywhere in the configuration; a certificate
 //! answers only for names that it covers itself. Looking one up costs the same however many there are.
@@ -7,8 +7,11 @@
 use std::{collections::HashMap, sync::Arc};
 
 use foldhash::fast::RandomState;
+use rustls::sign::CertifiedKey;
 
 use crate::{
+    acme::{Keeper, Pending},
+    error::AcceptError,
     name,
     slot::{Pairs, Slot},
 };
@@ -83,6 +86,10 @@ impl<T> Hosts<T> {
 pub struct Choice {
     hosts: Hosts<Vec<Arc<Slot>>>,
     default: Option<Arc<Slot>>,
+    /// What validating servers are answered.
+    pending: Option<Arc<Pending>>,
+    /// Who keeps what is ordered when a client asks for it, and from whom.
+    demand: Option<(Keeper, Box<str>)>,
 }
 
 impl Choice {
@@ -100,19 +107,79 @@ impl Choice {
                 hosts.entry(name, Vec::new).push(Arc::clone(&slot));
             }
         }
-        Self { hosts, default }
+        Self {
+            hosts,
+            default,
+            pending: None,
+            demand: None,
+        }
+    }
+
+    /// The same, with answers for validating servers.
+    #[must_use]
+    pub fn answering(self, pending: Arc<Pending>) -> Self {
+        Self {
+            pending: Some(pending),
+            ..self
+        }
+    }
+
+    /// The same, and `issuer` is asked for hosts that nothing is for.
+    #[must_use]
+    pub fn ordering(self, keeper: Keeper, issuer: &str) -> Self {
+        Self {
+            demand: Some((keeper, issuer.into())),
+            ..self
+        }
     }
 
     /// What answers a client that asked for `host`, or for nobody. A name that is asked for is covered by
     /// what is found, unless that is the default.
     pub fn find(&self, host: Option<&str>) -> Option<Arc<Pairs>> {
-        let host = host.map(name::normal);
-        let found = host.as_deref().and_then(|host| {
-            let slots = self.hosts.matching(host).flatten();
-            let mut pairs = slots.filter_map(|slot| slot.pairs());
-            pairs.find(|pairs| pairs.covers(host))
-        });
-        found.or_else(|| self.default.as_ref()?.pairs())
+        self.own(host).or_else(|| self.default())
+    }
+
+    /// The same, unless something better than the default may have to be ordered.
+    pub(crate) fn at_hand(&self, host: Option<&str>) -> Option<Arc<Pairs>> {
+        let is_ordered = self.demand.is_some() && host.is_some();
+        let default = || self.default().filter(|_| !is_ordered);
+        self.own(host).or_else(default)
+    }
+
+    /// What answers a client that nothing is at hand for: it is ordered, if that is allowed.
+    pub(crate) async fn order(&self, host: Option<&str>) -> Result<Arc<Pairs>, AcceptError> {
+        let denied = match (&self.demand, host) {
+            (Some((keeper, issuer)), Some(host)) => match keeper.demand(issuer, host).await {
+                Ok(pairs) => return Ok(pairs),
+                Err(denied) => Some(denied),
+            },
+            (None, _) | (_, None) => None,
+        };
+        // It may have been ordered meanwhile because the configuration wants it.
+        self.find(host).ok_or_else(|| match (host, denied) {
+            (Some(host), Some(denied)) => AcceptError::NotIssued(host.into(), denied),
+            (host, _) => AcceptError::UnrecognizedName(host.map(Into::into)),
+        })
+    }
+
+    /// What a validating server is shown that asks for `host`.
+    pub(crate) async fn validation(&self, host: Option<&str>) -> Option<Arc<CertifiedKey>> {
+        self.pending.as_ref()?.find_alpn(host?).await
+    }
+
+    fn default(&self) -> Option<Arc<Pairs>> {
+        self.default.as_ref()?.pairs()
+    }
+
+    fn own(&self, host: Option<&str>) -> Option<Arc<Pairs>> {
+        let host = name::normal(host?);
+        let slots = self.hosts.matching(&host).flatten();
+        let mut pairs = slots.filter_map(|slot| slot.pairs());
+        let found = pairs.find(|pairs| pairs.covers(&host));
+        found.or_else(|| {
+            let (keeper, issuer) = self.demand.as_ref()?;
+            keeper.held(issuer, &host)
+        })
     }
 }
 

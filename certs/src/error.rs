@@ -4,12 +4,17 @@ use std::io;
 
 use rustls::{AlertDescription, CertificateError, Error, PeerIncompatible};
 
+use crate::acme::Denied;
+
 /// Why a handshake came to nothing. [`Self::reason`] is its stable word.
 #[derive(Debug, thiserror::Error)]
 pub enum AcceptError {
     /// The client asked for a name that no certificate is for, or for none where there is no default.
     #[error("there is no certificate for {}", .0.as_deref().unwrap_or("a client that names no host"))]
     UnrecognizedName(Option<Box<str>>),
+    /// The client asked for a name that no certificate is for, and that cannot have one now.
+    #[error("there is no certificate for {0}, and none is ordered")]
+    NotIssued(Box<str>, #[source] Denied),
     /// None of the protocols that the client offers is spoken here.
     #[error("the client offers no protocol that is spoken here")]
     NoApplicationProtocol,
@@ -69,6 +74,7 @@ impl AcceptError {
     pub const fn reason(&self) -> &'static str {
         match self {
             Self::UnrecognizedName(_) => "unrecognized_name",
+            Self::NotIssued(..) => "not_issued",
             Self::NoApplicationProtocol => "no_application_protocol",
             Self::ProtocolVersion => "protocol_version",
             Self::NothingInCommon(_) => "nothing_in_common",

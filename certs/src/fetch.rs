@@ -44,8 +44,19 @@ const SIZE: usize = 1 << 20;
 /// Sends requests. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Client {
-    tls: Tls,
+    /// None: nobody is trusted, and nothing is sent over TLS.
+    tls: Option<Tls>,
 }
+
+/// Equal when nobody can tell them apart.
+impl PartialEq for Client {
+    fn eq(&self, other: &Self) -> bool {
+        let identity = |client: &Self| client.tls.as_ref().map(Tls::identity);
+        identity(self) == identity(other)
+    }
+}
+
+impl Eq for Client {}
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +67,9 @@ pub enum FetchError {
     /// The host's name cannot be checked against a certificate.
     #[error("the host is no name")]
     Name(#[source] InvalidDnsNameError),
+    /// The client trusts nobody, so that it cannot speak TLS.
+    #[error("nobody is trusted to be the server")]
+    NobodyTrusted,
     /// The host has no address.
     #[error("looking up {host}")]
     Resolve {
@@ -107,7 +121,12 @@ impl Client {
             certificate: None,
             min_version: Version::Tls12,
         })?;
-        Ok(Self { tls })
+        Ok(Self { tls: Some(tls) })
+    }
+
+    /// A client for `http://` alone.
+    pub const fn plain() -> Self {
+        Self { tls: None }
     }
 
     /// Sends `request`, whose address is absolute, and reads the whole answer, whatever its status.
@@ -147,7 +166,8 @@ impl Client {
             return talk(stream, request).await;
         }
         let name = Host::new(host).map_err(FetchError::Name)?;
-        let shaken = self.tls.connect(stream, Some(&name), Offer::Http1).await;
+        let tls = self.tls.as_ref().ok_or(FetchError::NobodyTrusted)?;
+        let shaken = tls.connect(stream, Some(&name), Offer::Http1).await;
         let (stream, _) = shaken.map_err(|source| FetchError::Handshake {
             host: host.to_owned(),
             source,

@@ -35,7 +35,7 @@ pub use choose::Choice;
 pub use error::AcceptError;
 pub use pair::{Facts, KeyKind, Pair, PairError};
 pub use roots::{Roots, RootsError};
-pub use server::{Policies, Server, ServerStream, Session, SetupError, Terms, Version};
+pub use server::{Accepted, Policies, Server, ServerStream, Session, SetupError, Terms, Version};
 pub use slot::{Pairs, Slot};
 pub use store::Store;
 pub use verify::{Clients, ClientsError, ClientsId, ClientsSpec, Mode, NamePattern, Peer};

@@ -9,6 +9,7 @@ mod hello;
 mod session;
 #[cfg(test)]
 mod tests;
+mod validate;
 
 use std::{
     fmt, io,
@@ -114,6 +115,15 @@ struct Domain {
     config: Arc<ServerConfig>,
 }
 
+/// What came of a handshake that succeeded.
+#[derive(Debug)]
+pub enum Accepted<IO> {
+    /// There is a client.
+    Client(ServerStream<IO>, Session),
+    /// It was a validating server, which has its answer, and wants nothing else.
+    Validated,
+}
+
 /// A stream inside TLS.
 pub struct ServerStream<IO>(Box<TlsStream<IO>>);
 
@@ -186,11 +196,7 @@ impl Server {
 
     /// Does the handshake on `io`, for at most `limit`. Whoever is refused was told so, as far as TLS has
     /// a word for it.
-    pub async fn accept<IO>(
-        &self,
-        io: IO,
-        limit: Duration,
-    ) -> Result<(ServerStream<IO>, Session), AcceptError>
+    pub async fn accept<IO>(&self, io: IO, limit: Duration) -> Result<Accepted<IO>, AcceptError>
     where
         IO: AsyncRead + AsyncWrite + Unpin,
     {
@@ -200,7 +206,7 @@ impl Server {
             .unwrap_or(Err(AcceptError::Timeout))
     }
 
-    async fn handshake<IO>(&self, mut io: IO) -> Result<(ServerStream<IO>, Session), AcceptError>
+    async fn handshake<IO>(&self, mut io: IO) -> Result<Accepted<IO>, AcceptError>
     where
         IO: AsyncRead + AsyncWrite + Unpin,
     {
@@ -208,20 +214,41 @@ impl Server {
             Ok(accepted) => accepted,
             Err(mut failure) => {
                 let farewell = failure.farewell(self.terms.plain);
-                if !farewell.is_empty() && io.write_all(&farewell).await.is_ok() {
-                    // Without it some clients take what they were told for a broken connection.
-                    let _closed = io.shutdown().await.is_ok();
+                if !farewell.is_empty() {
+                    part(&mut io, &farewell).await;
                 }
                 return Err(failure.error);
             }
         };
-        let hello = accepted.client_hello();
-        let name: Option<Box<str>> = hello.server_name().map(|name| name::normal(name).into());
-        let Some(certificate) = self.certificate(name.as_deref()) else {
-            if io.write_all(&UNRECOGNIZED_NAME).await.is_ok() {
-                let _closed = io.shutdown().await.is_ok();
+        let (name, is_validating) = {
+            let hello = accepted.client_hello();
+            let name: Option<Box<str>> = hello.server_name().map(|name| name::normal(name).into());
+            (name, validate::is_validating(&hello))
+        };
+        if is_validating {
+            let choice = self.choice.load_full();
+            let Some(answer) = Box::pin(choice.validation(name.as_deref())).await else {
+                part(&mut io, &validate::REFUSAL).await;
+                return Err(AcceptError::NoApplicationProtocol);
+            };
+            let start = StartHandshake::from_parts(accepted, io);
+            let mut stream = start.into_stream(validate::config(answer)?).await?;
+            let _closed = stream.shutdown().await.is_ok();
+            return Ok(Accepted::Validated);
+        }
+        let at_hand = self.choice.load().at_hand(name.as_deref());
+        let certificate = if let Some(certificate) = at_hand {
+            Ok(certificate)
+        } else {
+            let choice = self.choice.load_full();
+            Box::pin(choice.order(name.as_deref())).await
+        };
+        let certificate = match certificate {
+            Ok(certificate) => certificate,
+            Err(error) => {
+                part(&mut io, &UNRECOGNIZED_NAME).await;
+                return Err(error);
             }
-            return Err(AcceptError::UnrecognizedName(name));
         };
         let domain = Arc::clone(self.domain(name.as_deref()));
         let start = StartHandshake::from_parts(accepted, io);
@@ -229,7 +256,14 @@ impl Server {
         let connection = stream.get_ref().1;
         domain.recheck(connection)?;
         let session = Session::read(connection, name, domain.id(), certificate)?;
-        Ok((ServerStream(Box::new(stream)), session))
+        Ok(Accepted::Client(ServerStream(Box::new(stream)), session))
+    }
+}
+
+/// Says a last word. Without the end of the stream some clients take it for a broken connection.
+async fn part<IO: AsyncWrite + Unpin>(io: &mut IO, word: &[u8]) {
+    if io.write_all(word).await.is_ok() {
+        let _closed = io.shutdown().await.is_ok();
     }
 }
 

@@ -7,6 +7,7 @@
 mod control;
 mod expiry;
 mod local;
+mod orders;
 mod planner;
 #[cfg(test)]
 mod tests;
@@ -17,6 +18,7 @@ use std::{
     io,
     net::SocketAddr,
     num::NonZeroUsize,
+    path::PathBuf,
     sync::Arc,
     thread::{self, JoinHandle},
     time::Duration,
@@ -39,9 +41,10 @@ use crate::{
 };
 
 use control::{Command, Control};
+use orders::Keeps;
 
 pub use local::LocalEngine;
-pub use view::{Live, View};
+pub use view::{Certificate, Live, View};
 
 /// What holds for the life of an engine.
 #[derive(Debug)]
@@ -56,6 +59,8 @@ pub struct Options {
     pub access_log: Option<Writer>,
     /// What the environment says about traces.
     pub environment: Environment,
+    /// Where certificates are kept that are ordered, unless several gateways share them elsewhere.
+    pub state_directory: Option<PathBuf>,
 }
 
 impl Options {
@@ -67,6 +72,7 @@ impl Options {
             bounds: Bounds::default(),
             access_log: None,
             environment: Environment::of_process(),
+            state_directory: None,
         }
     }
 }
@@ -128,12 +134,16 @@ impl Engine {
         let (started, start) = std::sync::mpsc::sync_channel(1);
         let runtime = runtime::Builder::new_current_thread()
             .enable_all()
-            // Files are read one after the other; each further thread would keep memory of its own.
-            .max_blocking_threads(1)
+            // Files are read one after the other; each further thread would keep memory of its own. But a
+            // shared directory may hang, and keep some.
+            .max_blocking_threads(4)
             .build()
             .map_err(ApplyError::Thread)?;
+        let keeps = Keeps::new(options.state_directory.clone());
         let view = View {
             live: Arc::default(),
+            certificates: keeps.certificates.store.clone(),
+            keeper: keeps.orders.keeper().clone(),
             metrics: metrics.clone(),
             switch: Switch::default(),
             applied,
@@ -143,7 +153,8 @@ impl Engine {
             .name("control".to_owned())
             .spawn(move || {
                 runtime.block_on(async move {
-                    let control = Control::new(options, metrics, (publish, live, switch));
+                    let seen = (publish, live, switch);
+                    let control = Control::new(options, metrics, seen, keeps);
                     control.run(snapshots, receiver, started).await;
                 });
             })

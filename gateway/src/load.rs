@@ -4,8 +4,11 @@
 //! snapshot as a whole when there is one, and drops what was made ready. `sluice check` reads the
 //! files and binds nothing.
 
+mod automatic;
 mod certificates;
+mod issuers;
 mod sockets;
+mod trust;
 mod unfinished;
 mod upstreams;
 
@@ -24,7 +27,9 @@ use sluice_config::{
 
 use crate::plan::TlsClients;
 
-pub use certificates::{Certificates, Keeper, named};
+pub use automatic::{Automatic, Wanted};
+pub use certificates::{CertificateFiles, Certificates};
+pub use issuers::{Issuance, Place};
 pub use sockets::{Bound, SocketKey, Sockets};
 
 /// The contents of the files that a snapshot names.
@@ -50,23 +55,36 @@ enum BodyError {
     TooLarge,
 }
 
-/// Reads every file that `snapshot` names. `keeper` has the certificates that serve.
-pub fn files(snapshot: &Snapshot, keeper: &Keeper) -> Result<Loaded, Vec<Problem>> {
+/// Reads every file that `snapshot` names. `known` has the certificates that serve.
+pub fn files(snapshot: &Snapshot, known: &CertificateFiles) -> Result<Loaded, Vec<Problem>> {
     let mut problems = unfinished::refuse(snapshot);
     let bodies = bodies(snapshot, &mut problems);
     let tls_clients = upstreams::clients(snapshot, &mut problems);
-    match keeper.read(snapshot) {
-        Ok(certificates) if problems.is_empty() => Ok(Loaded {
-            bodies,
-            tls_clients,
-            certificates,
-        }),
+    let issuance = issuers::read_all(snapshot, &mut problems);
+    match known.read(snapshot) {
+        Ok(mut certificates) if problems.is_empty() => {
+            certificates.issuance = issuance;
+            Ok(Loaded {
+                bodies,
+                tls_clients,
+                certificates,
+            })
+        }
         Ok(_) => Err(problems),
         Err(more) => {
             problems.extend(more);
             Err(problems)
         }
     }
+}
+
+/// Every file that a certificate, a policy or an issuer of `snapshot` is read from.
+pub fn named(snapshot: &Snapshot) -> Vec<PathBuf> {
+    let mut paths = certificates::named(snapshot);
+    paths.extend(issuers::named(snapshot));
+    paths.sort();
+    paths.dedup();
+    paths
 }
 
 /// Reads the bodies of answers.

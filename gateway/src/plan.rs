@@ -26,7 +26,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderName, StatusCode};
-use sluice_certs::Store;
+use sluice_certs::{Pending, Store};
 use sluice_config::{
     Version,
     model::{self, Template},
@@ -67,6 +67,8 @@ pub struct Plan {
     pub tracer: Tracer,
     /// Every certificate, for whoever looks at them.
     pub certificates: Store,
+    /// What validating servers are answered.
+    pub pending: Arc<Pending>,
 }
 
 /// A listener as it runs. Another version of it is another value; they share the [`Census`].

@@ -3,10 +3,8 @@
 use std::path::Path;
 
 use sluice_certs::{
-    Roots,
     fetch::Client,
     storage::{self, Kind, Login, Storage},
-    testing::Authority,
 };
 use tempfile::TempDir;
 use tokio::process::Child;
@@ -78,16 +76,10 @@ impl Etcd {
     /// The storage below `prefix` for a user.
     pub fn storage_as(&self, prefix: &str, login: Option<Login>) -> storage::Etcd {
         storage::Etcd::new(
-            client(),
+            Client::plain(),
             std::slice::from_ref(&self.endpoint),
             prefix,
             login,
         )
     }
-}
-
-/// A client that nobody needs to trust: it talks over plain HTTP.
-pub fn client() -> Client {
-    let roots = Roots::from_pem([Authority::new("nobody").pem().as_bytes()]).expect("roots");
-    Client::new(roots).expect("a client")
 }

@@ -48,8 +48,10 @@ impl Gateway {
     }
 
     /// Starts a gateway with these options.
-    pub async fn start_with(config: &str, options: Options) -> Self {
+    pub async fn start_with(config: &str, mut options: Options) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
+        let state = || folder.path().join("state");
+        options.state_directory.get_or_insert_with(state);
         let (snapshots, receiver) = watch::channel(snapshot(config, folder.path()));
         // Starting binds sockets and starts threads; it must not hold up the origins of the test.
         let engine = tokio::task::spawn_blocking(move || Engine::start(options, receiver));

@@ -3,7 +3,10 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use sluice_certs::acme::{Denied, Issuer, OnDemand};
+use sluice_certs::{
+    acme::{Denied, Issuer, OnDemand},
+    fetch::Client,
+};
 use sluice_gateway::drain::Tasks;
 use sluice_tests::{
     Pebble,
@@ -126,7 +129,7 @@ async fn who_is_asked_decides() {
     let (address, asked) = opinion("=good.example").await;
     let folder = TempDir::new().expect("a folder");
     let on_demand = OnDemand {
-        ask: Some(format!("http://{address}/allowed")),
+        ask: Some((format!("http://{address}/allowed"), Client::plain())),
         ..list(&["good.example", "bad.example"])
     };
     let wanted = terms(

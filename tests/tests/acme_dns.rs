@@ -6,11 +6,13 @@ use std::{
 
 use http::{HeaderName, HeaderValue};
 use parking_lot::Mutex;
-use sluice_certs::acme::{ChallengeKind, Dns, Exec, TsigAlgorithm, Update, Webhook};
+use sluice_certs::{
+    acme::{ChallengeKind, Dns, Exec, TsigAlgorithm, Update, Webhook},
+    fetch::Client,
+};
 use sluice_gateway::drain::Tasks;
 use sluice_tests::{
     Pebble,
-    etcd::client,
     eventually::within,
     pebble::{Setup, free, run},
     replica::{Door, Replica, directory, issuer, terms},
@@ -282,7 +284,7 @@ async fn a_record_is_written_by_a_webhook() {
             HeaderName::from_static("authorization"),
             HeaderValue::from_static("Bearer secret"),
         )],
-        client: client(),
+        client: Client::plain(),
     };
     let (replica, _folder) = keeps(&pebble, Dns::Webhook(webhook));
     replica.issued("web").await;

@@ -12,8 +12,11 @@ use bytes::Bytes;
 use http::Request;
 use rand::Rng;
 use serde_json::json;
-use sluice_certs::storage::{Directory, Kind, Lock, Login, Storage, StorageError};
-use sluice_tests::etcd::{Etcd, client};
+use sluice_certs::{
+    fetch::Client,
+    storage::{Directory, Kind, Lock, Login, Storage, StorageError},
+};
+use sluice_tests::etcd::Etcd;
 use tempfile::TempDir;
 
 const KILLS: usize = 100;
@@ -148,7 +151,7 @@ async fn etcd_is_asked_elsewhere_when_one_member_is_away() {
     };
     let [nobody] = sluice_tests::pebble::free::<1>().await;
     let endpoints = [format!("http://{nobody}"), etcd.endpoint.clone()];
-    let storage = sluice_certs::storage::Etcd::new(client(), &endpoints, "/sluice", None);
+    let storage = sluice_certs::storage::Etcd::new(Client::plain(), &endpoints, "/sluice", None);
     assert!(storage.list(Kind::Record).await.is_ok());
     drop(etcd);
     assert!(matches!(
@@ -162,7 +165,7 @@ async fn etcd_is_logged_in_to() {
     let Some(etcd) = Etcd::start().await else {
         return;
     };
-    let client = client();
+    let client = Client::plain();
     for (path, said) in [
         (
             "auth/user/add",

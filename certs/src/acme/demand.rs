@@ -69,7 +69,8 @@ pub(super) struct Request {
 
 pub(super) type Reply = oneshot::Sender<Result<(), Denied>>;
 
-type Slots = HashMap<Box<str>, Arc<Slot>, RandomState>;
+/// By host: who it was ordered from, and its place.
+type Slots = HashMap<Box<str>, (Box<str>, Arc<Slot>), RandomState>;
 
 /// The certificates that were ordered on demand.
 #[derive(Debug)]
@@ -93,7 +94,7 @@ impl Desk {
     /// The pairs for `host`, ordered from `issuer` if there are none.
     pub(super) async fn demand(&self, issuer: &str, host: &str) -> Result<Arc<Pairs>, Denied> {
         let host = name::normal(host);
-        if let Some(pairs) = self.find(&host) {
+        if let Some(pairs) = self.find(issuer, &host) {
             return Ok(pairs);
         }
         // A certificate for an address or for a name without a dot is nobody's wish.
@@ -117,15 +118,18 @@ impl Desk {
             // The keeper is gone, or busy for longer than this client has time.
             Ok(Err(_)) | Err(_) => return Err(Denied::Late),
         }
-        self.find(&host).ok_or(Denied::Late)
+        self.find(issuer, &host).ok_or(Denied::Late)
     }
 
-    fn find(&self, host: &str) -> Option<Arc<Pairs>> {
-        self.held.load().get(host)?.pairs()
+    /// The pairs for `host`, which is normal, if they were ordered from `issuer`.
+    pub(super) fn find(&self, issuer: &str, host: &str) -> Option<Arc<Pairs>> {
+        let held = self.held.load();
+        let (from, slot) = held.get(host)?;
+        slot.pairs().filter(|_| **from == *issuer)
     }
 
-    /// What is held from now on.
-    pub(super) fn hold(&self, slots: impl Iterator<Item = (Box<str>, Arc<Slot>)>) {
+    /// What is held from now on: host, issuer and place of each.
+    pub(super) fn hold(&self, slots: impl Iterator<Item = (Box<str>, (Box<str>, Arc<Slot>))>) {
         self.held.store(Arc::new(slots.collect()));
     }
 }

@@ -77,8 +77,8 @@ pub enum KeyChoice {
 pub struct OnDemand {
     /// Hosts and wildcards (one or more labels). Empty: any that `ask` admits.
     pub allow: Vec<String>,
-    /// Asked with `?domain=HOST`; 200 means yes.
-    pub ask: Option<String>,
+    /// Asked with `?domain=HOST`, and with what; 200 means yes.
+    pub ask: Option<(String, Client)>,
     /// So many orders in so much time, at most. None: no limit but the issuer's.
     pub rate: Option<(u32, Duration)>,
 }
@@ -152,7 +152,7 @@ mod tests {
         let nobody = OnDemand::default();
         assert!(!nobody.allows("shop.example"));
         let asked = OnDemand {
-            ask: Some("http://127.0.0.1/".to_owned()),
+            ask: Some(("http://127.0.0.1/".to_owned(), Client::plain())),
             ..OnDemand::default()
         };
         assert!(asked.allows("shop.example"));

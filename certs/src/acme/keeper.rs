@@ -47,7 +47,7 @@ use super::{
     schedule::{self, Moment},
 };
 use crate::{
-    Pairs, Store,
+    Pairs, Store, name,
     storage::{POLL, StorageError},
 };
 
@@ -110,7 +110,8 @@ enum Done {
     Polled(Arc<Terms>, Result<Changes, StorageError>),
     /// The issuer's wish for a certificate (by fingerprint), and when to ask again.
     Asked(String, [u8; 32], Option<(Moment, Moment)>, Duration),
-    Admitted(Request, Result<(), Denied>),
+    /// Whether a host may have a certificate, and whether there is one already.
+    Admitted(Request, Result<bool, Denied>),
     LookedUp,
 }
 
@@ -178,6 +179,11 @@ impl Keeper {
         self.0.desk.demand(issuer, host).await
     }
 
+    /// The pairs for `host`, if they are there because a client asked `issuer` for them. Never waits.
+    pub fn held(&self, issuer: &str, host: &str) -> Option<Arc<Pairs>> {
+        self.0.desk.find(issuer, &name::normal(host))
+    }
+
     /// Renews a certificate now. Gives whether it is kept here.
     pub fn renew(&self, name: &str) -> bool {
         let known = self.0.states.load().iter().any(|state| state.name == name);
@@ -212,16 +218,19 @@ impl Keeping {
         loop {
             // Before the first look nobody knows what is there: who asks waits.
             let room = self.jobs.len() < JOBS && *shared.loaded.borrow();
+            let used = self.terms.as_ref().is_some_and(|terms| self.is_used(terms));
             tokio::select! {
-                _ = ticks.tick() => {}
-                () = shared.wake.notified() => {}
-                // The sender is part of `shared`.
+                biased;
+                // Before anything else: what is not wanted any more must not be put where something else
+                // is by now. The sender is part of `shared`.
                 _ = terms.changed() => {
                     let terms = terms.borrow_and_update().clone();
                     if let Some(terms) = terms {
                         self.change(terms);
                     }
                 }
+                _ = ticks.tick(), if used => {}
+                () = shared.wake.notified() => {}
                 Some(done) = self.jobs.next() => self.note(done),
                 Some(lookup) = self.lookups.recv(), if room => self.look_up(lookup),
                 Some(request) = self.requests.recv(), if room => self.admit(request),
@@ -236,6 +245,7 @@ impl Keeping {
             .terms
             .as_ref()
             .is_none_or(|before| !Arc::ptr_eq(&before.storage, &terms.storage));
+        let places = book::places(&terms.wanted);
         self.entries.retain(|name, entry| {
             if entry.on_demand {
                 return terms
@@ -247,16 +257,19 @@ impl Keeping {
                     })
                     && !terms.wanted.contains_key(name);
             }
-            terms
-                .wanted
-                .get(name)
-                .is_some_and(|wanted| wanted.hosts == entry.wanted.hosts)
+            let wanted = terms.wanted.get(name);
+            wanted.is_some_and(|wanted| wanted.hosts == entry.wanted.hosts)
+                && places.get(name.as_str()) == Some(&entry.key)
         });
         for (name, wanted) in &terms.wanted {
-            let slot = || self.store.slot(name);
+            let slot = self.store.slot(name);
+            let key = places.get(name.as_str()).cloned().unwrap_or_default();
             let entry = self.entries.entry(name.clone());
-            let entry = entry.or_insert_with(|| Entry::new(wanted.clone(), slot(), false));
+            let entry =
+                entry.or_insert_with(|| Entry::new(wanted.clone(), key, Arc::clone(&slot), false));
             entry.wanted = wanted.clone();
+            // Between two configurations that want it, nobody wanted it for a moment.
+            entry.show_in(slot);
         }
         if moved {
             for entry in self.entries.values_mut() {
@@ -287,25 +300,18 @@ impl Keeping {
             self.order(&terms, now);
             self.ask(&terms, now);
         }
-        for (name, entry) in &mut self.entries {
-            if entry.shouts(now) {
-                tracing::error!(
-                    name,
-                    "the certificate has expired and is served all the same"
-                );
-            }
-        }
         self.publish(&terms, now);
+    }
+
+    /// Whether there is anything to keep, or may be soon.
+    fn is_used(&self, terms: &Terms) -> bool {
+        let mut issuers = terms.issuers.values();
+        !self.entries.is_empty() || issuers.any(|issuer| issuer.on_demand.is_some())
     }
 
     /// Has the storage looked at, if it is time and there is anything to keep.
     fn poll(&mut self, terms: &Arc<Terms>) {
-        let used = !self.entries.is_empty()
-            || terms
-                .issuers
-                .values()
-                .any(|issuer| issuer.on_demand.is_some());
-        if !used {
+        if !self.is_used(terms) {
             self.shared
                 .loaded
                 .send_if_modified(|loaded| !std::mem::replace(loaded, true));

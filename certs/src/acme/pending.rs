@@ -8,7 +8,10 @@
 use std::{
     collections::{HashMap, HashSet},
     fmt,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -35,6 +38,8 @@ type Map<V> = HashMap<String, V, RandomState>;
 pub struct Pending {
     answers: ArcSwap<Answers>,
     lookups: mpsc::Sender<Lookup>,
+    /// How often was answered: HTTP-01, TLS-ALPN-01.
+    answered: [AtomicU64; 2],
 }
 
 /// What may be asked for now. Replaced whole, seldom.
@@ -89,6 +94,7 @@ impl Pending {
         let pending = Self {
             answers: ArcSwap::default(),
             lookups,
+            answered: Default::default(),
         };
         (Arc::new(pending), asked)
     }
@@ -122,6 +128,12 @@ impl Pending {
 
     /// Like [`Pending::http`], but asks the storage for a host that another replica may be ordering.
     pub async fn find_http(&self, host: &str, token: &str) -> Option<Arc<str>> {
+        let found = self.look_for_http(host, token).await?;
+        self.answered[0].fetch_add(1, Ordering::Relaxed);
+        Some(found)
+    }
+
+    async fn look_for_http(&self, host: &str, token: &str) -> Option<Arc<str>> {
         if let Some(found) = self.http(host, token) {
             return Some(found);
         }
@@ -134,6 +146,18 @@ impl Pending {
 
     /// Like [`Pending::alpn`], but asks the storage for a name that another replica may be ordering.
     pub async fn find_alpn(&self, name: &str) -> Option<Arc<CertifiedKey>> {
+        let found = self.look_for_alpn(name).await?;
+        self.answered[1].fetch_add(1, Ordering::Relaxed);
+        Some(found)
+    }
+
+    /// How often was answered since the start: HTTP-01 and TLS-ALPN-01.
+    pub fn answered(&self) -> (u64, u64) {
+        let [http, alpn] = &self.answered;
+        (http.load(Ordering::Relaxed), alpn.load(Ordering::Relaxed))
+    }
+
+    async fn look_for_alpn(&self, name: &str) -> Option<Arc<CertifiedKey>> {
         if let Some(found) = self.alpn(name) {
             return Some(found);
         }

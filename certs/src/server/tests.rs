@@ -63,7 +63,9 @@ async fn meet(
 ) {
     let (near, far) = duplex(64 << 10);
     let accepting = async {
-        let (mut stream, session) = server.accept(near, LIMIT).await?;
+        let Accepted::Client(mut stream, session) = server.accept(near, LIMIT).await? else {
+            panic!("this is no validating server");
+        };
         stream.write_all(b"x").await?;
         Ok(session)
     };

@@ -32,8 +32,8 @@ use super::{
 
 /// How long the file system may take before it counts as away.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How many calls may hang in the file system.
-const THREADS: usize = 8;
+/// How many calls may hang in the file system, and keep a thread each.
+const THREADS: usize = 3;
 /// A reader that finds its version replaced looks again, but not forever.
 const LOOKS: usize = 5;
 /// How old a file that was never renamed is before nobody can be writing it.

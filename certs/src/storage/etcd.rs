@@ -28,7 +28,7 @@ const PAGE: usize = 2_000;
 const LOCKS: &str = "locks";
 
 /// Who we are to etcd.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Login {
     /// The user.
     pub user: String,

@@ -3,6 +3,7 @@
 //! Values of labels come from the configuration and from closed sets, never from a request. Series of
 //! objects that the configuration has no more are gone with them.
 
+mod acme;
 mod tls;
 
 use std::{collections::BTreeMap, time::SystemTime};
@@ -45,6 +46,7 @@ pub(super) fn write(admin: &Admin) -> String {
         routes(&mut text, &live.plan);
         upstreams(&mut text, &live.plan);
         tls::write(&mut text, &live.plan);
+        acme::write(&mut text, &admin.view);
     }
     text.finish()
 }

@@ -116,7 +116,8 @@ impl Running {
         let mut signals = Signals::new()?;
         pressure::raise_descriptor_limit();
         let first = First::read(&self.paths, environment);
-        let last_good = self.last_good(&first);
+        let state_directory = self.state_directory(&first.report.process);
+        let last_good = LastGood::new(state_directory, &self.paths);
         let started = match self.start(&first, &last_good)? {
             Ok(started) => started,
             Err(exit) => return Ok(exit),
@@ -181,13 +182,11 @@ impl Running {
         Ok(exit)
     }
 
-    fn last_good(&self, first: &First) -> LastGood {
-        let directory = self
-            .state_directory
+    fn state_directory(&self, process: &Process) -> PathBuf {
+        self.state_directory
             .clone()
-            .or_else(|| first.report.process.state_directory.clone())
-            .unwrap_or_else(|| LastGood::default_directory(&environment));
-        LastGood::new(directory, &self.paths)
+            .or_else(|| process.state_directory.clone())
+            .unwrap_or_else(|| LastGood::default_directory(&environment))
     }
 
     /// Starts with the files, else with the configuration that was kept; when neither may run, says
@@ -229,6 +228,7 @@ impl Running {
     fn engine(&self, start: Start) -> anyhow::Result<Result<Started, Vec<Problem>>> {
         let mut options = Options::new(self.workers(&start.process));
         options.bounds = bounds(&start.process);
+        options.state_directory = Some(self.state_directory(&start.process));
         // First of all: who starts a second gateway by mistake must not take connections from the first.
         let ports = self.ports(&start.process)?;
         let (snapshots, receiver) = watch::channel(Arc::clone(&start.snapshot));

@@ -1,8 +1,9 @@
-//! Ends TLS: does the handshake, counts it, and says what came of it.
+//! Ends TLS: does the handshake, counts it, and says what came of it. A validating server of an issuer has
+//! its answer with the handshake, and is gone.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use sluice_certs::AcceptError;
+use sluice_certs::{AcceptError, Accepted};
 use tokio::time::Instant;
 
 use crate::{downstream::Connection, plan, stream::Stream};
@@ -20,13 +21,18 @@ pub(super) async fn accept(
     let tls = listener.tls.as_ref()?;
     let (started, limit) = (Instant::now(), listener.model.timeouts.tls_handshake);
     match tls.server.accept(stream, limit).await {
-        Ok((stream, session)) => {
+        Ok(Accepted::Client(stream, session)) => {
             let (version, resumed) = (session.version, session.resumed);
             tls.handshakes
                 .succeeded(worker, version, resumed, started.elapsed());
             connection.scheme = "https";
             connection.tls = Some(Box::new(session));
             Some(Stream::Tls(stream))
+        }
+        Ok(Accepted::Validated) => {
+            let (peer, listener) = (connection.peer, &connection.listener);
+            tracing::debug!(%peer, %listener, "answered a validating server");
+            None
         }
         Err(error) => {
             tls.handshakes.failed(worker, error.reason());
@@ -42,7 +48,10 @@ fn tell(error: &AcceptError, connection: &Connection) {
     static TOLD: AtomicU64 = AtomicU64::new(0);
     let (peer, listener, reason) = (connection.peer, &connection.listener, error.reason());
     let cause: &dyn std::error::Error = error;
-    if matches!(error, AcceptError::UnrecognizedName(_)) {
+    if matches!(
+        error,
+        AcceptError::UnrecognizedName(_) | AcceptError::NotIssued(..)
+    ) {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         let now = now.unwrap_or_default().as_secs();
         let told = TOLD.load(Ordering::Relaxed);

@@ -7,11 +7,11 @@ use futures_util::FutureExt;
 use sluice_config::{Problem, Snapshot};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{Applied, ApplyError, Live, Options, Refused, expiry, planner::Planner};
+use super::{Applied, ApplyError, Live, Options, Refused, expiry, orders::Keeps, planner::Planner};
 use crate::{
     drain::Tasks,
     listener::{Crew, Fresh},
-    load::{self, Bound, Certificates, Keeper, SocketKey, Sockets},
+    load::{self, Bound, Certificates, SocketKey, Sockets},
     plan::{Plan, Reaper, reaper},
     pressure::{self, Pressure},
     telemetry::{
@@ -68,15 +68,28 @@ pub(super) struct Control {
 
 impl Control {
     /// On the control runtime.
-    pub(super) fn new(options: Options, metrics: Metrics, (publish, live, switch): Seen) -> Self {
+    pub(super) fn new(
+        options: Options,
+        metrics: Metrics,
+        (publish, live, switch): Seen,
+        keeps: Keeps,
+    ) -> Self {
         let (crew, inboxes) = Crew::new(options.workers.get());
         let tasks = Tasks::new();
         let (reaper, reaping) = reaper();
         tasks.spawn(reaping);
         let pressure = Arc::new(Pressure::default());
         tasks.spawn(pressure::watch(options.bounds, Arc::clone(&pressure)));
-        let (keeper, renewed) = (Keeper::default(), Arc::default());
-        tasks.spawn(expiry::watch(keeper.store.clone(), Arc::clone(&renewed)));
+        let Keeps {
+            certificates,
+            orders,
+            keeping,
+        } = keeps;
+        tasks.spawn(keeping.run());
+        let renewed = Arc::default();
+        let keeper = orders.keeper().clone();
+        let watch = expiry::watch(certificates.store.clone(), keeper, Arc::clone(&renewed));
+        tasks.spawn(watch);
         let connector = options.connector;
         let counters = metrics.control();
         let registry = Registry::new(connector.clone(), tasks.clone(), counters.clone());
@@ -93,7 +106,8 @@ impl Control {
                 tracing: None,
                 tasks: tasks.clone(),
                 current: None,
-                keeper,
+                certificates,
+                orders,
                 renewed,
             },
             sockets: Sockets::default(),
@@ -221,8 +235,8 @@ impl Control {
 
     /// Everything that can fail: files, sockets, the access log. Changes nothing that runs.
     async fn prepare(&self, snapshot: &Arc<Snapshot>) -> Result<Prepared, Vec<Problem>> {
-        let (named, keeper) = (Arc::clone(snapshot), self.planner.keeper.clone());
-        let read = tokio::task::spawn_blocking(move || load::files(&named, &keeper));
+        let (named, known) = (Arc::clone(snapshot), self.planner.certificates.clone());
+        let read = tokio::task::spawn_blocking(move || load::files(&named, &known));
         let bound = self.sockets.bind(snapshot, self.crew.len());
         let (loaded, fresh) = match (read.await, bound) {
             (Ok(Ok(loaded)), Ok(fresh)) => (loaded, fresh),
@@ -258,6 +272,7 @@ impl Control {
         self.sockets.keep(snapshot, &fresh);
         // Before anybody runs the plan: a handshake finds its certificate from the first moment on.
         self.planner.present(snapshot, &plan, certificates);
+        self.planner.settle().await;
         for (number, inbox) in self.inboxes.drain(..).enumerate() {
             let setup = Setup {
                 number,

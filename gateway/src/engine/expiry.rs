@@ -2,30 +2,93 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use sluice_certs::{Pairs, Store};
+use sluice_certs::{Facts, Store, acme::Keeper};
 use time::OffsetDateTime;
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 
-/// How often to look.
+/// How often to look, and to say again that one has ended. A renewal that is due has as long before
+/// anybody is warned.
 const EVERY: Duration = Duration::from_hours(1);
 
 /// Days before the end from which it is told, each once.
 const DAYS: [i64; 3] = [14, 7, 1];
 
-/// Looks at every certificate from time to time, and whenever some were `changed`.
-pub(super) async fn watch(store: Store, changed: Arc<Notify>) {
+/// Looks at every certificate from time to time, when one is about to end, and whenever some were
+/// `changed`.
+pub(super) async fn watch(store: Store, keeper: Keeper, changed: Arc<Notify>) {
     let mut told = Told::new();
     loop {
-        let mut now_told = Told::new();
-        for slot in store.list() {
-            if let Some(pairs) = slot.pairs() {
-                let now = OffsetDateTime::now_utc();
-                look(slot.name(), &pairs, now, &told, &mut now_told);
-            }
+        let now = OffsetDateTime::now_utc();
+        let (mut now_told, mut wait) = (Told::new(), EVERY);
+        for ending in endings(&store, &keeper) {
+            look(&ending, now, &told, &mut now_told);
+            wait = wait.min(ending.quiet(now));
         }
         told = now_told;
         // Late or told makes no difference.
-        let _told_or_late = tokio::time::timeout(EVERY, changed.notified()).await;
+        let _told_or_late = tokio::time::timeout(wait, changed.notified()).await;
+    }
+}
+
+/// A certificate that ends one day.
+struct Ending {
+    name: String,
+    facts: Arc<Facts>,
+    /// When it will be replaced by itself.
+    renewal: Option<OffsetDateTime>,
+}
+
+/// Every certificate: those with names, and those that clients asked for.
+fn endings(store: &Store, keeper: &Keeper) -> Vec<Ending> {
+    let mut all = Vec::new();
+    for slot in store.list() {
+        let Some(pairs) = slot.pairs() else { continue };
+        all.extend(pairs.iter().map(|pair| Ending {
+            name: slot.name().to_owned(),
+            facts: Arc::clone(pair.facts()),
+            renewal: None,
+        }));
+    }
+    let known: HashMap<[u8; 32], usize> = all
+        .iter()
+        .enumerate()
+        .map(|(place, ending)| (ending.facts.fingerprint, place))
+        .collect();
+    for state in &*keeper.states() {
+        let Some(facts) = &state.facts else { continue };
+        let renewal = state.renewal.map(OffsetDateTime::from_unix_timestamp);
+        let renewal = renewal.and_then(Result::ok);
+        let known = known.get(&facts.fingerprint);
+        match known.and_then(|place| all.get_mut(*place)) {
+            Some(ending) => ending.renewal = renewal,
+            None => all.push(Ending {
+                name: state.name.clone(),
+                facts: Arc::clone(facts),
+                renewal,
+            }),
+        }
+    }
+    all
+}
+
+impl Ending {
+    /// How near its end is, as far as anybody needs to know: what is renewed in time ends unnoticed.
+    fn nearness(&self, now: OffsetDateTime) -> Nearness {
+        let nearness = nearness(self.facts.not_after, now);
+        match self.renewal {
+            Some(renewal) if nearness != Nearness::Over && now < renewal + EVERY => Nearness::Far,
+            _ => nearness,
+        }
+    }
+
+    /// How long nothing changes about it.
+    fn quiet(&self, now: OffsetDateTime) -> Duration {
+        let end = self.facts.not_after;
+        let steps = DAYS.map(|days| end - time::Duration::days(days));
+        // The day after its end differs from the day before by a second.
+        let steps = steps.into_iter().chain([end + time::Duration::SECOND]);
+        let left = steps.filter_map(|step| Duration::try_from(step - now).ok());
+        left.filter(|left| !left.is_zero()).min().unwrap_or(EVERY)
     }
 }
 
@@ -51,27 +114,36 @@ fn nearness(end: OffsetDateTime, now: OffsetDateTime) -> Nearness {
     }
 }
 
-/// What was told last of each certificate, by its fingerprint: over and over while it is over.
-type Told = HashMap<[u8; 32], Nearness>;
+/// What was told last of each certificate, by its fingerprint, and when.
+type Told = HashMap<[u8; 32], (Nearness, Instant)>;
 
-fn look(name: &str, pairs: &Pairs, now: OffsetDateTime, before: &Told, told: &mut Told) {
-    for pair in pairs.iter() {
-        let facts = pair.facts();
-        let nearness = nearness(facts.not_after, now);
-        let last = before.get(&facts.fingerprint);
-        let is_news = *last.unwrap_or(&Nearness::Far) < nearness;
-        told.insert(facts.fingerprint, nearness);
-        let (ends, key) = (facts.not_after, facts.key);
-        match nearness {
-            Nearness::Over => {
-                tracing::error!(certificate = name, %ends, %key, "the certificate has ended");
-            }
-            Nearness::Within(_) if is_news => {
-                tracing::warn!(certificate = name, %ends, %key, "the certificate ends soon");
-            }
-            Nearness::Far | Nearness::Within(_) => {}
+fn look(ending: &Ending, now: OffsetDateTime, before: &Told, told: &mut Told) {
+    let facts = &ending.facts;
+    let nearness = ending.nearness(now);
+    let (last, at) = match before.get(&facts.fingerprint) {
+        Some((last, at)) => (*last, Some(*at)),
+        None => (Nearness::Far, None),
+    };
+    let is_again = at.is_none_or(|at| at.elapsed() >= EVERY);
+    let (name, ends, key) = (&ending.name, facts.not_after, facts.key);
+    let is_told = match nearness {
+        Nearness::Over if last < nearness || is_again => {
+            tracing::error!(
+                certificate = name,
+                %ends,
+                %key,
+                "the certificate has ended, and is served all the same"
+            );
+            true
         }
-    }
+        Nearness::Within(_) if last < nearness => {
+            tracing::warn!(certificate = name, %ends, %key, "the certificate ends soon");
+            true
+        }
+        Nearness::Far | Nearness::Within(_) | Nearness::Over => false,
+    };
+    let at = at.filter(|_| !is_told).unwrap_or_else(Instant::now);
+    told.insert(facts.fingerprint, (nearness, at));
 }
 
 #[cfg(test)]

@@ -9,11 +9,11 @@ use std::{
 use sluice_config::{Snapshot, names::ListenerName};
 use tokio::io::DuplexStream;
 
-use super::{ApplyError, Engine, Options, planner::Planner};
+use super::{ApplyError, Engine, Options, orders::Keeps, planner::Planner};
 use crate::{
     drain::Tasks,
     listener::Crew,
-    load::{self, Keeper},
+    load,
     plan::{Plan, reaper},
     telemetry::{
         access_log::Switch,
@@ -44,6 +44,12 @@ impl Engine {
         let (control, background) = (Tasks::new(), Tasks::new());
         let (reaper, reaping) = reaper();
         control.spawn(reaping);
+        // Nothing is ordered here: what an order waits for is no stream in memory.
+        let Keeps {
+            certificates,
+            orders,
+            keeping: _,
+        } = Keeps::new(options.state_directory);
         let connector = options.connector;
         let mut planner = Planner {
             registry: Registry::new(connector.clone(), control.clone(), metrics.control()),
@@ -57,7 +63,8 @@ impl Engine {
             tracing: None,
             tasks: control.clone(),
             current: None,
-            keeper: Keeper::default(),
+            certificates,
+            orders,
             renewed: Arc::default(),
         };
         let plan = prepare(&mut planner, snapshot)?;
@@ -85,7 +92,7 @@ impl Engine {
 }
 
 fn prepare(planner: &mut Planner, snapshot: &Snapshot) -> Result<Arc<Plan>, ApplyError> {
-    let files = load::files(snapshot, &planner.keeper).map_err(ApplyError::Refused)?;
+    let files = load::files(snapshot, &planner.certificates).map_err(ApplyError::Refused)?;
     let (plan, certificates) = planner
         .compile(snapshot, files)
         .map_err(ApplyError::Refused)?;

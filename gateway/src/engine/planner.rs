@@ -5,9 +5,10 @@ use std::{collections::HashMap, sync::Arc};
 use sluice_config::{Problem, Snapshot, model, names::ListenerName};
 use tokio::sync::Notify;
 
+use super::orders::Orders;
 use crate::{
     drain::Tasks,
-    load::{Certificates, Keeper, Loaded},
+    load::{CertificateFiles, Certificates, Loaded},
     plan::{ClientPolicies, Parts, Plan, Tls},
     telemetry::{
         access_log::{self, Switch, Writer},
@@ -39,8 +40,10 @@ pub(super) struct Planner {
     pub(super) tasks: Tasks,
     /// The plan that runs.
     pub(super) current: Option<Arc<Plan>>,
-    /// The certificates.
-    pub(super) keeper: Keeper,
+    /// The certificates, and the files of those that have any.
+    pub(super) certificates: CertificateFiles,
+    /// Orders those that have none.
+    pub(super) orders: Orders,
     /// Told when there are others.
     pub(super) renewed: Arc<Notify>,
 }
@@ -52,6 +55,7 @@ impl Planner {
         snapshot: &Snapshot,
         loaded: Loaded,
     ) -> Result<(Arc<Plan>, Certificates), Vec<Problem>> {
+        self.orders.check(&loaded.certificates)?;
         let access_log = self.access_log(&snapshot.access_log)?;
         let tracer = self.tracer(&snapshot.tracing)?;
         let parts = Parts {
@@ -62,7 +66,8 @@ impl Planner {
             access_log,
             tracer,
             tls: self.tls(snapshot, &loaded.certificates.clients)?,
-            certificates: self.keeper.store.clone(),
+            certificates: self.certificates.store.clone(),
+            pending: Arc::clone(self.orders.keeper().pending()),
         };
         let plan = Plan::compile(self.current.as_deref(), snapshot, parts);
         Ok((Arc::new(plan), loaded.certificates))
@@ -105,19 +110,30 @@ impl Planner {
         plan: &Plan,
         mut certificates: Certificates,
     ) {
-        for (certificate, problem) in self.keeper.keep(&mut certificates) {
+        for (certificate, problem) in self.certificates.keep(&mut certificates) {
             tracing::error!(
                 %certificate,
                 problem,
                 "the certificate is refused, the one before goes on being served"
             );
         }
-        self.keeper.sweep(snapshot);
+        let automatic = &certificates.automatic;
+        self.certificates.sweep(snapshot, automatic);
         for listener in plan.listeners.values() {
-            if let (Some(tls), Some(model)) = (&listener.tls, &listener.model.tls) {
-                self.keeper.present(model, snapshot, &tls.server);
+            let model = &listener.model;
+            let choice = self.certificates.choice(model, snapshot, automatic);
+            if let (Some(tls), Some(choice)) = (&listener.tls, choice) {
+                let choice = self.orders.answer_for(model, snapshot, choice);
+                tls.server.present(choice);
             }
         }
+        self.orders
+            .set(&certificates, &self.certificates.store, &self.tasks);
+    }
+
+    /// Waits until certificates that were ordered before are served, as long as a start may take.
+    pub(super) async fn settle(&self) {
+        self.orders.settle().await;
         self.renewed.notify_one();
     }
 

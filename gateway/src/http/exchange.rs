@@ -95,6 +95,8 @@ pub(crate) struct Exchange {
     /// Of its upstream.
     traffic: Option<Arc<Traffic>>,
     trace: Option<Box<Trace>>,
+    /// It was the validating server of an issuer, which got its answer.
+    validates: bool,
     ended: bool,
 }
 
@@ -148,6 +150,7 @@ impl Exchange {
             bytes_out: 0,
             traffic: None,
             trace: visitor.local.plan().tracer.begin(&parts.headers),
+            validates: false,
             ended: false,
         }
     }
@@ -169,6 +172,11 @@ impl Exchange {
             trace.decide(chosen.filters.trace());
         }
         self.chosen = Some(chosen);
+    }
+
+    /// It is answered for the issuer of a certificate, and concerns no route.
+    pub(crate) fn validates(&mut self) {
+        self.validates = true;
     }
 
     /// It goes to this upstream.

@@ -11,6 +11,7 @@ use futures_util::FutureExt as _;
 use http::{HeaderValue, Method, StatusCode, Version, header, request::Parts};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
+use sluice_certs::Pending;
 
 use super::{
     download::{self, Download},
@@ -111,6 +112,9 @@ async fn answer(
     exchange.learn(&parts, normalized, sender);
     is_addressed(exchange)?;
 
+    if let Some(answer) = validation(exchange, &parts).await {
+        return Ok(answer);
+    }
     if let Some(redirect) = listener.https_redirect
         && let Some(location) =
             filter::https_redirect(redirect, exchange.downstream(), exchange.host(), &parts.uri)
@@ -162,6 +166,20 @@ fn is_addressed(exchange: &Exchange) -> Result<(), ProxyError> {
         Some((session, host)) if !session.covers(host) => Err(ProxyError::Misdirected),
         _ => Ok(()),
     }
+}
+
+/// The answer for the validating server of an issuer, where one is pending: for this very path under this
+/// very host, over plain HTTP (RFC 8555 §8.3). Any other request is one like all others.
+async fn validation(exchange: &mut Exchange, parts: &Parts) -> Option<Response> {
+    let token = Pending::token(parts.uri.path())?;
+    let asks = matches!(parts.method, Method::GET | Method::HEAD);
+    if !asks || exchange.visitor.listener.tls.is_some() {
+        return None;
+    }
+    let pending = Arc::clone(&exchange.visitor.local.plan().pending);
+    let found = Box::pin(pending.find_http(exchange.host()?, token)).await?;
+    exchange.validates();
+    Some(respond::validation(&found))
 }
 
 /// Finds the rule. Of the plan the request keeps what it needs, so that a reload can free the rest.

@@ -69,6 +69,15 @@ pub(crate) fn redirect(status: u16, location: HeaderValue) -> Response {
     response
 }
 
+/// What the validating server of an issuer wants to read (RFC 8555 §8.3).
+pub(crate) fn validation(authorisation: &str) -> Response {
+    let body = Bytes::copy_from_slice(authorisation.as_bytes());
+    let mut response = answer(StatusCode::OK, body);
+    let kind = HeaderValue::from_static("application/octet-stream");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
+}
+
 /// The answer of a `respond`. `headers` are the request's.
 pub(crate) fn respond(
     respond: &plan::Respond,

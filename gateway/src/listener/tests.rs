@@ -49,7 +49,7 @@ impl Bench {
         let metrics = Metrics::new(2);
         let counters = metrics.worker(0);
         let registry = Registry::new(Connector::Network, Tasks::new(), metrics.control());
-        let loaded = load::files(&snapshot, &load::Keeper::default()).expect("none");
+        let loaded = load::files(&snapshot, &load::CertificateFiles::default()).expect("none");
         let parts = Parts {
             registry: &registry,
             tasks: &Tasks::new(),
@@ -57,6 +57,7 @@ impl Bench {
             tls_clients: loaded.tls_clients,
             tls: HashMap::new(),
             certificates: sluice_certs::Store::new(),
+            pending: sluice_certs::Pending::none(),
             access_log: Writer::default(),
             tracer: Tracer::default(),
         };

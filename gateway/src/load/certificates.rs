@@ -1,7 +1,8 @@
 //! Certificates and keys, and what client certificates are held against, as files have them.
 //!
 //! What must stay true: a pair that serves is replaced by one that is good, or by none; what did not
-//! change on disk is neither parsed nor replaced.
+//! change on disk is neither parsed nor replaced. Automatic certificates are in the same store, and
+//! whoever orders them puts them there.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -12,18 +13,17 @@ use std::{
 };
 
 use sha2::{Digest as _, Sha256};
-use sluice_certs::{
-    Choice, Clients, ClientsSpec, Mode, NamePattern, Pair, Pairs, Server, Slot, Store,
-};
+use sluice_certs::{Choice, Clients, ClientsSpec, Mode, NamePattern, Pair, Pairs, Slot, Store};
 use sluice_config::{
     Problem, Snapshot,
     model::{
         Certificate, CertificateNames, CertificateSource, ClientCertificateMode,
-        ClientCertificates, HostPattern, KeyPairFiles, ListenerTls,
+        ClientCertificates, HostPattern, KeyPairFiles, Listener,
     },
     names::CertificateName,
 };
 
+use super::{Automatic, Issuance};
 use crate::plan::ClientPolicies;
 
 /// Below this, one thread reads them sooner than several are started.
@@ -32,7 +32,7 @@ const FEW: usize = 64;
 /// The certificates of the process, and what is known of the files that they came from. Clones share
 /// the certificates.
 #[derive(Debug, Clone, Default)]
-pub struct Keeper {
+pub struct CertificateFiles {
     /// Every certificate by name.
     pub store: Store,
     seen: BTreeMap<CertificateName, Seen>,
@@ -51,6 +51,10 @@ pub struct Certificates {
     found: BTreeMap<CertificateName, Found>,
     /// Policies for client certificates.
     pub clients: ClientPolicies,
+    /// Those that are ordered.
+    pub automatic: Automatic,
+    /// From whom; none when nobody is named.
+    pub issuance: Option<Issuance>,
 }
 
 /// What became of one certificate.
@@ -64,7 +68,7 @@ enum Found {
     Broken(String),
 }
 
-impl Keeper {
+impl CertificateFiles {
     /// Reads what `snapshot` names. A certificate that serves already and whose files are broken now is
     /// no problem of the snapshot. Blocks.
     pub fn read(&self, snapshot: &Snapshot) -> Result<Certificates, Vec<Problem>> {
@@ -91,6 +95,7 @@ impl Keeper {
                 Some(patterns(&pairs))
             };
             problems = sluice_config::uncovered(snapshot, &names);
+            certificates.automatic = Automatic::of(snapshot, &names);
         }
         if problems.is_empty() {
             Ok(certificates)
@@ -121,16 +126,24 @@ impl Keeper {
         news
     }
 
-    /// Forgets certificates that `snapshot` does not have.
-    pub fn sweep(&mut self, snapshot: &Snapshot) {
+    /// Forgets certificates that neither `snapshot` names nor anybody orders for it.
+    pub fn sweep(&mut self, snapshot: &Snapshot, automatic: &Automatic) {
         let named = |name: &CertificateName| snapshot.certificates.contains_key(name);
         self.seen.retain(|name, _| named(name));
-        self.store
-            .retain(|name| CertificateName::new(name).is_ok_and(|name| named(&name)));
+        self.store.retain(|name| {
+            automatic.wanted.contains_key(name)
+                || CertificateName::new(name).is_ok_and(|name| named(&name))
+        });
     }
 
-    /// Lets `server` present the certificates of a listener.
-    pub fn present(&self, model: &ListenerTls, snapshot: &Snapshot, server: &Server) {
+    /// The certificates of a listener: those that are named before those that are ordered for it.
+    pub fn choice(
+        &self,
+        listener: &Listener,
+        snapshot: &Snapshot,
+        automatic: &Automatic,
+    ) -> Option<Choice> {
+        let model = listener.tls.as_ref()?;
         let slot = |name: &CertificateName| self.store.slot(name.as_str());
         let listed: Vec<&Arc<Certificate>> = match &model.certificates.names {
             CertificateNames::All => snapshot.certificates.values().collect(),
@@ -146,19 +159,19 @@ impl Keeper {
             }
             certificate.hosts.iter().map(ToString::to_string).collect()
         };
-        let all: Vec<(Arc<Slot>, Vec<String>)> = listed
-            .into_iter()
-            .map(|certificate| {
-                let slot = slot(&certificate.name);
-                let hosts = hosts(certificate, &slot);
-                (slot, hosts)
-            })
-            .collect();
+        let named = listed.into_iter().map(|certificate| {
+            let slot = slot(&certificate.name);
+            let hosts = hosts(certificate, &slot);
+            (slot, hosts)
+        });
+        let ordered = automatic.of_listener(&listener.name);
+        let ordered = ordered.map(|(host, name)| (self.store.slot(name), vec![host.to_string()]));
+        let all: Vec<(Arc<Slot>, Vec<String>)> = named.chain(ordered).collect();
         let all = all
             .iter()
             .map(|(slot, hosts)| (Arc::clone(slot), hosts.iter().map(String::as_str)));
         let default = model.certificates.default.as_ref().map(slot);
-        server.present(Choice::new(all, default));
+        Some(Choice::new(all, default))
     }
 
     fn serves(&self, snapshot: &Snapshot, name: &CertificateName) -> bool {
@@ -255,7 +268,7 @@ impl std::ops::Deref for Held<'_> {
 }
 
 /// Every file that a certificate or a policy of `snapshot` is read from.
-pub fn named(snapshot: &Snapshot) -> Vec<PathBuf> {
+pub(super) fn named(snapshot: &Snapshot) -> Vec<PathBuf> {
     let mut paths = Vec::new();
     for certificate in snapshot.certificates.values() {
         if let CertificateSource::Files(files) = &certificate.source {
@@ -267,8 +280,6 @@ pub fn named(snapshot: &Snapshot) -> Vec<PathBuf> {
     for (_, policy) in policies(snapshot) {
         paths.extend(policy.ca.iter().chain(&policy.crl).cloned());
     }
-    paths.sort();
-    paths.dedup();
     paths
 }
 

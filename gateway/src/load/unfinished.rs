@@ -1,7 +1,7 @@
 //! Words of the configuration that check but that nothing here serves yet: loading them would mean to
 //! do something else than was written.
 
-use sluice_config::{Problem, Snapshot, model::CertificateSource};
+use sluice_config::{Problem, Snapshot, model::CertificateSource, names::IssuerName};
 
 /// What of `snapshot` cannot be done.
 pub(super) fn refuse(snapshot: &Snapshot) -> Vec<Problem> {
@@ -17,21 +17,24 @@ pub(super) fn refuse(snapshot: &Snapshot) -> Vec<Problem> {
         });
     };
     for listener in snapshot.listeners.values() {
-        let tls = listener.tls.as_ref();
-        if tls.is_some_and(|tls| tls.certificates.auto.is_some()) {
+        let issuer = listener.tls.as_ref();
+        let issuer = issuer.and_then(|tls| tls.certificates.auto.as_ref());
+        if issuer.is_some_and(IssuerName::is_local) {
             let at = format!("listeners.{}.certificates.auto", listener.name);
-            refuse(at, NO_ORDERS);
+            refuse(at, NO_DEVELOPMENT_CA);
         }
     }
     for (name, certificate) in &snapshot.certificates {
-        if matches!(certificate.source, CertificateSource::Auto(_)) {
-            refuse(format!("certificates.{name}.auto"), NO_ORDERS);
+        if let CertificateSource::Auto(issuer) = &certificate.source
+            && issuer.is_local()
+        {
+            refuse(format!("certificates.{name}.auto"), NO_DEVELOPMENT_CA);
         }
     }
     problems
 }
 
-const NO_ORDERS: &str = "this version orders no certificates yet";
+const NO_DEVELOPMENT_CA: &str = "this version has no development CA yet";
 
 #[cfg(test)]
 mod tests {
@@ -43,8 +46,8 @@ mod tests {
             certificates = { auto = \"local\" }\n";
         let report = check(&Sources::from_text("a.toml", text), None);
         let snapshot = report.snapshot.expect("a good configuration");
-        let keeper = super::super::Keeper::default();
-        let problems = super::super::files(&snapshot, &keeper).expect_err("a refusal");
+        let known = super::super::CertificateFiles::default();
+        let problems = super::super::files(&snapshot, &known).expect_err("a refusal");
         let places: Vec<&str> = problems.iter().map(|problem| problem.at.as_str()).collect();
         assert_eq!(places, ["listeners.web.certificates.auto"]);
     }

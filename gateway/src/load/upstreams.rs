@@ -2,9 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    fs::File,
-    io::{self, Read as _},
-    path::{Path, PathBuf},
+    path::Path,
     sync::Arc,
 };
 
@@ -18,10 +16,8 @@ use sluice_config::{
     names::{RouteName, UpstreamName},
 };
 
+use super::trust::{Refused, read, roots};
 use crate::plan::TlsClients;
-
-/// The largest file of certificates: all of the world's public issuers take 0.3 MiB.
-const LARGEST: u64 = 16 << 20;
 
 /// An upstream that speaks TLS, and where the configuration says so.
 struct Wanted {
@@ -98,36 +94,11 @@ fn wanted(snapshot: &Snapshot) -> BTreeMap<UpstreamName, Wanted> {
     all
 }
 
-/// Why there is no client: the key below `tls`, with its dot.
-struct Refused {
-    key: &'static str,
-    what: String,
-    hint: Option<&'static str>,
-}
-
-impl Refused {
-    fn new(key: &'static str, error: &dyn std::error::Error) -> Self {
-        let what = match error.source() {
-            Some(source) => format!("{error}: {source}"),
-            None => error.to_string(),
-        };
-        let hint = None;
-        Self { key, what, hint }
-    }
-
-    fn of(key: &'static str, path: &Path, error: &dyn std::error::Error) -> Self {
-        let Self { what, .. } = Self::new(key, error);
-        let what = format!("{} cannot be used: {what}", path.display());
-        let hint = None;
-        Self { key, what, hint }
-    }
-}
-
 fn client(tls: &UpstreamTls, system: &mut Option<Roots>) -> Result<Client, Refused> {
-    let trust = match (tls.insecure, tls.ca.as_slice()) {
-        (true, _) => None,
-        (false, []) => Some(of_system(system)?),
-        (false, bundles) => Some(roots(bundles)?),
+    let trust = if tls.insecure {
+        None
+    } else {
+        Some(roots(&tls.ca, system)?)
     };
     let sni = tls.sni.as_deref().map(Host::new).transpose();
     let names = tls.san.iter().map(|san| San::new(&san.to_string()));
@@ -146,46 +117,9 @@ fn client(tls: &UpstreamTls, system: &mut Option<Roots>) -> Result<Client, Refus
     Client::new(spec).map_err(|error| Refused::new("", &error))
 }
 
-/// The issuers that the system trusts; read once for all who want them.
-fn of_system(known: &mut Option<Roots>) -> Result<Roots, Refused> {
-    if let Some(roots) = known {
-        return Ok(roots.clone());
-    }
-    let roots = Roots::system().map_err(|error| Refused {
-        hint: Some("write `ca` to trust other issuers than those of the system"),
-        ..Refused::new("", &error)
-    })?;
-    *known = Some(roots.clone());
-    Ok(roots)
-}
-
-fn roots(bundles: &[PathBuf]) -> Result<Roots, Refused> {
-    let mut texts = Vec::with_capacity(bundles.len());
-    for path in bundles {
-        let text = read(path).map_err(|error| Refused::of(".ca", path, &error))?;
-        // Each alone first, so that the reason names the file.
-        Roots::from_pem([text.as_slice()]).map_err(|error| Refused::of(".ca", path, &error))?;
-        texts.push(text);
-    }
-    let texts = texts.iter().map(Vec::as_slice);
-    Roots::from_pem(texts).map_err(|error| Refused::new(".ca", &error))
-}
-
 fn pair(files: &KeyPairFiles) -> Result<Pair, Refused> {
     let KeyPairFiles { chain, key } = files;
     let text = |path: &Path| read(path).map_err(|error| Refused::of(".certificate", path, &error));
     Pair::from_pem(&text(chain)?, &text(key)?)
         .map_err(|error| Refused::of(".certificate", chain, &error))
-}
-
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let read = File::open(path)?
-        .take(LARGEST.saturating_add(1))
-        .read_to_end(&mut bytes)?;
-    if u64::try_from(read).unwrap_or(u64::MAX) > LARGEST {
-        let what = format!("it is larger than {LARGEST} bytes");
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, what));
-    }
-    Ok(bytes)
 }

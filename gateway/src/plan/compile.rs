@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderName, StatusCode};
-use sluice_certs::{Store, client::Client};
+use sluice_certs::{Pending, Store, client::Client};
 use sluice_config::{
     Snapshot, model,
     names::{ListenerName, RouteName, UpstreamName},
@@ -46,6 +46,8 @@ pub struct Parts<'a> {
     pub tls: HashMap<ListenerName, Arc<Tls>>,
     /// Every certificate.
     pub certificates: Store,
+    /// What validating servers are answered.
+    pub pending: Arc<Pending>,
 }
 
 impl Plan {
@@ -76,6 +78,7 @@ impl Plan {
             access_log: parts.access_log,
             tracer: parts.tracer,
             certificates: parts.certificates,
+            pending: parts.pending,
         }
     }
 }

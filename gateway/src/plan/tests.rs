@@ -29,7 +29,7 @@ impl Bench {
 
     fn plan(&self, previous: Option<&Plan>, text: &str) -> Arc<Plan> {
         let snapshot = snapshot(text);
-        let loaded = load::files(&snapshot, &load::Keeper::default()).expect("readable");
+        let loaded = load::files(&snapshot, &load::CertificateFiles::default()).expect("readable");
         let parts = Parts {
             registry: &self.registry,
             tasks: &self.tasks,
@@ -37,6 +37,7 @@ impl Bench {
             tls_clients: loaded.tls_clients,
             tls: HashMap::new(),
             certificates: sluice_certs::Store::new(),
+            pending: sluice_certs::Pending::none(),
             access_log: Writer::default(),
             tracer: Tracer::default(),
         };

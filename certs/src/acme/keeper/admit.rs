@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::{
     Done, Keeping,
-    book::{Entry, Phase},
+    book::{Entry, Phase, place},
     work::now,
 };
 use crate::{
@@ -22,6 +22,7 @@ use crate::{
         issuer::{Issuer, Wanted},
         words::chain,
     },
+    storage::{Kind, Storage},
 };
 
 /// How long a no is remembered.
@@ -78,11 +79,11 @@ impl Gate {
 impl Keeping {
     /// Has it found out whether a host may have a certificate.
     pub(super) fn admit(&mut self, request: Request) {
-        let issuer = self
-            .terms
-            .as_ref()
-            .and_then(|terms| terms.issuers.get(&request.issuer));
-        let Some(issuer) = issuer.map(Arc::clone) else {
+        let issuer = self.terms.as_ref().and_then(|terms| {
+            let issuer = terms.issuers.get(&request.issuer)?;
+            Some((Arc::clone(issuer), Arc::clone(&terms.storage)))
+        });
+        let Some((issuer, storage)) = issuer else {
             return reply(request.reply, Err(Denied::NotAllowed));
         };
         if self.entries.contains_key(&request.host) {
@@ -92,19 +93,25 @@ impl Keeping {
             return reply(request.reply, Err(denied));
         }
         self.jobs.push(Box::pin(async move {
-            let admitted = admit(&issuer, &request.host).await;
+            let admitted = match admit(&issuer, &request.host).await {
+                Ok(()) => Ok(is_stored(&*storage, &request.host).await),
+                Err(denied) => Err(denied),
+            };
             Done::Admitted(request, admitted)
         }));
     }
 
     /// Keeps a host that was admitted, and lets the handshake wait for it.
-    pub(super) fn admitted(&mut self, request: Request, admitted: Result<(), Denied>) {
-        let admitted = admitted.and_then(|()| {
+    pub(super) fn admitted(&mut self, request: Request, admitted: Result<bool, Denied>) {
+        let admitted = admitted.and_then(|is_stored| {
             if self.entries.contains_key(&request.host) {
                 return Ok(());
             }
             if self.entries.len() >= ON_DEMAND {
                 return Err(Denied::Rate);
+            }
+            if is_stored {
+                return Ok(());
             }
             let issuer = self
                 .terms
@@ -121,8 +128,9 @@ impl Keeping {
             issuer: request.issuer.clone(),
         };
         let slot = Arc::new(Slot::new(&request.host));
+        let key = place(&wanted.hosts);
         let entry = self.entries.entry(request.host.clone());
-        entry.or_insert_with(|| Entry::new(wanted, slot, true));
+        entry.or_insert_with(|| Entry::new(wanted, key, slot, true));
         self.hold();
         self.wait(request);
     }
@@ -155,7 +163,10 @@ impl Keeping {
     /// Shows handshakes what was ordered on demand.
     pub(super) fn hold(&self) {
         let on_demand = self.entries.iter().filter(|(_, entry)| entry.on_demand);
-        let slots = on_demand.map(|(name, entry)| (name.as_str().into(), Arc::clone(&entry.slot)));
+        let slots = on_demand.map(|(name, entry)| {
+            let issuer = entry.wanted.issuer.as_str().into();
+            (name.as_str().into(), (issuer, Arc::clone(&entry.slot)))
+        });
         self.shared.desk.hold(slots);
     }
 }
@@ -165,20 +176,29 @@ fn reply(to: Reply, answer: Result<(), Denied>) {
     to.send(answer).unwrap_or_default();
 }
 
+/// Whether there is a certificate already, from before a restart or by another replica: that is no order,
+/// and does not count as one.
+async fn is_stored(storage: &dyn Storage, host: &str) -> bool {
+    let place = place(&[host.to_owned()]);
+    let stored = storage.read(Kind::Certificate, &place, None).await;
+    // Where nobody knows, the order will find it.
+    stored.is_ok_and(|stored| stored.is_some())
+}
+
 /// Asks the list, then who is to be asked. Both have to agree.
 async fn admit(issuer: &Issuer, host: &str) -> Result<(), Denied> {
     let on_demand = issuer.on_demand.as_ref().ok_or(Denied::NotAllowed)?;
     if !on_demand.allows(host) {
         return Err(Denied::NotAllowed);
     }
-    let Some(ask) = &on_demand.ask else {
+    let Some((ask, client)) = &on_demand.ask else {
         return Ok(());
     };
     // A host is of letters, digits, dots and dashes here: nothing to escape.
     let mark = if ask.contains('?') { '&' } else { '?' };
     let request = http::Request::get(format!("{ask}{mark}domain={host}")).body(Bytes::new());
     let request = request.map_err(|_| Denied::NoOpinion)?;
-    match issuer.client.send(request).await {
+    match client.send(request).await {
         Ok(answer) if answer.status() == StatusCode::OK => Ok(()),
         Ok(answer) if answer.status().is_server_error() => Err(Denied::NoOpinion),
         Ok(_) => Err(Denied::NotAllowed),

@@ -1,7 +1,10 @@
 //! What the keeper knows of each certificate, and what follows from it at a given time. No input, no
 //! output.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -17,8 +20,6 @@ use crate::{
 
 /// How long a name is left alone that another replica is ordering.
 const TAKEN: Moment = 2;
-/// How often an expired certificate is complained about, in seconds.
-const SHOUT: Moment = 3_600;
 
 /// What failed with which issuer, as it lies in the storage. Gone after a success.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,7 +61,6 @@ pub(super) struct Entry {
     pub(super) busy: Option<Moment>,
     /// Found in another replica's hands at.
     pub(super) taken: Moment,
-    pub(super) shouted: Moment,
 }
 
 /// How a certificate fares.
@@ -106,9 +106,9 @@ pub struct State {
 }
 
 impl Entry {
-    pub(super) fn new(wanted: Wanted, slot: Arc<Slot>, on_demand: bool) -> Self {
+    pub(super) fn new(wanted: Wanted, key: String, slot: Arc<Slot>, on_demand: bool) -> Self {
         Self {
-            key: place(&wanted.hosts),
+            key,
             wanted,
             slot,
             on_demand,
@@ -120,22 +120,33 @@ impl Entry {
             forced: false,
             busy: None,
             taken: 0,
-            shouted: 0,
+        }
+    }
+
+    /// Shows what is held in another place, if it is another.
+    pub(super) fn show_in(&mut self, slot: Arc<Slot>) {
+        if Arc::ptr_eq(&self.slot, &slot) {
+            return;
+        }
+        self.slot = slot;
+        self.show();
+    }
+
+    fn show(&self) {
+        let held = self.held.as_ref().map(|held| held.pair.clone());
+        if let Some(pairs) = crate::Pairs::new(held.into_iter().collect()) {
+            self.slot.set(pairs);
         }
     }
 
     /// Takes over a certificate that lies in the storage.
     pub(super) fn take(&mut self, version: Version, bundle: Bundle) {
-        let pairs = crate::Pairs::new(vec![bundle.pair.clone()]);
-        if let Some(pairs) = pairs {
-            self.slot.set(pairs);
-        }
         self.version = Some(version);
         self.held = Some(bundle);
+        self.show();
         self.window = None;
         self.ask = 0;
         self.forced = false;
-        self.shouted = 0;
     }
 
     /// When it is renewed.
@@ -189,20 +200,6 @@ impl Entry {
             renewal: self.renewal(),
             problem: problem.map(|(issuer, tries)| (issuer.to_owned(), tries.clone())),
         }
-    }
-
-    /// Whether to say (again) that what is served has expired.
-    pub(super) fn shouts(&mut self, now: Moment) -> bool {
-        let expired = self.held.as_ref().is_some_and(|held| {
-            let ends = held.pair.facts().not_after.unix_timestamp();
-            ends < now
-        });
-        let long_ago = now.saturating_sub(self.shouted) >= SHOUT || self.shouted > now;
-        if expired && long_ago {
-            self.shouted = now;
-            return true;
-        }
-        false
     }
 }
 
@@ -264,6 +261,28 @@ fn covers(facts: &Facts, host: &str) -> bool {
     }
 }
 
+/// Where each certificate lies, by its name: where its hosts say, unless several issuers are wanted to
+/// issue for the same hosts.
+pub(super) fn places(wanted: &BTreeMap<String, Wanted>) -> BTreeMap<&str, String> {
+    let mut issuers: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
+    for wanted in wanted.values() {
+        let here = issuers.entry(place(&wanted.hosts)).or_default();
+        here.insert(&wanted.issuer);
+    }
+    let place = |wanted: &Wanted| {
+        let plain = place(&wanted.hosts);
+        let is_shared = issuers.get(&plain).is_some_and(|here| here.len() > 1);
+        if is_shared {
+            key(&format!("{plain}@{}", wanted.issuer)).into_owned()
+        } else {
+            plain
+        }
+    };
+    let all = wanted.iter();
+    all.map(|(name, wanted)| (name.as_str(), place(wanted)))
+        .collect()
+}
+
 /// Where the certificate for these hosts lies: the same wherever they are wanted, whatever it is called
 /// there.
 pub(super) fn place(hosts: &[String]) -> String {
@@ -297,5 +316,24 @@ mod tests {
             place(&hosts(&["a.example", "b.example"]))
         );
         assert!(place(&hosts(&["b.example", "a.example"])).starts_with("a.example+"));
+    }
+
+    #[test]
+    fn what_two_issuers_issue_for_one_host_lies_apart() {
+        let wanted = |hosts: &[&str], issuer: &str| Wanted {
+            hosts: hosts.iter().map(ToString::to_string).collect(),
+            issuer: issuer.to_owned(),
+        };
+        let all = BTreeMap::from([
+            ("a".to_owned(), wanted(&["a.example"], "one")),
+            ("b".to_owned(), wanted(&["a.example"], "two")),
+            ("c".to_owned(), wanted(&["c.example"], "one")),
+            ("d".to_owned(), wanted(&["c.example"], "one")),
+        ]);
+        let places: Vec<String> = places(&all).into_values().collect();
+        assert_eq!(
+            places,
+            ["a.example@one", "a.example@two", "c.example", "c.example"]
+        );
     }
 }

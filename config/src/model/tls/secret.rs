@@ -4,6 +4,8 @@ use std::{fmt, path::PathBuf, sync::Arc};
 
 use serde::{Serialize, Serializer};
 
+use crate::base64;
+
 /// A text that no log shows.
 #[derive(Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct Secret(Arc<str>);
@@ -17,6 +19,11 @@ impl Secret {
     /// The text, for whom it is meant.
     pub fn expose(&self) -> &str {
         &self.0
+    }
+
+    /// The bytes that it stands for, where it is a key in base64.
+    pub fn decoded(&self) -> Option<Vec<u8>> {
+        base64::decode(self.expose().trim())
     }
 
     /// What stands for one where it is shown.

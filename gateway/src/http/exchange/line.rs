@@ -11,6 +11,9 @@ use crate::{
     upstream::EndpointKey,
 };
 
+/// Stands for a route where the validating server of an issuer was answered. No route has this name.
+const VALIDATION: &str = "@acme-challenge";
+
 impl Exchange {
     pub(super) fn line(&self) -> Line<'_> {
         let chosen = self.chosen.as_ref();
@@ -35,7 +38,10 @@ impl Exchange {
             connect: self.attempt.connect(),
             first_byte: self.attempt.first_byte(),
             failed: self.attempt.failed(),
-            route: chosen.map(|chosen| chosen.route.model.name.as_str()),
+            route: match chosen {
+                Some(chosen) => Some(chosen.route.model.name.as_str()),
+                None => self.validates.then_some(VALIDATION),
+            },
             rule: chosen.map(|chosen| chosen.rule.model.name.as_str()),
             upstream: self.upstream.as_ref().map(UpstreamName::as_str),
             endpoint: self.endpoint.as_ref().map(EndpointKey::as_str),
