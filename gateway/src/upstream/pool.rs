@@ -169,6 +169,7 @@ impl Pool {
         if !self.may_serve(&connection) || self.is_closing() {
             return;
         }
+        connection.release();
         let waiting = self.state.budget.waiting();
         let Some(connection) = self.hand_over(connection, waiting) else {
             return;

@@ -20,7 +20,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
 use super::{
-    connect::{Incoming, Sending},
+    connect::{Connection, Incoming, Sending},
     lease::Account,
     pool::Lent,
     upload::Upload,
@@ -51,6 +51,14 @@ pub(super) enum Unusable {
 }
 
 impl Held {
+    /// The connection, if it is for this exchange alone.
+    fn connection(&self) -> Option<&Connection> {
+        match &self.lent {
+            Lent::Whole(connection) => Some(connection),
+            Lent::Part(_) => None,
+        }
+    }
+
     /// The exchange ended cleanly.
     pub(super) fn give_back(self) {
         let Self {
@@ -156,8 +164,14 @@ impl Reply {
         }
     }
 
-    fn finish(&mut self) {
+    fn finish(&mut self, cx: &mut Context<'_>) {
         if let Some(held) = self.held.take() {
+            if let Some(connection) = held.connection()
+                && !connection.is_ready()
+            {
+                // It has yet to notice the end.
+                connection.poll(cx);
+            }
             held.give_back();
         }
     }
@@ -202,10 +216,10 @@ impl HttpBody for Reply {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, ProxyError>>> {
         let this = self.get_mut();
-        if this.held.is_none() {
+        let Some(held) = &this.held else {
             return Poll::Ready(None);
-        }
-        let Poll::Ready(frame) = Pin::new(&mut this.incoming).poll_frame(cx) else {
+        };
+        let Poll::Ready(frame) = this.incoming.poll_frame(held.connection(), cx) else {
             let paused = ready!(this.poll_pause(cx));
             return Poll::Ready(Some(Err(this.break_off(paused.into()))));
         };
@@ -214,13 +228,13 @@ impl HttpBody for Reply {
             Some(Ok(frame)) => {
                 // Nobody asks again once the length is reached.
                 if this.incoming.is_end_stream() {
-                    this.finish();
+                    this.finish(cx);
                 }
                 Some(Ok(frame))
             }
             Some(Err(error)) => Some(Err(this.break_off(error))),
             None => {
-                this.finish();
+                this.finish(cx);
                 None
             }
         })
