@@ -9,7 +9,7 @@
 //!                                            Problems, warnings ◄────────┴───► Snapshot ─ diff
 //! ```
 //!
-//! No I/O but in `read`; no tokio, hyper or rustls.
+//! No I/O but in `read` and `watch`; no tokio, hyper or rustls.
 
 mod base64;
 mod check;
@@ -34,6 +34,7 @@ mod substitute;
 mod text;
 mod tree;
 mod unit;
+mod watch;
 
 pub use check::{Report, check, locate, uncovered};
 pub use diff::{Changes, Diff, diff};
@@ -44,3 +45,4 @@ pub use read::read;
 pub use render::{Style, render, render_warnings};
 pub use snapshot::{Objects, Snapshot, Version};
 pub use sources::{Form, SourceFile, Sources};
+pub use watch::Watch;

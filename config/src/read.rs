@@ -1,36 +1,29 @@
-//! The only I/O of this crate: reads files and directories, and says what to watch.
-//!
-//! A file is watched through its directory, since editors replace files; where it is a symbolic
-//! link, the directory of what it points to is watched as well, since others replace links.
+//! Reads files and directories, and says what to watch. The only I/O of this crate, with `watch`.
 
 use std::{
-    collections::BTreeSet,
     fs::File,
     io::{self, Read},
     path::{Path, PathBuf},
 };
 
-use crate::{Place, Problem, SourceFile, Sources, sources::Form, substitute};
+use crate::{Place, Problem, SourceFile, Sources, Watch, sources::Form, substitute};
 
 /// The largest file that is read.
 const MAX_FILE: u64 = 10 << 20;
-
-/// How many links one path may go through.
-const MAX_LINKS: usize = 40;
 
 /// Reads `paths`, each a file or a directory whose `*.toml` are read in byte order. Never fails:
 /// what cannot be read is among the problems. `env` is asked for every variable the files name.
 pub fn read(paths: &[PathBuf], env: &dyn Fn(&str) -> Option<String>) -> Sources {
     let mut sources = Sources::default();
-    let mut watch = BTreeSet::new();
+    let mut watch = Watch::default();
     for path in paths {
-        watch_path(path, &mut watch);
+        watch.add(path);
         if path.is_dir() {
-            watch.insert(path.clone());
+            watch.add_contents(path);
             match list(path) {
                 Ok(files) => {
                     for file in files {
-                        watch_path(&file, &mut watch);
+                        watch.add(&file);
                         read_file(file, &mut sources);
                     }
                 }
@@ -53,7 +46,7 @@ pub fn read(paths: &[PathBuf], env: &dyn Fn(&str) -> Option<String>) -> Sources 
             }
         }
     }
-    sources.watch = watch.into_iter().collect();
+    sources.watch = watch.into_directories();
     sources
 }
 
@@ -166,31 +159,5 @@ fn problem_at(path: &Path, code: &'static str, what: String) -> Problem {
         hint: None,
         witness: None,
         place: None,
-    }
-}
-
-/// Every directory in which something can be replaced so that `path` means another file: its own,
-/// and that of every link it goes through, also where the directory is the link, as in mounted
-/// config maps.
-fn watch_path(path: &Path, watch: &mut BTreeSet<PathBuf>) {
-    let mut open = vec![path.to_path_buf()];
-    for _ in 0..MAX_LINKS {
-        let Some(path) = open.pop() else {
-            return;
-        };
-        let parent = match path.parent() {
-            Some(parent) if parent.as_os_str().is_empty() => PathBuf::from("."),
-            Some(parent) => parent.to_path_buf(),
-            None => continue,
-        };
-        if let Ok(target) = std::fs::read_link(&path) {
-            open.push(parent.join(target));
-        }
-        if let Ok(target) = std::fs::read_link(&parent) {
-            let target = parent.parent().unwrap_or(Path::new("")).join(target);
-            watch.insert(target.clone());
-            open.push(parent.clone());
-        }
-        watch.insert(parent);
     }
 }

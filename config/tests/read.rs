@@ -64,7 +64,35 @@ fn links_are_watched_where_they_stand_and_where_they_lead() {
     symlink("..data/sluice.toml", mount.join("sluice.toml")).unwrap();
     let (sources, report) = of(&[mount.join("sluice.toml")]);
     assert_eq!(report.problems, []);
-    for directory in [mount.clone(), mount.join("..data"), mount.join("..2024")] {
+    for directory in [mount.clone(), mount.join("..data")] {
+        assert!(
+            sources.watch.contains(&directory),
+            "{directory:?} in {:?}",
+            sources.watch
+        );
+    }
+}
+
+#[test]
+fn links_far_above_a_file_are_watched_and_so_is_where_one_may_come() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    fs::create_dir_all(path("releases/one/etc")).unwrap();
+    fs::create_dir(path("links")).unwrap();
+    symlink("../releases/one", path("links/current")).unwrap();
+    fs::write(path("links/current/etc/sluice.toml"), ROUTE).unwrap();
+    let files = [
+        path("links/current/etc/sluice.toml"),
+        path("later/sluice.toml"),
+    ];
+    let (sources, _) = of(&files);
+    for directory in [
+        path("links/current/etc"),
+        path("links"),
+        path("links/../releases"),
+        path("later"),
+        folder.path().to_path_buf(),
+    ] {
         assert!(
             sources.watch.contains(&directory),
             "{directory:?} in {:?}",

@@ -2,6 +2,7 @@
 
 pub mod file;
 mod last_good;
+mod settle;
 mod stamp;
 mod watch;
 

@@ -3,6 +3,7 @@
 use std::{
     fs,
     net::SocketAddr,
+    num::NonZeroUsize,
     os::unix::fs::symlink,
     path::Path,
     sync::{
@@ -12,14 +13,27 @@ use std::{
     time::Duration,
 };
 
-use sluice_certs::testing::{Client as TlsClient, Wanted};
-use sluice_gateway::drain::Tasks;
+use sluice_certs::testing::{Client as TlsClient, Leaf, Wanted};
+use sluice_gateway::{
+    drain::Tasks,
+    engine::{Engine, Options},
+    source::{
+        LastGood,
+        file::{Files, First, Status, Tell},
+    },
+};
 use sluice_tests::{
     Client,
     process::{Sluice, free_ports},
     tls::{Pki, Secure, connect, files},
 };
-use tokio::time::{Instant, sleep};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, sleep},
+};
+
+/// What changed is served within this time: sooner than the gateway looks without being told.
+const SOON: Duration = Duration::from_secs(8);
 
 /// A gateway that serves `a.example` with the pair in `folder`, and the port of its metrics.
 async fn serving(folder: &Path) -> (Sluice, u16) {
@@ -63,6 +77,12 @@ async fn tells(port: u16, line: &str) -> String {
     }
 }
 
+/// A pair for `a.example` whose certificate has this subject.
+fn leaf(pki: &Pki, name: &str) -> Leaf {
+    let wanted = Wanted::server(&["a.example"]).subject(name);
+    pki.authority.sign(&wanted)
+}
+
 /// The subject that a fresh connection is shown.
 async fn shown(client: &TlsClient, address: SocketAddr) -> String {
     let stream = connect(client, address, "a.example").await.expect("TLS");
@@ -71,7 +91,7 @@ async fn shown(client: &TlsClient, address: SocketAddr) -> String {
 
 /// Waits until fresh connections are shown this subject.
 async fn shows(client: &TlsClient, address: SocketAddr, subject: &str) {
-    let deadline = Instant::now() + Duration::from_secs(8);
+    let deadline = Instant::now() + SOON;
     loop {
         let now = shown(client, address).await;
         if now == subject {
@@ -137,13 +157,9 @@ async fn asks(client: &TlsClient, address: SocketAddr) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "the watcher does not see files of certificates change yet"]
 async fn files_written_anew_are_served_and_broken_ones_are_not() {
     let pki = Pki::new();
-    let leaf = |name: &str| {
-        let wanted = Wanted::server(&["a.example"]).subject(name);
-        pki.authority.sign(&wanted)
-    };
+    let leaf = |name: &str| leaf(&pki, name);
     pki.place("a", &leaf("one"));
     let (gateway, metrics) = serving(&pki.path("a")).await;
     let (address, client) = (gateway.address(), pki.client().forgetful());
@@ -183,15 +199,13 @@ async fn files_written_anew_are_served_and_broken_ones_are_not() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "the watcher does not see files of certificates change yet"]
 async fn a_link_that_is_swapped_is_followed() {
     // As an orchestrator mounts secrets: `a/chain.pem` → `..data/chain.pem`, `..data` → a folder.
     let pki = Pki::new();
     let root = pki.path("mounted");
     let generation = |number: u32| {
-        let wanted = Wanted::server(&["a.example"]).subject(&format!("g{number}"));
         let folder = root.join(format!("..{number}"));
-        pki.authority.sign(&wanted).write(&folder);
+        leaf(&pki, &format!("g{number}")).write(&folder);
         let fresh = root.join("..fresh");
         symlink(format!("..{number}"), &fresh).expect("a link");
         fs::rename(&fresh, root.join("..data")).expect("the swap");
@@ -216,6 +230,75 @@ async fn a_link_that_is_swapped_is_followed() {
         "sluice_tls_handshakes_total{listener=\"web\",version=\"TLSv1.3\",resumed=\"false\"}";
     assert!(text.contains(family), "{text}");
     assert!(text.contains("sluice_tls_handshake_duration_seconds_count{listener=\"web\"}"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_link_far_above_the_files_is_followed() {
+    // As releases are switched: `current` → `releases/2`, and the files two folders below.
+    let pki = Pki::new();
+    let root = pki.path("app");
+    let release = |number: u32| {
+        let folder = root.join(format!("releases/{number}/etc/tls"));
+        leaf(&pki, &format!("r{number}")).write(&folder);
+        symlink(format!("releases/{number}"), root.join("fresh")).expect("a link");
+        fs::rename(root.join("fresh"), root.join("current")).expect("the swap");
+    };
+    release(1);
+    let (gateway, _) = serving(&root.join("current/etc/tls")).await;
+    let (address, client) = (gateway.address(), pki.client().forgetful());
+    assert_eq!(shown(&client, address).await, "CN=r1");
+    for number in 2..4 {
+        release(number);
+        shows(&client, address, &format!("CN=r{number}")).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_configuration_runs_as_soon_as_its_certificate_is_there() {
+    let pki = Pki::new();
+    pki.place("a", &leaf(&pki, "one"));
+    let (gateway, _) = serving(&pki.path("a")).await;
+    let (address, client) = (gateway.address(), pki.client().forgetful());
+
+    gateway.write_config(&config(&pki.path("not/yet")));
+    gateway.says("configuration refused").await;
+    assert_eq!(shown(&client, address).await, "CN=one");
+
+    leaf(&pki, "two").write(&pki.path("not/yet"));
+    shows(&client, address, "CN=two").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_written_while_the_gateway_starts_is_not_missed() {
+    let pki = Pki::new();
+    pki.place("a", &leaf(&pki, "one"));
+    let text = config(&pki.path("a")).replace("{address}", "127.0.0.1:0");
+    let paths = vec![pki.write("sluice.toml", &text)];
+    let first = First::read(&paths, |_| None);
+    let start = first.start().expect("a good configuration");
+    let (snapshots, receiver) = watch::channel(Arc::clone(&start.snapshot));
+    let engine = tokio::task::spawn_blocking(move || {
+        let options = Options::new(NonZeroUsize::MIN);
+        Engine::start(options, receiver)
+    });
+    let engine = engine.await.expect("no panic").expect("the engine starts");
+
+    // The pair has been read, and nobody watches it yet.
+    pki.place("a", &leaf(&pki, "two"));
+
+    let kept = LastGood::new(pki.path("state"), &paths);
+    let files = Files::new(paths, |_| None, kept, &first, &start);
+    let tell = Tell {
+        counters: engine.metrics().control(),
+        status: watch::Sender::new(Status::default()),
+    };
+    let (_reload, reloads) = mpsc::channel(1);
+    let control = Tasks::new();
+    control.spawn(files.follow(snapshots, engine.applied(), reloads, tell));
+    let address = engine.address("web").expect("it listens");
+    shows(&pki.client().forgetful(), address, "CN=two").await;
+    control.abort();
+    engine.drain(Duration::ZERO).await;
 }
 
 #[tokio::test]

@@ -4,32 +4,24 @@
 //! keeps running and the refusal is in the log, the counters and the [`Status`]. The last good one
 //! is also kept on disk ([`LastGood`]).
 
-use std::{
-    os::unix::fs::MetadataExt,
-    path::PathBuf,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{os::unix::fs::MetadataExt, path::PathBuf, sync::Arc, time::SystemTime};
 
 use sluice_config::{Diff, Problem, Report, Snapshot, Sources, Style, Version, model::Process};
 use tokio::{
     sync::{mpsc, watch},
     task::spawn_blocking,
-    time::sleep,
 };
 
-use super::{LastGood, stamp::Stamps, watch::Watcher};
+use super::{
+    LastGood,
+    settle::settled,
+    stamp::{Checked, Stamps},
+    watch::Watcher,
+};
 use crate::{
     engine::Applied,
     telemetry::metrics::{Counter, Shard},
 };
-
-/// Between two reads that must agree before the content counts, so that a file that is being
-/// written is not taken for a finished one.
-const SETTLE: Duration = Duration::from_millis(100);
-
-/// Reads after which content counts although it still changes.
-const READS: usize = 50;
 
 /// The longest list of changes that is logged, in bytes.
 const LONGEST_CHANGES: usize = 2000;
@@ -46,14 +38,14 @@ pub struct Files {
     /// `[process]` as the process started with it.
     process: Process,
     /// What runs.
-    running: Arc<Snapshot>,
+    running: Checked,
+    /// What the engine refused last: with other files it may run.
+    refused: Option<Checked>,
     /// The content that was read last, by its hash.
     seen: String,
     /// Files that were replaced outside of their mount; said once.
     replaced: Vec<PathBuf>,
-    /// How the certificates' files stood when they were read last.
-    certificates: Stamps,
-    /// They are why something is refused, and not what is written.
+    /// Files of certificates are why something is refused, and not what is written.
     refused_certificates: bool,
 }
 
@@ -79,6 +71,7 @@ pub struct Start {
     pub sources: Sources,
     /// When it took effect before, if it is the kept one.
     pub kept_since: Option<SystemTime>,
+    files: Stamps,
 }
 
 /// The files as they are at start.
@@ -88,6 +81,7 @@ pub struct First {
     pub sources: Sources,
     /// What the check says to it.
     pub report: Report,
+    checked: Option<Checked>,
 }
 
 impl First {
@@ -95,18 +89,24 @@ impl First {
     pub fn read(paths: &[PathBuf], env: Env) -> Self {
         let sources = sluice_config::read(paths, &env);
         let report = sluice_config::check(&sources, None);
-        Self { sources, report }
+        let checked = report.snapshot.clone().map(Checked::new);
+        Self {
+            sources,
+            report,
+            checked,
+        }
     }
 
     /// The way to start with it, when the check lets it run.
     pub fn start(&self) -> Option<Start> {
-        let snapshot = self.report.snapshot.clone()?;
+        let Checked { snapshot, files } = self.checked.clone()?;
         contained(&self.report.problems, &self.sources);
         Some(Start {
             snapshot,
             process: self.report.process.clone(),
             sources: self.sources.clone(),
             kept_since: None,
+            files,
         })
     }
 }
@@ -125,10 +125,13 @@ impl Files {
             env,
             last_good,
             process: start.process.clone(),
-            running: Arc::clone(&start.snapshot),
+            running: Checked {
+                snapshot: Arc::clone(&start.snapshot),
+                files: start.files.clone(),
+            },
+            refused: start.kept_since.and(first.checked.clone()),
             seen: first.sources.hash(),
             replaced: Vec::new(),
-            certificates: Stamps::of(&start.snapshot),
             refused_certificates: false,
         }
     }
@@ -144,7 +147,7 @@ impl Files {
         let mut watcher = Watcher::new();
         // What changed between a read and the watch that it led to was told to nobody.
         let directories = self.directories(self.read().await.watch);
-        let mut unwatched = watcher.follow(&directories);
+        let mut unwatched = watcher.follow(directories).await;
         loop {
             let asked = tokio::select! {
                 biased;
@@ -156,14 +159,18 @@ impl Files {
                 () = watcher.changed() => false,
             };
             let (sources, is_new) = self.settled().await;
-            unwatched = watcher.follow(&self.directories(sources.watch.clone()));
-            if is_new || asked {
+            if is_new || asked || self.may_do_now().await {
                 self.seen = sources.hash();
                 let applied = applied.clone();
-                self.reload(sources, &publish, applied, &tell).await;
-            } else if self.renewed().await {
-                self.renew(sources, &publish, applied.clone(), &tell).await;
+                self.reload(sources.clone(), &publish, applied, &tell).await;
             }
+            // After a refusal, too: what runs has files of its own.
+            if self.running.changed().await {
+                let applied = applied.clone();
+                self.renew(&sources, &publish, applied, &tell).await;
+            }
+            // As the links lead now. Where a watch began, one more look follows at once.
+            unwatched = watcher.follow(self.directories(sources.watch)).await;
         }
     }
 
@@ -175,69 +182,44 @@ impl Files {
 
     /// What the files say when it stays the same for a moment, and whether that is new.
     async fn settled(&mut self) -> (Sources, bool) {
-        let mut sources = self.read().await;
+        let sources = self.read().await;
         self.look_for_replaced(&sources);
         if sources.hash() == self.seen {
             return (sources, false);
         }
-        for _ in 0..READS {
-            sleep(SETTLE).await;
-            let again = self.read().await;
-            let settled = again.hash() == sources.hash();
-            sources = again;
-            if settled {
-                break;
-            }
-        }
+        let sources = settled(sources, || self.read(), |a, b| a.hash() == b.hash()).await;
         let is_new = sources.hash() != self.seen;
         (sources, is_new)
     }
 
-    /// What is watched: the directories of what was read, and of the certificates' files.
+    /// What is watched: the directories of what was read, and of the files that it names.
     fn directories(&self, mut directories: Vec<PathBuf>) -> Vec<PathBuf> {
-        directories.extend(self.certificates.directories());
+        for checked in std::iter::once(&self.running).chain(&self.refused) {
+            directories.extend_from_slice(checked.files.directories());
+        }
         directories.sort();
         directories.dedup();
         directories
     }
 
-    /// Whether files of certificates have changed, and stay as they are for a moment: a chain and its
-    /// key are written one after the other.
-    async fn renewed(&mut self) -> bool {
-        let mut now = self.stamps().await;
-        if now == self.certificates {
-            return false;
+    /// Whether files have changed that the refused configuration names.
+    async fn may_do_now(&mut self) -> bool {
+        match &mut self.refused {
+            Some(refused) => refused.changed().await,
+            None => false,
         }
-        for _ in 0..READS {
-            sleep(SETTLE).await;
-            let again = self.stamps().await;
-            let settled = again == now;
-            now = again;
-            if settled {
-                break;
-            }
-        }
-        let renewed = now != self.certificates;
-        self.certificates = now;
-        renewed
-    }
-
-    async fn stamps(&self) -> Stamps {
-        let running = Arc::clone(&self.running);
-        let stamps = spawn_blocking(move || Stamps::of(&running));
-        stamps.await.unwrap_or_default()
     }
 
     /// Lets the engine read the files of what runs once more.
     async fn renew(
         &mut self,
-        sources: Sources,
+        sources: &Sources,
         publish: &watch::Sender<Arc<Snapshot>>,
         mut applied: watch::Receiver<Applied>,
         tell: &Tell,
     ) {
         let before = applied.borrow_and_update().handled;
-        publish.send_replace(Arc::clone(&self.running));
+        publish.send_replace(Arc::clone(&self.running.snapshot));
         let outcome = applied.wait_for(|applied| applied.handled != before).await;
         let refused = match outcome {
             Ok(outcome) => outcome.refused.clone(),
@@ -245,7 +227,7 @@ impl Files {
         };
         if let Some(refused) = refused {
             self.refused_certificates = true;
-            tell.refused(&refused.problems, &sources);
+            tell.refused(&refused.problems, sources);
         } else {
             let mended = std::mem::take(&mut self.refused_certificates);
             tell.renewed(mended);
@@ -275,18 +257,20 @@ impl Files {
         mut applied: watch::Receiver<Applied>,
         tell: &Tell,
     ) {
-        let running = Arc::clone(&self.running);
+        let running = Arc::clone(&self.running.snapshot);
         let checking = spawn_blocking(move || {
             let report = sluice_config::check(&sources, Some(&running));
-            (sources, report)
+            let checked = report.snapshot.clone().map(Checked::new);
+            (sources, report, checked)
         });
-        let Ok((sources, report)) = checking.await else {
+        self.refused = None;
+        let Ok((sources, report, checked)) = checking.await else {
             tracing::error!("the check has panicked");
             tell.set(|_| {});
             return;
         };
         warn(&report.warnings, &sources);
-        let Some(snapshot) = report.snapshot else {
+        let Some(checked) = checked else {
             tell.counters.count(Counter::ReloadsRefused);
             tell.refused(&report.problems, &sources);
             return;
@@ -295,26 +279,21 @@ impl Files {
         if report.process != self.process {
             tracing::warn!("[process] has changed: it takes effect at the next start");
         }
-        // Before they are read: what changes from here on is a change.
-        let stamped = Arc::clone(&snapshot);
-        let stamps = spawn_blocking(move || Stamps::of(&stamped)).await;
         let before = applied.borrow_and_update().handled;
-        publish.send_replace(Arc::clone(&snapshot));
+        publish.send_replace(Arc::clone(&checked.snapshot));
         let refused = match applied.wait_for(|applied| applied.handled != before).await {
             Ok(outcome) => outcome.refused.clone(),
             Err(_) => return,
         };
         if let Some(refused) = refused {
             tell.refused(&refused.problems, &sources);
+            self.refused = Some(checked);
             return;
         }
-        tell.applied(
-            &sluice_config::diff(&self.running, &snapshot),
-            &snapshot.version,
-        );
-        self.running = snapshot;
+        let changes = sluice_config::diff(&self.running.snapshot, &checked.snapshot);
+        tell.applied(&changes, &checked.snapshot.version);
+        self.running = checked;
         self.refused_certificates = false;
-        self.certificates = stamps.unwrap_or_default();
         self.keep(sources).await;
     }
 
@@ -348,11 +327,13 @@ pub fn kept(last_good: &LastGood, env: Env) -> Option<Start> {
     };
     let report = sluice_config::check(&sources, None);
     if let Some(snapshot) = report.snapshot {
+        let Checked { snapshot, files } = Checked::new(snapshot);
         return Some(Start {
             snapshot,
             process: report.process,
             sources,
             kept_since: Some(since),
+            files,
         });
     }
     let text = sluice_config::render(&report.problems, &sources, Style::Plain);

@@ -17,7 +17,7 @@ use notify::{
     event::{AccessKind, AccessMode},
 };
 use notify_debouncer_full::{DebounceEventResult, Debouncer, RecommendedCache, new_debouncer};
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{sync::mpsc, task::spawn_blocking, time::timeout};
 
 /// How long a directory must be quiet.
 const DEBOUNCE: Duration = Duration::from_millis(200);
@@ -35,8 +35,8 @@ type Identity = (u64, u64, Option<SystemTime>);
 pub(super) struct Watcher {
     debouncer: Option<Debouncer<RecommendedWatcher, RecommendedCache>>,
     alarms: mpsc::Receiver<()>,
-    /// With what stood at each path when its watch began: another directory of the same name
-    /// needs a watch of its own.
+    /// By their real names, with what stood there when its watch began: another directory of the same
+    /// name needs a watch of its own.
     watched: BTreeMap<PathBuf, Option<Identity>>,
 }
 
@@ -66,14 +66,12 @@ impl Watcher {
 
     /// From now on watches these directories and no others. Gives whether a watch began: what
     /// changed just before was told to nobody.
-    pub(super) fn follow(&mut self, directories: &[PathBuf]) -> bool {
+    pub(super) async fn follow(&mut self, directories: Vec<PathBuf>) -> bool {
         let Some(debouncer) = &mut self.debouncer else {
             return false;
         };
-        let wanted: BTreeMap<_, _> = directories
-            .iter()
-            .map(|path| (path.clone(), identity(path)))
-            .collect();
+        let found = spawn_blocking(move || found(&directories)).await;
+        let wanted = found.unwrap_or_default();
         self.watched.retain(|path, identity| {
             let stays = wanted.get(path) == Some(identity);
             if !stays && let Err(error) = debouncer.unwatch(path) {
@@ -109,6 +107,17 @@ impl Watcher {
         // Late or told makes no difference.
         let _told_or_late = timeout(poll, self.alarms.recv()).await;
     }
+}
+
+/// The directories that are there. The kernel knows a directory and not by which way it was found: of
+/// two watches by two ways the end of one would be the end of both.
+fn found(directories: &[PathBuf]) -> BTreeMap<PathBuf, Option<Identity>> {
+    let real = directories.iter().filter_map(|path| {
+        let path = fs::canonicalize(path).ok()?;
+        let identity = identity(&path);
+        Some((path, identity))
+    });
+    real.collect()
 }
 
 fn identity(path: &Path) -> Option<Identity> {
