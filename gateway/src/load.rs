@@ -59,7 +59,7 @@ enum BodyError {
 pub fn files(snapshot: &Snapshot, known: &CertificateFiles) -> Result<Loaded, Vec<Problem>> {
     let mut problems = unfinished::refuse(snapshot);
     let bodies = bodies(snapshot, &mut problems);
-    let tls_clients = upstreams::clients(snapshot, &mut problems);
+    let tls_clients = upstreams::clients(snapshot, &known.upstreams, &mut problems);
     let issuance = issuers::read_all(snapshot, &mut problems);
     match known.read(snapshot) {
         Ok(mut certificates) if problems.is_empty() => {
@@ -78,10 +78,11 @@ pub fn files(snapshot: &Snapshot, known: &CertificateFiles) -> Result<Loaded, Ve
     }
 }
 
-/// Every file that a certificate, a policy or an issuer of `snapshot` is read from.
+/// Every file that a certificate, a policy, an issuer or a client of an upstream of `snapshot` is read from.
 pub fn named(snapshot: &Snapshot) -> Vec<PathBuf> {
     let mut paths = certificates::named(snapshot);
     paths.extend(issuers::named(snapshot));
+    paths.extend(upstreams::named(snapshot));
     paths.sort();
     paths.dedup();
     paths

@@ -42,7 +42,7 @@ use crate::{
 
 pub use crate::route::{Question, Table};
 pub use census::{Census, Seat};
-pub use compile::{Parts, TlsClients};
+pub use compile::{Parts, TlsClient, TlsClients};
 pub use held::{Held, Reaper, reaper};
 pub use local::Local;
 pub use split::{Destination, Split};
@@ -61,6 +61,8 @@ pub struct Plan {
     pub routes: HashMap<RouteName, Arc<Route>>,
     /// Every upstream that a rule can choose, those of addresses in `to` included.
     pub upstreams: HashMap<UpstreamName, Arc<Upstream>>,
+    /// How TLS is spoken to those of them that speak it.
+    pub tls_clients: TlsClients,
     /// Where request lines go.
     pub access_log: Writer,
     /// Begins traces.

@@ -138,6 +138,7 @@ pub(super) fn upstreams(admin: &Admin) -> Value {
             "name": upstream.name(),
             "balance": model.balance,
             "protocol": model.protocol,
+            "tls_refused": live.plan.tls_clients.get(upstream.name()).and_then(|tls| tls.refused.as_deref()),
             "endpoints": endpoints.collect::<Vec<_>>(),
             "connections": {
                 "open": connections.open,

@@ -119,6 +119,19 @@ impl Planner {
         }
         let automatic = &certificates.automatic;
         self.certificates.sweep(snapshot, automatic);
+        for (upstream, tls) in &plan.tls_clients {
+            let known = self.certificates.upstreams.get(upstream);
+            if let Some(problem) = &tls.refused
+                && known.and_then(|known| known.refused.as_ref()) != Some(problem)
+            {
+                tracing::error!(
+                    %upstream,
+                    problem = &**problem,
+                    "the files for TLS with an upstream are refused, what they said before goes on being used"
+                );
+            }
+        }
+        self.certificates.upstreams.clone_from(&plan.tls_clients);
         for listener in plan.listeners.values() {
             let model = &listener.model;
             let choice = self.certificates.choice(model, snapshot, automatic);

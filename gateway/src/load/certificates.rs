@@ -24,7 +24,7 @@ use sluice_config::{
 };
 
 use super::{Automatic, Issuance};
-use crate::plan::ClientPolicies;
+use crate::plan::{ClientPolicies, TlsClients};
 
 /// Below this, one thread reads them sooner than several are started.
 const FEW: usize = 64;
@@ -35,6 +35,8 @@ const FEW: usize = 64;
 pub struct CertificateFiles {
     /// Every certificate by name.
     pub store: Store,
+    /// How TLS is spoken to upstreams.
+    pub upstreams: TlsClients,
     seen: BTreeMap<CertificateName, Seen>,
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -17,7 +17,7 @@ use sluice_config::{
 };
 
 use super::trust::{Refused, read, roots};
-use crate::plan::TlsClients;
+use crate::plan::{TlsClient, TlsClients};
 
 /// An upstream that speaks TLS, and where the configuration says so.
 struct Wanted {
@@ -33,8 +33,31 @@ enum At {
     Route(RouteName),
 }
 
-/// Reads what `snapshot` names for its upstreams and makes their clients.
-pub(super) fn clients(snapshot: &Snapshot, problems: &mut Vec<Problem>) -> TlsClients {
+/// Every file that a client of an upstream of `snapshot` is made of.
+pub(super) fn named(snapshot: &Snapshot) -> Vec<PathBuf> {
+    let mut paths = Vec::new();
+    for Wanted { model, .. } in wanted(snapshot).into_values() {
+        let Some(UpstreamTls {
+            ca, certificate, ..
+        }) = &model.tls
+        else {
+            continue;
+        };
+        paths.extend_from_slice(ca);
+        if let Some(KeyPairFiles { chain, key }) = certificate {
+            paths.extend([chain.clone(), key.clone()]);
+        }
+    }
+    paths
+}
+
+/// Reads what `snapshot` names for its upstreams and makes their clients. Files that are broken now are no
+/// problem where the client of `known` was made of the same words: it stays.
+pub(super) fn clients(
+    snapshot: &Snapshot,
+    known: &TlsClients,
+    problems: &mut Vec<Problem>,
+) -> TlsClients {
     let mut system = None;
     let mut clients = HashMap::new();
     for (name, Wanted { model, at }) in wanted(snapshot) {
@@ -46,19 +69,31 @@ pub(super) fn clients(snapshot: &Snapshot, problems: &mut Vec<Problem>) -> TlsCl
                 if tls.insecure {
                     tracing::warn!(upstream = %name, "insecure: every certificate is taken");
                 }
-                clients.insert(name, Arc::new(client));
+                let client = TlsClient {
+                    model: tls.clone(),
+                    client: Arc::new(client),
+                    refused: None,
+                };
+                clients.insert(name, client);
             }
-            Err(Refused { key, what, hint }) => problems.push(Problem {
-                code: "tls",
-                at: match at {
-                    At::Upstream => format!("upstreams.{name}.tls{key}"),
-                    At::Route(route) => format!("routes.{route}"),
-                },
-                what,
-                hint: hint.map(str::to_owned),
-                witness: None,
-                place: None,
-            }),
+            Err(Refused { key, what, hint }) => match known.get(&name) {
+                Some(known) if known.model == *tls => {
+                    let refused = Some(Arc::from(what));
+                    let known = known.clone();
+                    clients.insert(name, TlsClient { refused, ..known });
+                }
+                _ => problems.push(Problem {
+                    code: "tls",
+                    at: match at {
+                        At::Upstream => format!("upstreams.{name}.tls{key}"),
+                        At::Route(route) => format!("routes.{route}"),
+                    },
+                    what,
+                    hint: hint.map(str::to_owned),
+                    witness: None,
+                    place: None,
+                }),
+            },
         }
     }
     clients

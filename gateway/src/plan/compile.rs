@@ -25,7 +25,18 @@ use crate::{
 };
 
 /// How TLS is spoken to the endpoints of upstreams.
-pub type TlsClients = HashMap<UpstreamName, Arc<Client>>;
+pub type TlsClients = HashMap<UpstreamName, TlsClient>;
+
+/// How TLS is spoken to the endpoints of one upstream.
+#[derive(Debug, Clone)]
+pub struct TlsClient {
+    /// What the configuration says.
+    pub model: model::UpstreamTls,
+    /// What came of it and of the files that it names.
+    pub client: Arc<Client>,
+    /// Why the client is of what the files said before, and not of what they say now.
+    pub refused: Option<Arc<str>>,
+}
 
 /// What a plan is made of besides the snapshot.
 #[derive(Debug)]
@@ -75,6 +86,7 @@ impl Plan {
             listeners,
             routes,
             upstreams,
+            tls_clients: parts.tls_clients,
             access_log: parts.access_log,
             tracer: parts.tracer,
             certificates: parts.certificates,
@@ -129,7 +141,8 @@ fn upstreams(
     clients: &TlsClients,
 ) -> HashMap<UpstreamName, Arc<Upstream>> {
     let upstream = |name: &UpstreamName, model: &Arc<model::Upstream>| {
-        registry.upstream(model, &snapshot.dns, clients.get(name))
+        let tls = clients.get(name).map(|tls| &tls.client);
+        registry.upstream(model, &snapshot.dns, tls)
     };
     let mut upstreams: HashMap<_, _> = snapshot
         .upstreams
