@@ -39,7 +39,7 @@ use sluice_config::{
 };
 use tokio::sync::Notify;
 
-use crate::telemetry::metrics::Traffic;
+use crate::telemetry::metrics::{Handshakes, Traffic};
 use endpoints::{Endpoint, Set, Source, State};
 
 pub use connect::Connector;
@@ -68,7 +68,7 @@ pub struct Upstream {
     state: Arc<State>,
     traffic: Arc<Traffic>,
     /// How TLS is spoken to its endpoints, if it is.
-    tls: Option<Arc<Client>>,
+    tls: Option<Tls>,
     sources: Box<[Source]>,
     set: ArcSwap<Set>,
     /// One change at a time.
@@ -77,12 +77,20 @@ pub struct Upstream {
     changed: Notify,
 }
 
+/// How TLS is spoken to the endpoints of an upstream.
+#[derive(Debug, Clone)]
+struct Tls {
+    client: Arc<Client>,
+    /// Of all upstreams that had its name one after the other.
+    handshakes: Arc<Handshakes>,
+}
+
 impl Upstream {
     fn new(
         model: Arc<model::Upstream>,
         dns: Dns,
         (state, traffic): (Arc<State>, Arc<Traffic>),
-        tls: Option<Arc<Client>>,
+        tls: Option<Tls>,
         sources: Box<[Source]>,
     ) -> Self {
         let set = ArcSwap::from_pointee(Set::new(&sources, &state));
@@ -112,6 +120,11 @@ impl Upstream {
     /// Its requests; of all upstreams that had its name one after the other.
     pub fn traffic(&self) -> &Arc<Traffic> {
         &self.traffic
+    }
+
+    /// Its TLS handshakes, if it speaks TLS; of all upstreams that had its name one after the other.
+    pub fn handshakes(&self) -> Option<&Handshakes> {
+        self.tls.as_ref().map(|tls| &*tls.handshakes)
     }
 
     /// The addresses that requests are sent to at this moment, each with the requests it is busy

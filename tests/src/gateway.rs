@@ -114,6 +114,15 @@ impl Gateway {
         tls.handshakes.read()
     }
 
+    /// The TLS handshakes with the endpoints of an upstream so far.
+    pub fn handshakes_with(&self, upstream: &str) -> HandshakeReading {
+        let live = self.engine().view().live().expect("a plan");
+        let mut all = live.plan.upstreams.iter();
+        let found = all.find(|(name, _)| name.as_str() == upstream);
+        let (_, upstream) = found.expect("there is such an upstream");
+        upstream.handshakes().expect("it speaks TLS").read()
+    }
+
     /// Waits until so many handshakes of the listener `web` have failed for this reason.
     pub async fn handshakes_fail(&self, reason: &str, count: u64) {
         eventually(&format!("{count} handshakes failed as {reason}"), || {

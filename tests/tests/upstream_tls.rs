@@ -6,15 +6,19 @@ use bytes::Bytes;
 use http::Response;
 use serde_json::Value;
 use sluice_certs::testing::{Authority, Leaf, Server, Wanted};
-use sluice_gateway::{drain::Tasks, telemetry::metrics::Counter};
+use sluice_gateway::drain::Tasks;
 use sluice_tests::{
-    Front, Gateway, Origin,
+    Client, Front, Gateway, Origin, PATIENCE,
     eventually::eventually,
     gateway,
+    load::Load,
     process::{self, Sluice},
 };
 use tempfile::TempDir;
-use tokio::net::TcpListener;
+use tokio::{
+    net::TcpListener,
+    time::{Duration, Instant, sleep},
+};
 
 /// A folder with certificates, and who signs them.
 struct Files {
@@ -85,6 +89,12 @@ async fn refused(config: &str) -> (Gateway, Value) {
     (gateway, line)
 }
 
+/// How many connections came to nothing because of this part of TLS.
+fn failures(gateway: &Gateway, part: &str) -> u64 {
+    let all = gateway.handshakes_with("u").failures;
+    all.get(part).copied().unwrap_or_default()
+}
+
 /// An origin of HTTP/2 that answers everything with this text.
 async fn http2(text: &'static str) -> (SocketAddr, Tasks) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
@@ -126,7 +136,7 @@ async fn an_endpoint_is_asked_for_by_its_name_and_trusted_by_its_issuer() {
     let seen = &front.seen()[0];
     assert_eq!(seen.sni.as_deref(), Some("localhost"));
     assert_eq!(seen.alpn.as_deref(), Some("http/1.1"));
-    assert_eq!(gateway.count(Counter::UpstreamTlsHandshakes), 1);
+    assert_eq!(gateway.handshakes_with("u").kinds, [0, 0, 1, 0]);
 }
 
 #[tokio::test]
@@ -169,24 +179,24 @@ async fn whoever_cannot_be_trusted_gets_no_byte_of_a_request() {
     files.write("other.pem", Authority::new("Other CA").pem());
     let expired = Wanted::server(&["127.0.0.1"]).days(-9, -1);
     let expired = files.authority.sign(&expired);
-    for (leaf, tls, verdict, counter) in [
+    for (leaf, tls, verdict, part) in [
         (
             files.leaf(),
             files.ca("other.pem"),
             "upstream_tls_issuer",
-            Counter::UpstreamTlsIssuer,
+            "issuer",
         ),
         (
             files.authority.server(&["shop.example"]),
             files.ca("ca.pem"),
             "upstream_tls_name",
-            Counter::UpstreamTlsName,
+            "name",
         ),
         (
             expired,
             files.ca("ca.pem"),
             "upstream_tls_validity",
-            Counter::UpstreamTlsValidity,
+            "validity",
         ),
     ] {
         let origin = Origin::text("hello").await;
@@ -194,7 +204,7 @@ async fn whoever_cannot_be_trusted_gets_no_byte_of_a_request() {
         let front = Front::before(origin.address(), server).await;
         let (gateway, line) = refused(&to(&front, &tls)).await;
         assert_eq!(line["verdict"], verdict, "{line}");
-        assert_eq!(gateway.count(counter), 1, "{verdict}");
+        assert_eq!(failures(&gateway, part), 1, "{verdict}");
         assert_eq!(origin.connections(), 0, "{verdict}");
     }
 }
@@ -228,7 +238,7 @@ async fn a_demanded_certificate_is_shown_and_a_missing_one_is_told() {
 
         let (gateway, line) = refused(&to(&front, &files.ca("ca.pem"))).await;
         assert_eq!(line["verdict"], "upstream_tls_client_certificate", "{line}");
-        assert_eq!(gateway.count(Counter::UpstreamTlsClientCertificate), 1);
+        assert_eq!(failures(&gateway, "client_certificate"), 1);
         assert!(!front.refused().is_empty());
     }
 }
@@ -304,7 +314,7 @@ async fn an_endpoint_without_http2_is_refused_where_it_is_demanded() {
         let config = to(&front, &files.ca("ca.pem")) + "protocol = \"http2\"\n";
         let (gateway, line) = refused(&config).await;
         assert_eq!(line["verdict"], "upstream_tls_alpn", "{line}");
-        assert_eq!(gateway.count(Counter::UpstreamTlsAlpn), 1);
+        assert_eq!(failures(&gateway, "alpn"), 1);
     }
 }
 
@@ -403,7 +413,7 @@ async fn handshakes_are_remembered_per_upstream() {
     }
     let resumed: Vec<_> = front.seen().iter().map(|seen| seen.resumed).collect();
     assert_eq!(resumed, [false, true, true]);
-    assert_eq!(gateway.count(Counter::UpstreamTlsResumed), 2);
+    assert_eq!(gateway.handshakes_with("u").kinds, [0, 0, 1, 2]);
 }
 
 #[tokio::test]
@@ -514,4 +524,87 @@ async fn an_https_address_is_reached_by_its_name_with_the_issuers_of_the_system(
     let reply = running.connect().await.get("a", "/").await;
     assert_eq!(reply.text(), "hello");
     assert_eq!(front.seen()[0].sni.as_deref(), Some("localhost"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_that_change_are_used_and_broken_ones_are_not() {
+    let files = Files::new();
+    let origin = Origin::text("hello").await;
+    let server = Server::new(&files.leaf(), &["http/1.1"], Some(&files.authority), true);
+    let front = Front::before(origin.address(), server).await;
+    let mine = |name: &str| {
+        let leaf = files.authority.client(&[name]);
+        files.pair("mine", &leaf)
+    };
+    let tls = format!("{}, {}", files.ca("ca.pem"), mine("one.example"));
+    let folder = Arc::new(tempfile::tempdir().unwrap());
+    let port = process::free_ports(2);
+    let (address, metrics) = (
+        SocketAddr::from(([127, 0, 0, 1], port)),
+        SocketAddr::from(([127, 0, 0, 1], port + 1)),
+    );
+    let config = "[access_log]\noutput = \"off\"\n[listeners.web]\naddress = \"{address}\"\n"
+        .to_owned()
+        + &to(&front, &tls);
+    let arguments = ["--metrics", &metrics.to_string()];
+    let running = Sluice::start_with(folder, address, &config, &arguments);
+    running.accepts().await;
+    let siege = Load::start(
+        address,
+        50,
+        |_| "GET / HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(),
+        |_, reply| (reply.text() != "hello").then(|| reply.status.to_string()),
+    );
+    let shows = async |name: &str| {
+        eventually(&format!("the endpoint is shown {name}"), || {
+            let seen = front.seen();
+            let last = seen.last()?.client.clone();
+            (last.as_deref() == Some(name)).then_some(())
+        })
+        .await;
+    };
+    shows("one.example").await;
+
+    mine("two.example");
+    shows("two.example").await;
+
+    // Nothing in it: what it said before holds, and that is told.
+    files.write("ca.pem", "");
+    running.says("no certificate").await;
+    tells(metrics, "sluice_upstream_tls_refused{upstream=\"u\"} 1").await;
+
+    // Another issuer as well: the client is another one, and so are its connections.
+    let more = files.authority.pem().to_owned() + Authority::new("Other CA").pem();
+    let before = front.seen().len();
+    files.write("ca.pem", &more);
+    tells(metrics, "sluice_upstream_tls_refused{upstream=\"u\"} 0").await;
+    eventually("connections are made anew", || {
+        (front.seen().len() > before).then_some(())
+    })
+    .await;
+
+    let outcome = siege.stop().await;
+    assert_eq!(outcome.bad, 0, "{outcome:?}");
+    assert!(outcome.good > 0);
+    let text = scrape(metrics).await;
+    let family = "sluice_upstream_tls_handshakes_total{upstream=\"u\",version=\"TLSv1.3\",resumed=\"false\"}";
+    assert!(text.contains(family), "{text}");
+}
+
+async fn scrape(address: SocketAddr) -> String {
+    let mut client = Client::connect(address).await;
+    client.get("metrics.test", "/metrics").await.text()
+}
+
+/// Waits until a scrape has this line.
+async fn tells(address: SocketAddr, line: &str) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let text = scrape(address).await;
+        if text.lines().any(|it| it == line) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "no {line:?} in:\n{text}");
+        sleep(Duration::from_millis(20)).await;
+    }
 }

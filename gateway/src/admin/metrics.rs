@@ -24,17 +24,6 @@ use crate::{
 /// The sum of all durations is counted in nanoseconds.
 const PER_SECOND: u64 = 1_000_000_000;
 
-/// Counters that are one family.
-const TLS_FAILURES: [(Counter, &str); 7] = [
-    (Counter::UpstreamTlsName, "name"),
-    (Counter::UpstreamTlsIssuer, "issuer"),
-    (Counter::UpstreamTlsValidity, "validity"),
-    (Counter::UpstreamTlsCertificate, "certificate"),
-    (Counter::UpstreamTlsClientCertificate, "client_certificate"),
-    (Counter::UpstreamTlsAlpn, "alpn"),
-    (Counter::UpstreamTlsOther, "other"),
-];
-
 /// All metrics as text.
 pub(super) fn write(admin: &Admin) -> String {
     let mut text = Text::default();
@@ -97,19 +86,12 @@ fn process(text: &mut Text, started: SystemTime) {
 fn counters(text: &mut Text, view: &View) {
     // Those are told for each upstream.
     let apart = [Counter::UpstreamAttempts, Counter::UpstreamRetries];
-    let is_reason = |counter| TLS_FAILURES.iter().any(|(it, _)| *it == counter);
     let all = Counter::ALL.iter().copied();
-    for counter in all.filter(|counter| !apart.contains(counter) && !is_reason(*counter)) {
+    for counter in all.filter(|counter| !apart.contains(counter)) {
         let name = counter.name();
         let name = format!("sluice_{}", name.strip_suffix("_total").unwrap_or(name));
         text.family(&name, Kind::Counter, counter.help().trim());
         text.sample("_total", &[], view.metrics().sum(counter));
-    }
-    let help =
-        "Connections to endpoints that came to nothing because of TLS, by the part that failed.";
-    text.family("sluice_upstream_tls_failures", Kind::Counter, help);
-    for (counter, part) in TLS_FAILURES {
-        text.sample("_total", &[("part", part)], view.metrics().sum(counter));
     }
 }
 

@@ -26,10 +26,11 @@ use crate::plan::Listener;
 /// Serves the requests of one connection until it ends.
 pub(crate) async fn serve(mut wire: Wire, visitor: Rc<Visitor>) {
     let mut ending = Ending::new(&visitor);
+    let agreed = Spoken::agreed(&visitor.connection);
     // A time that is over before it is clear what is spoken is over for HTTP/1, too, which knows what
     // to say to that.
     let spoken = poll_fn(|cx| {
-        if let Poll::Ready(spoken) = wire.poll_spoken(cx) {
+        if let Poll::Ready(spoken) = wire.poll_spoken(agreed, cx) {
             return Poll::Ready(spoken);
         }
         if ending.poll_drained(cx).is_ready() {

@@ -75,24 +75,6 @@ counters! {
     UpstreamConnections = "upstream_connections_total",
     /// Connections to endpoints that could not be opened.
     UpstreamConnectFailures = "upstream_connect_failures_total",
-    /// TLS handshakes begun with endpoints.
-    UpstreamTlsHandshakes = "upstream_tls_handshakes_total",
-    /// Those of them that continued an earlier one.
-    UpstreamTlsResumed = "upstream_tls_resumed_total",
-    /// No TLS with an endpoint: its certificate is for another name.
-    UpstreamTlsName = "upstream_tls_failures_name_total",
-    /// No TLS with an endpoint: the issuer of its certificate is not trusted.
-    UpstreamTlsIssuer = "upstream_tls_failures_issuer_total",
-    /// No TLS with an endpoint: its certificate has expired, or is not valid yet.
-    UpstreamTlsValidity = "upstream_tls_failures_validity_total",
-    /// No TLS with an endpoint: its certificate is not acceptable for another reason.
-    UpstreamTlsCertificate = "upstream_tls_failures_certificate_total",
-    /// No TLS with an endpoint: it did not take our certificate, or demands one.
-    UpstreamTlsClientCertificate = "upstream_tls_failures_client_certificate_total",
-    /// No TLS with an endpoint: it does not speak HTTP/2.
-    UpstreamTlsAlpn = "upstream_tls_failures_alpn_total",
-    /// No TLS with an endpoint: the handshake failed otherwise.
-    UpstreamTlsOther = "upstream_tls_failures_other_total",
     /// Look-ups of endpoint names that failed.
     DnsFailures = "dns_failures_total",
     /// Access log lines dropped because the sink was too slow.
@@ -111,20 +93,32 @@ counters! {
 #[derive(Debug, Clone)]
 pub struct Shard {
     cells: Arc<[AtomicU64]>,
+    number: usize,
     workers: usize,
 }
 
 impl Shard {
-    fn new(workers: usize) -> Self {
+    fn new(number: usize, workers: usize) -> Self {
         Self {
             cells: Counter::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
+            number,
             workers,
         }
+    }
+
+    /// Whose it is: that of a worker, from 0, or how many there are.
+    pub fn number(&self) -> usize {
+        self.number
     }
 
     /// Cells of every worker for another object.
     pub fn traffic(&self) -> Arc<Traffic> {
         Arc::new(Traffic::new(self.workers))
+    }
+
+    /// Cells of every worker for the handshakes of another object.
+    pub fn handshakes(&self) -> Arc<Handshakes> {
+        Arc::new(Handshakes::new(self.workers))
     }
 
     /// Adds one.
@@ -161,7 +155,11 @@ pub struct Metrics(Arc<[Shard]>);
 impl Metrics {
     /// One shard per worker and one for the control runtime.
     pub fn new(workers: usize) -> Self {
-        Self((0..=workers).map(|_| Shard::new(workers)).collect())
+        Self(
+            (0..=workers)
+                .map(|number| Shard::new(number, workers))
+                .collect(),
+        )
     }
 
     /// The shard of worker `number`, from 0.

@@ -16,7 +16,7 @@ use sluice_config::{
 };
 
 use super::{
-    Upstream,
+    Tls, Upstream,
     connect::Connector,
     endpoints::{Goal, Source, Speech, State, Target},
     resolve::Resolved,
@@ -66,7 +66,8 @@ impl Registry {
         let mut known = self.known.lock();
         let previous = known.upstreams.get(&model.name).and_then(Weak::upgrade);
         let same_tls = |previous: &Upstream| {
-            previous.tls.as_deref().map(Client::identity) == tls.map(|tls| tls.identity())
+            let previous = previous.tls.as_ref();
+            previous.map(|previous| previous.client.identity()) == tls.map(|tls| tls.identity())
         };
         if let Some(previous) = &previous
             && previous.model == *model
@@ -79,11 +80,19 @@ impl Registry {
             Some(previous) => Arc::clone(&previous.traffic),
             None => self.traffic(),
         };
+        // Counted on under the same name, whatever else changed.
+        let handshakes = previous
+            .as_ref()
+            .and_then(|previous| Some(Arc::clone(&previous.tls.as_ref()?.handshakes)));
+        let tls = tls.map(|client| Tls {
+            client: Arc::clone(client),
+            handshakes: handshakes.unwrap_or_else(|| self.counters.handshakes()),
+        });
         let previous =
             previous.filter(|previous| same_settings(&previous.model, model) && same_tls(previous));
         let (state, tls) = match previous {
             Some(previous) => (Arc::clone(&previous.state), previous.tls.clone()),
-            None => (Arc::new(State::new(&model.limits)), tls.map(Arc::clone)),
+            None => (Arc::new(State::new(&model.limits)), tls),
         };
         let sources = model
             .endpoints

@@ -20,6 +20,7 @@ use tokio::{
 };
 
 use crate::{
+    downstream::Connection,
     http::{
         exchange::Visitor,
         frames::{Breach, Guard, PREFACE},
@@ -83,6 +84,18 @@ pub(crate) enum Spoken {
     Http2,
 }
 
+impl Spoken {
+    /// What a client has agreed to with TLS, if it has.
+    pub(crate) fn agreed(connection: &Connection) -> Option<Self> {
+        let session = connection.tls.as_ref()?;
+        match session.protocol.as_deref()? {
+            b"h2" => Some(Self::Http2),
+            b"http/1.1" => Some(Self::Http1),
+            _ => None,
+        }
+    }
+}
+
 /// The most that is read to find out: the head of most requests.
 const FIRST: usize = 4 << 10;
 
@@ -100,8 +113,14 @@ impl Wire {
         (wire, phase)
     }
 
-    /// Reads until it is clear what is spoken. What ended, or broke, is for HTTP/1 to account for.
-    pub(crate) fn poll_spoken(&mut self, cx: &mut Context<'_>) -> Poll<Spoken> {
+    /// Reads until it is clear what is spoken. What ended, or broke, is for HTTP/1 to account for. Who has
+    /// `agreed` to something is held to it: two who understand one connection differently are one too
+    /// many (RFC 9113 §3.2).
+    pub(crate) fn poll_spoken(
+        &mut self,
+        agreed: Option<Spoken>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Spoken> {
         loop {
             let mut scratch = [0; FIRST];
             let mut buffer = ReadBuf::new(&mut scratch);
@@ -118,6 +137,9 @@ impl Wire {
                 joined.extend_from_slice(read);
                 joined.freeze()
             };
+            if let Some(agreed) = agreed {
+                return Poll::Ready(agreed);
+            }
             if self.ahead.starts_with(PREFACE) {
                 return Poll::Ready(Spoken::Http2);
             }

@@ -1,4 +1,4 @@
-//! The TLS handshakes of one listener: one set of cells per worker, as for its requests.
+//! The TLS handshakes of one listener or upstream: one set of cells per worker, as for its requests.
 
 use std::{
     collections::BTreeMap,
@@ -22,7 +22,7 @@ pub const HANDSHAKE_KINDS: [(&str, bool); 4] = [
     ("TLSv1.3", true),
 ];
 
-/// The handshakes of one listener.
+/// The handshakes of one listener or upstream.
 #[derive(Debug)]
 pub struct Handshakes(Box<[OnceLock<Box<Cells>>]>);
 

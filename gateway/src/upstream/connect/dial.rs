@@ -2,7 +2,7 @@
 
 use std::{io, sync::Arc};
 
-use sluice_certs::client::ConnectError;
+use sluice_certs::client::{ConnectError, Offer};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
@@ -120,7 +120,12 @@ impl Dial {
         permit: impl Sized + 'static,
         deadline: Instant,
     ) -> Result<Made, NotMade> {
-        let Secured { stream, http2 } = self.stream(upstream, active, dialect, deadline).await?;
+        let offer = match dialect {
+            Dialect::Http1 => Offer::Http1,
+            Dialect::Http2 => Offer::Http2,
+            Dialect::Either => Offer::Either,
+        };
+        let Secured { stream, http2 } = self.stream(upstream, active, offer, deadline).await?;
         let endpoint = Arc::clone(active.endpoint());
         if !http2 {
             let stall = upstream.model.timeouts.write_stall;
@@ -142,7 +147,7 @@ impl Dial {
         let cause = match io_error(error) {
             Ok(error) => match ConnectError::behind(&error) {
                 Some(error) => {
-                    refused(error, upstream.name(), active.endpoint(), &self.counters);
+                    refused(error, upstream, active.endpoint(), &self.counters);
                     Cause::Tls(error.clone())
                 }
                 None => Cause::Failed(Arc::new(error)),
@@ -160,7 +165,7 @@ impl Dial {
         active: &mut Active,
         deadline: Instant,
     ) -> Result<Stream, NotMade> {
-        let secured = self.stream(upstream, active, Dialect::Http1, deadline);
+        let secured = self.stream(upstream, active, Offer::Nothing, deadline);
         secured.await.map(|secured| secured.stream)
     }
 
@@ -168,7 +173,7 @@ impl Dial {
         &self,
         upstream: &Upstream,
         active: &mut Active,
-        dialect: Dialect,
+        offer: Offer,
         deadline: Instant,
     ) -> Result<Secured, NotMade> {
         let mut tried = Vec::new();
@@ -188,7 +193,7 @@ impl Dial {
                     .open(&endpoint.goal.target, &self.pressure)
                     .await;
                 let stream = stream.map_err(Cause::of)?;
-                let secured = secure(upstream, &endpoint, dialect, stream, &self.counters);
+                let secured = secure(upstream, &endpoint, offer, stream, &self.counters);
                 secured.await.map_err(Cause::Tls)
             });
             let cause = match attempt.await {

@@ -1,16 +1,13 @@
 //! TLS with an endpoint: the handshake, and what it says about the connection.
 
-use sluice_certs::client::{ConnectError, Offer, Part};
-use sluice_config::names::UpstreamName;
+use sluice_certs::client::{ConnectError, Offer, Part, Version};
+use tokio::time::Instant;
 
 use super::super::{
-    Dialect, Upstream,
+    Upstream,
     endpoints::{Endpoint, Speech},
 };
-use crate::{
-    stream::Stream,
-    telemetry::metrics::{Counter, Shard},
-};
+use crate::{stream::Stream, telemetry::metrics::Shard};
 
 /// A stream that HTTP is spoken on, and which.
 pub(super) struct Secured {
@@ -23,34 +20,32 @@ pub(super) struct Secured {
 pub(super) async fn secure(
     upstream: &Upstream,
     endpoint: &Endpoint,
-    dialect: Dialect,
+    offer: Offer,
     stream: Stream,
     counters: &Shard,
 ) -> Result<Secured, ConnectError> {
-    let Some(client) = &upstream.tls else {
-        let http2 = dialect == Dialect::Http2;
+    let Some(tls) = &upstream.tls else {
+        let http2 = offer == Offer::Http2;
         return Ok(Secured { stream, http2 });
     };
-    let offer = match dialect {
-        Dialect::Http1 => Offer::Http1,
-        Dialect::Http2 => Offer::Http2,
-        Dialect::Either => Offer::Either,
-    };
-    counters.count(Counter::UpstreamTlsHandshakes);
+    let began = Instant::now();
     let host = match &endpoint.goal.speech {
         Speech::Tls(host) => host.as_ref(),
         Speech::Plain => None,
     };
-    let connecting = client.connect(stream, host, offer);
-    let connected = connecting.await;
+    let connected = tls.client.connect(stream, host, offer).await;
     let (stream, handshake) = connected.inspect_err(|error| {
-        refused(error, upstream.name(), endpoint, counters);
+        refused(error, upstream, endpoint, counters);
     })?;
+    let version = match handshake.version {
+        Version::Tls12 => "TLSv1.2",
+        Version::Tls13 => "TLSv1.3",
+    };
+    let (worker, resumed) = (counters.number(), handshake.resumed);
+    tls.handshakes
+        .succeeded(worker, version, resumed, began.elapsed());
     if endpoint.trouble.lock().take().is_some() {
         tracing::info!(upstream = %upstream.name(), endpoint = %endpoint.key, "TLS again");
-    }
-    if handshake.resumed {
-        counters.count(Counter::UpstreamTlsResumed);
     }
     Ok(Secured {
         stream: Stream::ToEndpoint(Box::new(stream)),
@@ -62,13 +57,15 @@ pub(super) async fn secure(
 /// reason.
 pub(in crate::upstream) fn refused(
     error: &ConnectError,
-    upstream: &UpstreamName,
+    upstream: &Upstream,
     endpoint: &Endpoint,
     counters: &Shard,
 ) {
     let part = error.part();
-    counters.count(failure(part));
-    let error: &dyn std::error::Error = error;
+    if let Some(tls) = &upstream.tls {
+        tls.handshakes.failed(counters.number(), word(part));
+    }
+    let (error, upstream): (&dyn std::error::Error, _) = (error, upstream.name());
     if endpoint.trouble.lock().replace(part) == Some(part) {
         tracing::debug!(error, %upstream, endpoint = %endpoint.key, "no TLS with an endpoint");
     } else {
@@ -76,15 +73,15 @@ pub(in crate::upstream) fn refused(
     }
 }
 
-/// Where a failure is counted.
-const fn failure(part: Part) -> Counter {
+/// What a failure is counted as.
+const fn word(part: Part) -> &'static str {
     match part {
-        Part::Name => Counter::UpstreamTlsName,
-        Part::Issuer => Counter::UpstreamTlsIssuer,
-        Part::Validity => Counter::UpstreamTlsValidity,
-        Part::Certificate => Counter::UpstreamTlsCertificate,
-        Part::ClientCertificate => Counter::UpstreamTlsClientCertificate,
-        Part::Alpn => Counter::UpstreamTlsAlpn,
-        Part::Handshake => Counter::UpstreamTlsOther,
+        Part::Name => "name",
+        Part::Issuer => "issuer",
+        Part::Validity => "validity",
+        Part::Certificate => "certificate",
+        Part::ClientCertificate => "client_certificate",
+        Part::Alpn => "alpn",
+        Part::Handshake => "other",
     }
 }

@@ -119,10 +119,10 @@ impl Exchange {
     /// There was no response: the connection broke, or it took too long.
     fn fail(self, broken: Option<Broken>) -> Failed {
         let line = &self.connection.line;
-        let upstream = self.account.upstream.name();
+        let upstream = &self.account.upstream;
         let (error, unsent) = match broken {
             Some(Broken { error, unsent }) => {
-                let error = failure(error, line, upstream);
+                let error = failure(error, line, upstream.name());
                 if let ProxyError::UpstreamTls { source, .. } = &error {
                     let counters = &self.account.pool.counters;
                     refused(source, upstream, &self.connection.endpoint, counters);
@@ -131,7 +131,7 @@ impl Exchange {
             }
             None => (
                 ProxyError::ResponseTimeout {
-                    upstream: upstream.clone(),
+                    upstream: upstream.name().clone(),
                 },
                 None,
             ),
