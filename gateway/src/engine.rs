@@ -155,7 +155,7 @@ impl Engine {
                 runtime.block_on(async move {
                     let seen = (publish, live, switch);
                     let control = Control::new(options, metrics, seen, keeps);
-                    control.run(snapshots, receiver, started).await;
+                    Box::pin(control.run(snapshots, receiver, started)).await;
                 });
             })
             .map_err(ApplyError::Thread)?;

@@ -78,7 +78,8 @@ pub fn files(snapshot: &Snapshot, known: &CertificateFiles) -> Result<Loaded, Ve
     }
 }
 
-/// Every file that a certificate, a policy, an issuer or a client of an upstream of `snapshot` is read from.
+/// Every file that a certificate, a policy, an issuer or the TLS of an upstream of `snapshot` is read
+/// from.
 pub fn named(snapshot: &Snapshot) -> Vec<PathBuf> {
     let mut paths = certificates::named(snapshot);
     paths.extend(issuers::named(snapshot));
