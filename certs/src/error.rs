@@ -106,6 +106,8 @@ impl From<Error> for AcceptError {
             Error::InvalidCertificate(found) => found.into(),
             Error::PeerIncompatible(
                 Peer::SupportedVersionsExtensionRequired
+                // What every client of TLS 1.2 sends, and older ones do not know.
+                | Peer::SignatureAlgorithmsExtensionRequired
                 | Peer::Tls12NotOffered
                 | Peer::Tls12NotOfferedOrEnabled
                 | Peer::Tls13RequiredForQuic

@@ -33,6 +33,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio_rustls::{server::StartHandshake, server::TlsStream};
 
 use crate::{
+    Pair,
     choose::{Choice, Hosts},
     error::AcceptError,
     name,
@@ -331,7 +332,9 @@ impl ResolvesServerCert for Resolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let pairs = self.0.load().find(hello.server_name())?;
         let chosen = pairs.for_schemes(hello.signature_schemes());
-        chosen.map(Arc::clone)
+        // With one that it cannot verify, the client is told that there is nothing in common.
+        let any = || pairs.iter().next().map(Pair::certified);
+        chosen.or_else(any).map(Arc::clone)
     }
 }
 

@@ -19,6 +19,9 @@ const BUFFER: usize = 4 << 10;
 /// A record of the handshake (RFC 8446 §5.1).
 const HANDSHAKE: u8 = 22;
 
+/// A fatal alert `protocol_version` as it goes out before there are keys (RFC 8446 §6).
+const PROTOCOL_VERSION: [u8; 7] = [21, 3, 3, 0, 2, 2, 70];
+
 /// Why nobody was understood.
 pub(super) struct Failure {
     pub(super) error: AcceptError,
@@ -28,8 +31,11 @@ pub(super) struct Failure {
 impl Failure {
     /// What the client is told.
     pub(super) fn farewell(&mut self, plain: &'static [u8]) -> Cow<'static, [u8]> {
-        if matches!(self.error, AcceptError::PlainHttp) {
-            return plain.into();
+        match self.error {
+            AcceptError::PlainHttp => return plain.into(),
+            // The library has a vaguer word for it.
+            AcceptError::ProtocolVersion => return (&PROTOCOL_VERSION[..]).into(),
+            _ => {}
         }
         let mut bytes = Vec::new();
         if let Some(alert) = &mut self.alert {
