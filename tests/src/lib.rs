@@ -21,6 +21,7 @@ pub mod reach;
 pub mod replica;
 pub mod siege;
 pub mod tls;
+pub mod tools;
 
 pub use client::{Client, Reply};
 pub use front::Front;

@@ -6,11 +6,19 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use bytes::Bytes;
+use h2::client::SendRequest;
+use http::Request;
 use sluice_certs::testing::{Authority, Client as TlsClient, Connected, Leaf, Speaks};
+use sluice_gateway::drain::Tasks;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 
-use crate::{Client, eventually::within};
+use crate::{
+    Client,
+    eventually::within,
+    tools::{program, run, said},
+};
 
 /// A connection over TLS.
 pub type Secure = Client<Connected<TcpStream>>;
@@ -83,6 +91,13 @@ impl Pki {
     }
 }
 
+/// A listener `web` that ends TLS, with these further keys, and these objects.
+pub fn https(listener: &str, objects: &str) -> String {
+    format!(
+        "[listeners.web]\naddress = \"127.0.0.1:0\"\nprotocol = \"https\"\n{listener}\n{objects}\n"
+    )
+}
+
 /// A path as a string of the configuration.
 fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
@@ -110,4 +125,54 @@ pub async fn connect(
 pub async fn secure(client: &TlsClient, address: SocketAddr, name: &str) -> Secure {
     let stream = connect(client, address, name).await;
     Client::over(stream.expect("the handshake succeeds"))
+}
+
+/// A connection of HTTP/2 over TLS.
+#[derive(Debug)]
+pub struct Multiplexed {
+    sender: SendRequest<Bytes>,
+    tasks: Tasks,
+}
+
+impl Multiplexed {
+    /// A connection that has to succeed, by a client that offers HTTP/2.
+    pub async fn connect(client: &TlsClient, address: SocketAddr, name: &str) -> Self {
+        let stream = connect(client, address, name).await;
+        let stream = stream.expect("the handshake succeeds");
+        assert_eq!(stream.protocol().as_deref(), Some("h2"));
+        let (sender, connection) = Box::pin(h2::client::handshake(stream))
+            .await
+            .expect("HTTP/2");
+        let tasks = Tasks::new();
+        tasks.spawn(async move { drop(connection.await) });
+        Self { sender, tasks }
+    }
+
+    /// The status of a GET.
+    pub async fn status(&mut self, url: &str) -> u16 {
+        let request = Request::get(url).body(()).expect("a request");
+        let ready = self.sender.clone().ready().await;
+        let (answer, _) = ready
+            .expect("room")
+            .send_request(request, true)
+            .expect("sent");
+        let answer = within("an answer", answer).await.expect("an answer");
+        answer.status().as_u16()
+    }
+}
+
+impl Drop for Multiplexed {
+    fn drop(&mut self) {
+        self.tasks.abort();
+    }
+}
+
+/// What `openssl s_client` says of a connection that it ends at once.
+pub async fn s_client(pki: &Pki, address: SocketAddr, arguments: &[&str]) -> String {
+    let mut client = program("openssl", pki.folder.path());
+    client
+        .args(["s_client", "-connect", &address.to_string(), "-CAfile"])
+        .arg(pki.path("ca.pem"))
+        .args(arguments);
+    said(&run(client).await)
 }

@@ -1,27 +1,15 @@
 //! Certificates of clients: who is asked, who is let in, and what the origin, the templates and the log
 //! are told.
 
-use std::{net::SocketAddr, time::Duration};
+use std::net::SocketAddr;
 
-use bytes::Bytes;
-use h2::client::SendRequest;
-use http::Request;
 use sluice_certs::testing::{Authority, Client as TlsClient, Leaf, Speaks, Wanted};
-use sluice_gateway::drain::Tasks;
 use sluice_tests::{
     Gateway, Origin,
     client::NoReply,
-    eventually::within,
     gateway,
-    tls::{Pki, Secure, connect, secure},
+    tls::{Multiplexed, Pki, Secure, connect, https, secure},
 };
-
-/// A listener that ends TLS, with these keys, and these objects.
-fn config(listener: &str, objects: &str) -> String {
-    format!(
-        "[listeners.web]\naddress = \"127.0.0.1:0\"\nprotocol = \"https\"\n{listener}\n{objects}\n"
-    )
-}
 
 /// `client_certificates` that believe the authority, with these further keys.
 fn asks(pki: &Pki, more: &str) -> String {
@@ -43,18 +31,6 @@ async fn told(client: &TlsClient, address: SocketAddr, host: &str) -> Option<u16
     reply.ok().map(|reply| reply.status)
 }
 
-/// The status of a request over HTTP/2.
-async fn status(sender: &mut SendRequest<Bytes>, url: &str) -> u16 {
-    let request = Request::get(url).body(()).expect("a request");
-    let ready = sender.clone().ready().await;
-    let (answer, _) = ready
-        .expect("room")
-        .send_request(request, true)
-        .expect("sent");
-    let answer = within("an answer", answer).await.expect("an answer");
-    answer.status().as_u16()
-}
-
 #[tokio::test]
 async fn a_listener_asks_for_certificates_as_it_is_told() {
     let pki = Pki::new();
@@ -69,7 +45,7 @@ async fn a_listener_asks_for_certificates_as_it_is_told() {
         ("off", Some(200), Some(200)),
     ] {
         let listener = asks(&pki, &format!(", mode = \"{mode}\""));
-        let gateway = gateway(&config(&listener, &certificate)).await;
+        let gateway = gateway(&https(&listener, &certificate)).await;
         let address = gateway.address();
         let known = told(&pki.known_client(&known), address, "a.example").await;
         assert_eq!(known, Some(200), "{mode}");
@@ -90,7 +66,7 @@ async fn who_the_client_is_is_told_to_the_origin_the_templates_and_the_log() {
         origin.address()
     );
     let listener = asks(&pki, ", mode = \"optional\"");
-    let gateway = Gateway::start(&config(&listener, &objects), 1).await;
+    let gateway = Gateway::start(&https(&listener, &objects), 1).await;
     let leaf = pki
         .authority
         .sign(&Wanted::client(&["spiffe://shop/cart", "cart.example"]).subject("Cart, Ltd"));
@@ -131,7 +107,7 @@ async fn what_trusted_proxies_tell_of_certificates_is_kept_and_continued() {
         origin.address()
     );
     let listener = asks(&pki, "") + "trusted_proxies = [\"127.0.0.1\"]\n";
-    let gateway = Gateway::start(&config(&listener, &objects), 1).await;
+    let gateway = Gateway::start(&https(&listener, &objects), 1).await;
     let leaf = pki.authority.client(&["proxy.example"]);
     let mut client = secure(&pki.known_client(&leaf), gateway.address(), "a.example").await;
     client
@@ -146,7 +122,7 @@ async fn what_trusted_proxies_tell_of_certificates_is_kept_and_continued() {
 
 /// `open.example` asks for nothing, `closed.example` for a certificate; one certificate is for both.
 fn two_policies(pki: &Pki) -> String {
-    config(
+    https(
         "",
         &format!(
             "{}[routes.open]\nhosts = [\"open.example\"]\nrespond = {{ body = \"open\" }}\n\
@@ -173,15 +149,9 @@ async fn no_request_reaches_a_route_over_a_connection_that_was_not_asked_for_the
     assert_eq!(client.get("open.example", "/").await.status, 421);
 
     let both = TlsClient::new(&pki.authority, &["h2"]);
-    let stream = connect(&both, address, "open.example").await.expect("open");
-    let (mut sender, connection) = Box::pin(h2::client::handshake(stream))
-        .await
-        .expect("HTTP/2");
-    let tasks = Tasks::new();
-    tasks.spawn(async move { drop(connection.await) });
-    assert_eq!(status(&mut sender, "https://open.example/").await, 200);
-    assert_eq!(status(&mut sender, "https://closed.example/").await, 421);
-    tasks.finish(Duration::ZERO).await;
+    let mut client = Multiplexed::connect(&both, address, "open.example").await;
+    assert_eq!(client.status("https://open.example/").await, 200);
+    assert_eq!(client.status("https://closed.example/").await, 421);
     let lines = gateway.log().wait(6).await;
     let served = lines
         .iter()
@@ -228,12 +198,12 @@ async fn a_session_is_resumed_under_its_own_policy_only() {
 async fn a_reload_that_begins_to_ask_holds_for_connections_and_sessions_of_before() {
     let pki = Pki::new();
     let objects = pki.certificate("a", &["a.example"]) + "[routes.r]\nrespond = {}\n";
-    let gateway = gateway(&config("", &objects)).await;
+    let gateway = gateway(&https("", &objects)).await;
     let connector = pki.client();
     let mut before = secure(&connector, gateway.address(), "a.example").await;
     assert_eq!(before.get("a.example", "/").await.status, 200);
 
-    gateway.reload(&config(&asks(&pki, ""), &objects)).await;
+    gateway.reload(&https(&asks(&pki, ""), &objects)).await;
 
     before
         .send("GET / HTTP/1.1\r\nHost: a.example\r\n\r\n")
@@ -264,7 +234,7 @@ async fn revoked_clients_are_refused_also_those_that_come_back() {
     pki.write("list.crl", &pki.authority.crl(&[]));
     let listener = asks(&pki, &format!(", crl = {}", pki.quoted("list.crl")));
     let objects = pki.certificate("a", &["a.example"]) + "[routes.r]\nrespond = {}\n";
-    let gateway = gateway(&config(&listener, &objects)).await;
+    let gateway = gateway(&https(&listener, &objects)).await;
     let address = gateway.address();
     let (good, back) = (pki.known_client(&good), pki.known_client(&bad));
     assert_eq!(told(&good, address, "a.example").await, Some(200));
@@ -272,7 +242,7 @@ async fn revoked_clients_are_refused_also_those_that_come_back() {
 
     pki.write("list.crl", &pki.authority.crl(&[&bad]));
     let changed = objects.replace("respond = {}", "respond = { body = \"later\" }");
-    gateway.reload(&config(&listener, &changed)).await;
+    gateway.reload(&https(&listener, &changed)).await;
 
     assert_eq!(
         told(&back, address, "a.example").await,
@@ -293,7 +263,7 @@ async fn an_authority_that_has_expired_vouches_for_nobody() {
         pki.quoted("old.pem")
     );
     let objects = pki.certificate("a", &["a.example"]) + "[routes.r]\nrespond = {}\n";
-    let gateway = gateway(&config(&listener, &objects)).await;
+    let gateway = gateway(&https(&listener, &objects)).await;
     let leaf: Leaf = old.client(&["cart"]);
     let known = pki.known_client(&leaf);
     assert_eq!(told(&known, gateway.address(), "a.example").await, None);
@@ -309,7 +279,7 @@ async fn names_and_keys_narrow_who_is_let_in() {
     );
     let objects = pki.certificate("a", &["a.example"]) + "[routes.r]\nrespond = {}\n";
     let listener = asks(&pki, ", san = [\"spiffe://shop/*\"]");
-    let gateway = gateway(&config(&listener, &objects)).await;
+    let gateway = gateway(&https(&listener, &objects)).await;
     let address = gateway.address();
     let (cart, other) = (pki.known_client(&cart), pki.known_client(&other));
     assert_eq!(told(&cart, address, "a.example").await, Some(200));
