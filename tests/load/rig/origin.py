@@ -8,7 +8,7 @@ from pathlib import Path
 from .machine import LOAD_CPU, Running, free_port
 
 LARGE = 10 * 1024 * 1024
-SMALL = 128
+BODY = "x" * 128
 
 
 def start(program: str, folder: Path) -> tuple[Running, int]:
@@ -32,7 +32,7 @@ http {{
   default_type text/plain;
   server {{
     listen 127.0.0.1:{port} backlog=4096;
-    location = /small {{ return 200 "{"x" * SMALL}"; }}
+    location = /small {{ return 200 "{BODY}"; }}
     location = /large {{ root {folder}/www; }}
   }}
 }}

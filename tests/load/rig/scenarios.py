@@ -9,19 +9,23 @@ import http.client
 import os
 import shutil
 import socket
+import ssl
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Callable
 
-from . import origin, peers, tools
+from . import origin, tools
+from .configs import nginx, sluice
 from .machine import PATIENCE, RigError, Running, free_port
 from .peers import Peer
+from .work import ASKED, HOSTS, OWN, Pair, Work, host
 
 Figures = dict[str, float]
 
-HOST = peers.host(73)
+HOST = host(ASKED)
 CONNECTIONS = 64
 IDLE = 1000
 RATE = 1000
@@ -37,6 +41,12 @@ class Place:
     folder: Path
     origin: int
     seconds: float
+    pair: Pair
+
+    def work(self, *, tls: bool = False, count: int = HOSTS) -> Work:
+        """For a fresh proxy on a port of its own."""
+        pair = self.pair if tls else None
+        return Work(self.fresh(), free_port(), self.origin, count, pair)
 
     def fresh(self) -> Path:
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -55,30 +65,66 @@ def measured(running: Running, load: Callable[[], tools.Load]) -> tuple[tools.Lo
     return done, cpu, cpu / took
 
 
-def requests(peer: Peer, place: Place) -> Figures:
-    port = free_port()
-    with peer.start(place.fresh(), port, place.origin) as running:
-        tools.wrk(port, HOST, "/small", CONNECTIONS, 1)
-        load, cpu, busy = measured(
-            running, lambda: tools.wrk(port, HOST, "/small", CONNECTIONS, place.seconds)
-        )
+def requests(peer: Peer, place: Place, tls: bool = False) -> Figures:
+    work = place.work(tls=tls)
+    with peer.start(work) as running:
+
+        def load(seconds: float) -> tools.Load:
+            return tools.wrk(work.port, work.asked(), "/small", CONNECTIONS, seconds, tls=tls)
+
+        load(1)
+        done, cpu, busy = measured(running, lambda: load(place.seconds))
         return {
-            "requests per CPU second": load.requests / cpu,
-            "requests/s": load.requests / load.seconds,
+            "requests per CPU second": done.requests / cpu,
+            "requests/s": done.requests / done.seconds,
             "core busy %": busy * 100,
-            "p50 ms": load.p50 / 1e3,
-            "p99 ms": load.p99 / 1e3,
+            "p50 ms": done.p50 / 1e3,
+            "p99 ms": done.p99 / 1e3,
             "RSS MiB": running.resident() / 2**20,
         }
 
 
-def http2(peer: Peer, place: Place) -> Figures:
-    port = free_port()
-    with peer.start(place.fresh(), port, place.origin) as running:
-        own = port + peer.h2_offset
+def handshakes(peer: Peer, place: Place) -> Figures:
+    """A connection per request, which the proxy answers by itself."""
+    work = place.work(tls=True)
+    with peer.start(work) as running:
+        begins_anew(work)
 
         def load(seconds: float) -> tools.Load:
-            return tools.h2load(own, HOST, "/small", seconds, place.folder, clients=8, streams=8)
+            return tools.wrk(work.port, work.asked(), OWN, CONNECTIONS, seconds, tls=True, close=True)
+
+        load(1)
+        done, cpu, busy = measured(running, lambda: load(place.seconds))
+        return {
+            "handshakes per CPU second": done.requests / cpu,
+            "handshakes/s": done.requests / done.seconds,
+            "core busy %": busy * 100,
+            "p50 ms": done.p50 / 1e3,
+            "p99 ms": done.p99 / 1e3,
+            "RSS MiB": running.resident() / 2**20,
+        }
+
+
+def begins_anew(work: Work) -> None:
+    """Makes sure that no connection goes on where another ended: that would be a cheaper handshake."""
+    session = None
+    for _ in range(2):
+        connection = one_idle(work, OWN, "own", session)
+        reused, session = connection.session_reused, connection.session
+        connection.close()
+        if reused:
+            raise RigError("it resumes sessions")
+
+
+def http2(peer: Peer, place: Place, tls: bool = False) -> Figures:
+    work = place.work(tls=tls)
+    with peer.start(work) as running:
+        own = work.port if tls else work.port + peer.h2_offset
+
+        def load(seconds: float) -> tools.Load:
+            return tools.h2load(
+                own, work.asked(), "/small", seconds, place.folder, clients=8, streams=8, tls=tls
+            )
 
         load(1)
         done, cpu, busy = measured(running, lambda: load(place.seconds))
@@ -93,11 +139,11 @@ def http2(peer: Peer, place: Place) -> Figures:
 
 
 def bodies(peer: Peer, place: Place) -> Figures:
-    port = free_port()
-    with peer.start(place.fresh(), port, place.origin) as running:
-        tools.wrk(port, HOST, "/large", 4, 1)
+    work = place.work()
+    with peer.start(work) as running:
+        tools.wrk(work.port, HOST, "/large", 4, 1)
         load, cpu, busy = measured(
-            running, lambda: tools.wrk(port, HOST, "/large", 4, place.seconds)
+            running, lambda: tools.wrk(work.port, HOST, "/large", 4, place.seconds)
         )
         return {
             "GB per CPU second": load.received / cpu / 1e9,
@@ -109,7 +155,6 @@ def bodies(peer: Peer, place: Place) -> Figures:
 
 def latency(peer: Peer | None, place: Place) -> Figures:
     """1,000 requests per second over 10 connections; without a proxy for the base line."""
-    port = free_port()
 
     def load(port: int, seconds: float) -> tools.Load:
         return tools.h2load(
@@ -121,9 +166,10 @@ def latency(peer: Peer | None, place: Place) -> Figures:
         load(place.origin, 1)
         done = load(place.origin, place.seconds)
         return {"p50 µs": done.p50, "p99 µs": done.p99}
-    with peer.start(place.fresh(), port, place.origin) as running:
-        load(port, 1)
-        done, cpu, _ = measured(running, lambda: load(port, place.seconds))
+    work = place.work()
+    with peer.start(work) as running:
+        load(work.port, 1)
+        done, cpu, _ = measured(running, lambda: load(work.port, place.seconds))
         return {
             "p50 µs": done.p50,
             "p99 µs": done.p99,
@@ -131,16 +177,16 @@ def latency(peer: Peer | None, place: Place) -> Figures:
         }
 
 
-def memory(peer: Peer, place: Place) -> Figures:
+def memory(peer: Peer, place: Place, tls: bool = False) -> Figures:
     """Resident at start, and what an idle connection adds after one request."""
-    port = free_port()
-    with peer.start(place.fresh(), port, place.origin) as running:
+    work = place.work(tls=tls)
+    with peer.start(work) as running:
         settled(running)
         start = running.resident()
         # What the first request allocates once is not the connections' fault.
-        first = [one_idle(port) for _ in range(8)]
+        first = [one_idle(work) for _ in range(8)]
         before = settled(running)
-        idle = [one_idle(port) for _ in range(IDLE)]
+        idle = [one_idle(work) for _ in range(IDLE)]
         after = settled(running)
         for connection in first + idle:
             connection.close()
@@ -161,12 +207,16 @@ def settled(running: Running) -> int:
     return last
 
 
-def one_idle(port: int) -> socket.socket:
+def one_idle(
+    work: Work, path: str = "/small", body: str = origin.BODY, session: ssl.SSLSession | None = None
+) -> socket.socket:
     """A kept connection that has had one answer."""
-    connection = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
-    connection.sendall(f"GET /small HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode())
+    connection = socket.create_connection(("127.0.0.1", work.port), timeout=PATIENCE)
+    if work.pair is not None:
+        connection = secured(work, connection, session)
+    connection.sendall(f"GET {path} HTTP/1.1\r\nHost: {work.asked()}\r\n\r\n".encode())
     got = b""
-    while b"\r\n\r\n" not in got or len(got.split(b"\r\n\r\n", 1)[1]) < origin.SMALL:
+    while b"\r\n\r\n" not in got or len(got.split(b"\r\n\r\n", 1)[1]) < len(body):
         more = connection.recv(4096)
         if not more:
             raise RigError(f"an idle connection ended: {got[:200]!r}")
@@ -176,18 +226,36 @@ def one_idle(port: int) -> socket.socket:
     return connection
 
 
+def secured(
+    work: Work, connection: socket.socket, session: ssl.SSLSession | None = None
+) -> ssl.SSLSocket:
+    client = terms(work.pair)
+    tls = client.wrap_socket(connection, server_hostname=work.asked(), session=session)
+    spoken = tls.version(), tls.cipher()[0]
+    if spoken != ("TLSv1.3", tools.CIPHER):
+        raise RigError(f"it speaks {spoken}")
+    return tls
+
+
+@cache
+def terms(pair: Pair) -> ssl.SSLContext:
+    """One for all connections: sessions belong to it."""
+    return ssl.create_default_context(cafile=pair.chain)
+
+
 def reload(peer: Peer, place: Place) -> Figures:
     """A file of 10,000 routes taken over, again and again, under 1,000 requests per second."""
     if peer.reloads is None:
         raise RigError("does not take over a changed file by itself")
-    port, folder = free_port(), place.fresh()
-    with peer.start(folder, port, place.origin) as running:
+    work = place.work()
+    port, folder = work.port, work.folder
+    with peer.start(work) as running:
         if peer.worker:
             running.unpin_all_but(peer.worker)
         windows: list[tuple[float, float]] = []
         failed: list[RigError] = []
         # Written before the load begins, which shares a core with us.
-        files = [large_file(peer, folder, port, place.origin, turn) for turn in range(RELOADS)]
+        files = [large_file(peer, work, turn) for turn in range(RELOADS)]
 
         def change() -> None:
             try:
@@ -222,16 +290,13 @@ def reload(peer: Peer, place: Place) -> Figures:
         }
 
 
-def large_file(peer: Peer, folder: Path, port: int, target: int, turn: int) -> tuple[Path, str]:
+def large_file(peer: Peer, work: Work, turn: int) -> tuple[Path, str]:
     """A file beside the one that runs, and a host that no file before it had."""
     count = ROUTES + turn
-    if peer.name == "nginx":
-        text = peers.nginx_conf(folder, port, target, count)
-    else:
-        text = peers.sluice_toml(folder, port, target, count, True)
-    path = folder / f"{turn}.new"
-    path.write_text(text)
-    return path, peers.host(count - 1)
+    large = replace(work, count=count)
+    path = work.folder / f"{turn}.new"
+    path.write_text(nginx.conf(large) if peer.name == "nginx" else sluice.toml(large))
+    return path, host(count - 1)
 
 
 def take_over(
@@ -278,6 +343,10 @@ class Scenario:
 ALL = [
     Scenario("requests", f"HTTP/1.1, {CONNECTIONS} kept connections", requests, bare=True),
     Scenario("http2", "HTTP/2 with prior knowledge, 8 connections with 8 streams", http2),
+    Scenario("handshakes", f"Full handshakes of TLS 1.3, {CONNECTIONS} at a time", handshakes),
+    Scenario("tls", f"HTTP/1.1 over TLS, {CONNECTIONS} kept connections", partial(requests, tls=True)),
+    Scenario("tls-http2", "HTTP/2 over TLS, 8 connections with 8 streams", partial(http2, tls=True)),
+    Scenario("tls-memory", f"Memory, {IDLE:,} idle connections over TLS", partial(memory, tls=True)),
     Scenario("bodies", "Bodies of 10 MiB, 4 connections", bodies),
     Scenario("latency", "1,000 requests per second, 10 connections", latency, direct=True),
     Scenario("memory", f"Memory, {IDLE:,} idle connections", memory),

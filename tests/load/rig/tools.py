@@ -9,6 +9,8 @@ from pathlib import Path
 
 from .machine import LOAD_CPU, LOAD_NICE, RigError, settle
 
+CIPHER = "TLS_AES_128_GCM_SHA256"
+
 
 @dataclass
 class Load:
@@ -46,9 +48,16 @@ def run(command: list[str], seconds: float) -> str:
     return done.stdout
 
 
-def wrk(port: int, host: str, path: str, connections: int, seconds: float) -> Load:
+def wrk(
+    port: int, host: str, path: str, connections: int, seconds: float, *, tls: bool = False, close: bool = False
+) -> Load:
+    """With `close`, every request has a connection of its own."""
     command = ["wrk", "--latency", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s"]
-    command += ["-H", f"Host: {host}", f"http://127.0.0.1:{port}{path}"]
+    if close:
+        command += ["-H", "Connection: close"]
+    # It names in TLS what it connects to, so over TLS that is the host itself.
+    address = f"https://{host}" if tls else "http://127.0.0.1"
+    command += ["-H", f"Host: {host}", f"{address}:{port}{path}"]
     text = run(command, seconds)
     requests, took, received = _totals(text)
     bad = sum(int(n) for n in re.findall(r"Non-2xx or 3xx responses: (\d+)", text))
@@ -90,6 +99,7 @@ def h2load(
     streams: int = 1,
     rate: int = 0,
     http1: bool = False,
+    tls: bool = False,
 ) -> Load:
     """At full speed, or `rate` requests per second over all clients."""
     log = folder / "h2load.log"
@@ -99,8 +109,13 @@ def h2load(
         command.append(f"--rps={rate / clients}")
     if http1:
         command.append("--h1")
-    command += [f"--connect-to=127.0.0.1:{port}", f"http://{host}{path}"]
+    scheme = "https" if tls else "http"
+    command += [f"--connect-to=127.0.0.1:{port}", f"{scheme}://{host}{path}"]
     text = run(command, seconds)
+    if tls:
+        spoken = found(r"^TLS Protocol: (\S+)$", text) + found(r"^Cipher: (\S+)$", text)
+        if spoken != ("TLSv1.3", CIPHER):
+            raise RigError(f"it speaks {spoken}")
     samples, bad = [], 0
     for line in log.read_text().splitlines():
         start, status, took = line.split("\t")[:3]

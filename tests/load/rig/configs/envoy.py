@@ -1,0 +1,134 @@
+"""Envoy."""
+
+from __future__ import annotations
+
+import json
+
+from ..work import OWN, Pair, Work
+
+
+def configure(program: str, work: Work) -> list[str]:
+    router = {
+        "name": "envoy.filters.http.router",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"
+        },
+    }
+    line = {
+        name: f"%{word}%"
+        for name, word in {
+            "time": "START_TIME",
+            "client": "DOWNSTREAM_REMOTE_ADDRESS",
+            "method": "REQ(:METHOD)",
+            "host": "REQ(:AUTHORITY)",
+            "path": "REQ(:PATH)",
+            "status": "RESPONSE_CODE",
+            "sent": "BYTES_SENT",
+            "duration": "DURATION",
+            "route": "ROUTE_NAME",
+            "endpoint": "UPSTREAM_HOST",
+            "request_id": "REQ(X-REQUEST-ID)",
+        }.items()
+    }
+    log = {
+        "name": "file",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog",
+            "path": str(work.folder / "access.log"),
+            "log_format": {"json_format": line},
+        },
+    }
+    # The forwarded headers that it does not set by itself.
+    added = {
+        "x-forwarded-host": "%REQ(:AUTHORITY)%",
+        "x-forwarded-port": "%DOWNSTREAM_LOCAL_PORT%",
+        "x-real-ip": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
+    }
+    headers = [
+        {
+            "header": {"key": key, "value": value},
+            "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+        }
+        for key, value in added.items()
+    ]
+    routes: list[dict] = [{"match": {"prefix": "/"}, "route": {"cluster": "origin"}}]
+    if work.pair is not None:
+        own = {"status": 200, "body": {"inline_string": "own"}}
+        routes.insert(0, {"match": {"path": OWN}, "direct_response": own})
+    virtual_hosts = [
+        {
+            "name": f"r{number}",
+            "domains": [host],
+            "routes": routes,
+        }
+        for number, host in enumerate(work.hosts())
+    ]
+    manager = {
+        "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": "web",
+        "use_remote_address": True,
+        "access_log": [log],
+        "http_filters": [router],
+        "route_config": {"virtual_hosts": virtual_hosts, "request_headers_to_add": headers},
+    }
+    chain: dict = {"filters": [{"name": "http", "typed_config": manager}]}
+    if work.pair is not None:
+        chain["transport_socket"] = _secured(work.pair)
+    config = {
+        "static_resources": {
+            "listeners": [
+                {
+                    "name": "web",
+                    "address": _address(work.port),
+                    "filter_chains": [chain],
+                }
+            ],
+            "clusters": [
+                {
+                    "name": "origin",
+                    "type": "STATIC",
+                    "load_assignment": {
+                        "cluster_name": "origin",
+                        "endpoints": [
+                            {
+                                "lb_endpoints": [
+                                    {"endpoint": {"address": _address(work.origin)}}
+                                ]
+                            }
+                        ],
+                    },
+                }
+            ],
+        }
+    }
+    path = work.folder / "envoy.json"
+    path.write_text(json.dumps(config))
+    command = [program, "--concurrency", "1", "--disable-hot-restart", "-l", "warning"]
+    return [*command, "-c", str(path)]
+
+
+def _address(port: int) -> dict:
+    return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
+
+
+def _secured(pair: Pair) -> dict:
+    files = {"certificate_chain": pair.chain, "private_key": pair.key}
+    return {
+        "name": "envoy.transport_sockets.tls",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+            "disable_stateless_session_resumption": True,
+            "disable_stateful_session_resumption": True,
+            "common_tls_context": {
+                "alpn_protocols": ["h2", "http/1.1"],
+                "tls_params": {
+                    "tls_minimum_protocol_version": "TLSv1_3",
+                    "tls_maximum_protocol_version": "TLSv1_3",
+                    "ecdh_curves": ["X25519"],
+                },
+                "tls_certificates": [
+                    {name: {"filename": str(path)} for name, path in files.items()}
+                ],
+            },
+        },
+    }
