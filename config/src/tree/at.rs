@@ -1,6 +1,6 @@
 //! Paths: where in the configuration something stands, `routes.app.rules[0].match`.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 /// A path, built on the stack while the check walks down.
 #[derive(Debug, Clone, Copy)]
@@ -64,14 +64,17 @@ impl fmt::Display for At<'_> {
 
 /// The path as text. A key that TOML would want in quotes has them.
 fn text(path: &[Segment]) -> String {
-    path.iter().fold(String::new(), |text, segment| {
+    let mut text = String::new();
+    for segment in path {
         let dot = if text.is_empty() { "" } else { "." };
-        match segment {
-            Segment::Index(index) => format!("{text}[{index}]"),
-            Segment::Key(key) if is_bare(key) => format!("{text}{dot}{key}"),
-            Segment::Key(key) => format!("{text}{dot}{key:?}"),
-        }
-    })
+        // A string takes whatever is written to it.
+        let _written = match segment {
+            Segment::Index(index) => write!(text, "[{index}]"),
+            Segment::Key(key) if is_bare(key) => write!(text, "{dot}{key}"),
+            Segment::Key(key) => write!(text, "{dot}{key:?}"),
+        };
+    }
+    text
 }
 
 fn is_bare(key: &str) -> bool {
