@@ -1,4 +1,3 @@
 //! Authorities of our own: who signs certificates here.
 
-mod durable;
 pub mod local;

@@ -8,6 +8,7 @@ pub mod acme;
 pub mod authority;
 pub mod choose;
 pub mod client;
+pub mod durable;
 pub mod error;
 pub mod fetch;
 mod name;

@@ -117,6 +117,31 @@ impl fmt::Debug for Pair {
     }
 }
 
+/// The chain and the key of a PEM text that holds both, apart.
+pub fn split(text: &str) -> Result<(String, String), PairError> {
+    Pair::from_pem(text.as_bytes(), text.as_bytes())?;
+    let (mut chain, mut key) = (String::new(), String::new());
+    let mut label = None;
+    // What stands between the blocks is commentary (RFC 7468 §2).
+    for line in text.lines().map(str::trim_end) {
+        let begin = line.strip_prefix("-----BEGIN ");
+        label = label.or_else(|| begin?.strip_suffix("-----"));
+        let block = match label {
+            Some("CERTIFICATE") => Some(&mut chain),
+            Some(label) if label.ends_with("PRIVATE KEY") => Some(&mut key),
+            Some(_) | None => None,
+        };
+        if let Some(block) = block {
+            block.push_str(line);
+            block.push('\n');
+        }
+        if line.starts_with("-----END ") {
+            label = None;
+        }
+    }
+    Ok((chain, key))
+}
+
 /// Every certificate of a PEM text, in order.
 pub(crate) fn certificates(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, PairError> {
     CertificateDer::pem_slice_iter(text)

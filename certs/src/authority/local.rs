@@ -20,8 +20,11 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use time::{Duration, OffsetDateTime};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use super::durable::{self, PRIVATE, PUBLIC};
-use crate::{Facts, Pair, PairError, pair::certificates};
+use crate::{
+    Facts, Pair, PairError,
+    durable::{self, PRIVATE, PUBLIC},
+    pair::certificates,
+};
 
 /// How long the root is good for. It is trusted by hand, which nobody wants to do often.
 const ROOT: Duration = Duration::days(3650);
@@ -41,11 +44,25 @@ const AUTHORITY: &str = "authority.pem";
 /// The root alone, for those who shall trust it.
 const PUBLIC_ROOT: &str = "root.pem";
 
+/// The folder of the certificates, each with its key.
+const LEAVES: &str = "certificates";
+
 /// A development CA.
 pub struct Local {
     folder: PathBuf,
     root: CertificateDer<'static>,
     issuer: Issuer<'static, KeyPair>,
+}
+
+/// The root of a development CA, without its key.
+#[derive(Debug, Clone)]
+pub struct Root {
+    /// Its file.
+    pub path: PathBuf,
+    /// The content of that.
+    pub pem: String,
+    /// What it says.
+    pub facts: Facts,
 }
 
 impl std::fmt::Debug for Local {
@@ -91,6 +108,7 @@ impl Local {
     /// The CA in `folder`, made when there is none or it has ended. `machine` stands in its name, so
     /// that people can tell whose it is.
     pub fn open(folder: &Path, machine: &str, now: OffsetDateTime) -> Result<Self, LocalError> {
+        sweep(folder);
         let path = folder.join(AUTHORITY);
         let kept = read(&path)?;
         let text = match kept {
@@ -143,6 +161,20 @@ impl Local {
         folder.join(PUBLIC_ROOT)
     }
 
+    /// The root that people trust, of the CA that was opened in `folder` before; none where none was.
+    pub fn published(folder: &Path) -> Result<Option<Root>, LocalError> {
+        let path = Self::root(folder);
+        let Some(pem) = read(&path)? else {
+            return Ok(None);
+        };
+        let all = certificates(pem.as_bytes()).map_err(|source| broken(&path, source))?;
+        let first = all.first().ok_or(PairError::NoCertificate);
+        let first = first.map_err(|source| broken(&path, source))?;
+        let facts = Facts::read(first);
+        let facts = facts.map_err(|source| broken(&path, source.into()))?;
+        Ok(Some(Root { path, pem, facts }))
+    }
+
     /// What the root says.
     pub fn facts(&self) -> Result<Facts, LocalError> {
         let unreadable = |error| broken(&self.folder.join(AUTHORITY), PairError::from(error));
@@ -157,8 +189,7 @@ impl Local {
         hosts: &[String],
         now: OffsetDateTime,
     ) -> Result<Pair, LocalError> {
-        let path = self.path(name);
-        if let Some(text) = read(&path)? {
+        if let Some(text) = read(&self.path(name))? {
             // What is broken is made anew: nobody has to trust it by hand.
             if let Ok(pair) = Pair::from_pem(text.as_bytes(), text.as_bytes())
                 && self.will_do(&pair, hosts, now)
@@ -166,10 +197,26 @@ impl Local {
                 return Ok(pair);
             }
         }
+        self.renew(name, hosts, now)
+    }
+
+    /// A new certificate called `name` for `hosts`, instead of any that is kept.
+    pub fn renew(
+        &self,
+        name: &str,
+        hosts: &[String],
+        now: OffsetDateTime,
+    ) -> Result<Pair, LocalError> {
+        let path = self.path(name);
         let text = self.sign(hosts, now)?;
         let replaced = durable::replace(&path, text.as_bytes(), PRIVATE);
         replaced.map_err(|source| file(&path, source))?;
         Pair::from_pem(text.as_bytes(), text.as_bytes()).map_err(|source| broken(&path, source))
+    }
+
+    /// The chain and the key of the kept certificate called `name`, in PEM; none where none is kept.
+    pub fn kept(folder: &Path, name: &str) -> Result<Option<String>, LocalError> {
+        read(&place(folder, name))
     }
 
     /// When a certificate of this CA is to be made anew.
@@ -178,9 +225,7 @@ impl Local {
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        // A name may have a slash, and no host may lead out of the folder.
-        let name = name.replace('%', "%25").replace('/', "%2F");
-        self.folder.join("certificates").join(format!("{name}.pem"))
+        place(&self.folder, name)
     }
 
     fn will_do(&self, pair: &Pair, hosts: &[String], now: OffsetDateTime) -> bool {
@@ -235,6 +280,24 @@ impl Local {
         let root = text.split_inclusive(END).next().unwrap_or_default();
         let replaced = durable::replace(&path, format!("{root}\n").as_bytes(), PUBLIC);
         replaced.map_err(|source| file(&path, source))
+    }
+}
+
+/// Where the certificate called `name` is kept.
+fn place(folder: &Path, name: &str) -> PathBuf {
+    // A name may have a slash, and no host may lead out of the folder.
+    let name = name.replace('%', "%25").replace('/', "%2F");
+    folder.join(LEAVES).join(format!("{name}.pem"))
+}
+
+/// Removes what killed processes left behind.
+fn sweep(folder: &Path) {
+    for folder in [folder, &folder.join(LEAVES)] {
+        // It may not be there yet.
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        for entry in entries {
+            durable::sweep(&entry.path());
+        }
     }
 }
 

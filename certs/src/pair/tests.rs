@@ -108,3 +108,17 @@ fn no_key_is_ever_printed() {
     assert!(shown.contains("a.example"));
     assert!(!shown.to_lowercase().contains("private"), "{shown}");
 }
+
+#[test]
+fn chain_and_key_of_one_text_come_apart() {
+    let leaf = Authority::new("root")
+        .intermediate("between")
+        .server(&["a.example"]);
+    let text = format!("Directory: x\n{}between\n{}after\n", leaf.key, leaf.chain);
+    let (chain, key) = split(&text).unwrap();
+    assert_eq!(pem(&chain, &key).unwrap(), leaf.pair());
+    assert_eq!(chain.replace('\r', ""), leaf.chain.replace('\r', ""));
+    assert_eq!(key.replace('\r', ""), leaf.key.replace('\r', ""));
+    assert!(matches!(split(&leaf.chain), Err(PairError::NoKey)));
+    assert!(matches!(split(&leaf.key), Err(PairError::NoCertificate)));
+}

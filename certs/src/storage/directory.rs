@@ -9,7 +9,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    fs::{self, DirBuilder, File, OpenOptions},
+    fs::{self, DirBuilder, OpenOptions},
     io::{self, Write},
     os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
@@ -29,6 +29,7 @@ use super::{
     key::{decode, encode},
     owner,
 };
+use crate::durable::{self, Draft, PRIVATE};
 
 /// How long the file system may take before it counts as away.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -36,8 +37,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const THREADS: usize = 3;
 /// A reader that finds its version replaced looks again, but not forever.
 const LOOKS: usize = 5;
-/// How old a file that was never renamed is before nobody can be writing it.
-const ABANDONED: Duration = Duration::from_hours(1);
 const LOCKS: &str = "locks";
 
 /// A directory as a storage.
@@ -166,9 +165,10 @@ impl Disk {
             let Some(file) = path.file_name().and_then(|file| file.to_str()) else {
                 continue;
             };
-            if file.starts_with('.') {
-                sweep(&path);
-            } else if let Some((name, version)) = parse(file, kind) {
+            if durable::sweep(&path) {
+                continue;
+            }
+            if let Some((name, version)) = parse(file, kind) {
                 found.push((name, version, path));
             }
         }
@@ -227,25 +227,10 @@ impl Disk {
             .last()
             .map_or(0, |(version, _)| *version)
             .saturating_add(1);
-        let temporary = folder.join(format!(".{}", owner()));
-        let commit = || {
-            let mut file = private()
-                .create_new(true)
-                .open(&temporary)
-                .map_err(failure(&temporary))?;
-            file.write_all(bytes).map_err(failure(&temporary))?;
-            file.sync_all().map_err(failure(&temporary))?;
-            self.check(lock)?;
-            let place = self.file(kind, name, version);
-            fs::rename(&temporary, &place).map_err(failure(&place))
-        };
-        let done = commit();
-        if done.is_err() {
-            // It may not exist, and is swept later if this fails.
-            fs::remove_file(&temporary).unwrap_or_default();
-        }
-        done?;
-        sync(&folder)?;
+        let draft = Draft::write(&folder, bytes, PRIVATE).map_err(failure(&folder))?;
+        self.check(lock)?;
+        let place = self.file(kind, name, version);
+        draft.replace(&place).map_err(failure(&place))?;
         for (_, old) in before {
             forget(&old)?;
         }
@@ -409,20 +394,10 @@ fn take_away(path: &Path, stale: &[u8]) -> Result<bool, StorageError> {
     Ok(ours)
 }
 
-/// Removes what a writer that was killed left behind, once no living one can still be at it.
-fn sweep(path: &Path) {
-    let written = fs::metadata(path).and_then(|facts| facts.modified());
-    let age = written.ok().and_then(|written| written.elapsed().ok());
-    if age.is_some_and(|age| age > ABANDONED) {
-        // Another replica may sweep too.
-        fs::remove_file(path).unwrap_or_default();
-    }
-}
-
 /// For the owner's eyes only.
 fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
-    options.write(true).mode(0o600);
+    options.write(true).mode(PRIVATE);
     options
 }
 
@@ -444,8 +419,7 @@ const fn suffix(kind: Kind) -> &'static str {
 
 /// Makes renames and removals in a folder last.
 fn sync(folder: &Path) -> Result<(), StorageError> {
-    let synced = File::open(folder).and_then(|folder| folder.sync_all());
-    synced.map_err(failure(folder))
+    durable::sync(folder).map_err(failure(folder))
 }
 
 fn forget(path: &Path) -> Result<(), StorageError> {

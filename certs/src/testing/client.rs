@@ -44,6 +44,11 @@ impl Client {
         Self::with(authority, protocols, Speaks::Any, None)
     }
 
+    /// A client that believes this root (PEM) and offers these protocols.
+    pub fn believing(root: &str, protocols: &[&str]) -> Self {
+        Self::of(root, protocols, Speaks::Any, None)
+    }
+
     /// The same with versions, and a certificate of its own.
     pub fn with(
         authority: &Authority,
@@ -51,8 +56,12 @@ impl Client {
         speaks: Speaks,
         identity: Option<&Leaf>,
     ) -> Self {
+        Self::of(authority.pem(), protocols, speaks, identity)
+    }
+
+    fn of(root: &str, protocols: &[&str], speaks: Speaks, identity: Option<&Leaf>) -> Self {
         let mut roots = RootCertStore::empty();
-        let root = CertificateDer::from_pem_slice(authority.pem().as_bytes()).expect("a root");
+        let root = CertificateDer::from_pem_slice(root.as_bytes()).expect("a root");
         roots.add(root).expect("a root");
         let versions: &[_] = match speaks {
             Speaks::Any => &[&TLS13, &TLS12],

@@ -36,6 +36,10 @@ fn the_root_says_whose_it_is_and_is_kept() {
     let text = fs::read_to_string(Local::root(folder.path())).unwrap();
     assert!(!text.contains("KEY"), "{text}");
     assert_eq!(certificates(text.as_bytes()).unwrap().len(), 1);
+    let published = Local::published(folder.path()).unwrap().unwrap();
+    assert_eq!((published.pem, published.facts), (text, first));
+    let nobody = tempfile::tempdir().unwrap();
+    assert!(Local::published(nobody.path()).unwrap().is_none());
 }
 
 #[test]
@@ -68,6 +72,24 @@ fn a_certificate_is_kept_until_it_is_due_or_for_others() {
     let second = pair(&local, &["a.test", "b.test"], 61);
     assert_ne!(second, first);
     assert_ne!(pair(&local, &["a.test"], 61), second);
+}
+
+#[test]
+fn a_certificate_that_is_not_due_is_renewed_when_somebody_wants_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let local = open(folder.path());
+    let names = hosts(&["a.test"]);
+    let first = serial(&local.pair("a.test", &names, now()).unwrap());
+    let second = serial(&local.renew("a.test", &names, now()).unwrap());
+    assert_ne!(second, first);
+    assert_eq!(
+        serial(&local.pair("a.test", &names, now()).unwrap()),
+        second
+    );
+    let kept = Local::kept(folder.path(), "a.test").unwrap().unwrap();
+    let kept = Pair::from_pem(kept.as_bytes(), kept.as_bytes()).unwrap();
+    assert_eq!(serial(&kept), second);
+    assert!(Local::kept(folder.path(), "b.test").unwrap().is_none());
 }
 
 #[test]
