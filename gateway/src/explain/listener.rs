@@ -1,6 +1,9 @@
 //! Where a request comes in, when nobody says.
 
-use sluice_config::{Snapshot, model::Listener};
+use sluice_config::{
+    Snapshot,
+    model::{Listener, Protocol},
+};
 
 use super::{Asked, Unexplained, request};
 use crate::{
@@ -9,7 +12,8 @@ use crate::{
 };
 
 /// The listener that was named; else, among those whose port the URL has (or all, where none has
-/// it), the first by name on which a rule matches, or the first at all.
+/// it), the first on which a rule matches, or the first at all. Those come first that end TLS where the URL
+/// wants it, and do not where it does not; then by name.
 pub(super) fn choose<'s>(
     snapshot: &'s Snapshot,
     table: &Table,
@@ -36,11 +40,20 @@ pub(super) fn choose<'s>(
     let by_port: Vec<&Listener> = all()
         .filter(|listener| Some(listener.address.port()) == port)
         .collect();
-    let candidates = if by_port.is_empty() {
+    let mut candidates = if by_port.is_empty() {
         all().collect()
     } else {
         by_port
     };
+    let wanted = match asked.url.scheme_str() {
+        Some("https") => Some(Protocol::Https),
+        Some("http") => Some(Protocol::Http),
+        _ => None,
+    };
+    if let Some(wanted) = wanted {
+        // The others stay: behind somebody who ends TLS, an https URL comes in without.
+        candidates.sort_by_key(|listener| listener.protocol != wanted);
+    }
     let chosen = candidates
         .iter()
         .find(|listener| answers(listener, table, asked))

@@ -157,3 +157,36 @@ fn says_which_listeners_there_are() {
         "there is no listener named none; there are: plain, web"
     );
 }
+
+#[test]
+fn a_url_comes_in_where_its_scheme_is_spoken() {
+    const BOTH: &str = "[listeners.a-web]\naddress = \":8080\"\n\
+        [listeners.b-secure]\naddress = \":8443\"\nprotocol = \"https\"\n\
+        certificates = { auto = \"local\" }\n\
+        [routes.shop]\nhosts = [\"shop.example.com\"]\nrespond = { body = \"hello\" }\n\
+        [routes.plain]\nlisteners = [\"a-web\"]\nhosts = [\"plain.example.com\"]\n\
+        respond = { body = \"hello\" }\n";
+    let report = check(&Sources::from_text("sluice.toml", BOTH), None);
+    assert_eq!(report.problems, []);
+    let snapshot = report.snapshot.expect("a snapshot");
+    for (url, listener) in [
+        ("https://shop.example.com/", "b-secure"),
+        ("http://shop.example.com/", "a-web"),
+        // The port counts for more.
+        ("https://shop.example.com:8080/", "a-web"),
+        // And so does whether anybody answers.
+        ("https://plain.example.com/", "a-web"),
+        ("https://unknown.example.com/", "b-secure"),
+        ("/", "a-web"),
+    ] {
+        let asked = Asked {
+            method: Method::GET,
+            url: url.parse().expect("a URL"),
+            headers: Vec::new(),
+            client: None,
+            listener: None,
+        };
+        let report = explain(&snapshot, &asked).expect("explained");
+        assert_eq!(report.listener.as_str(), listener, "{url}");
+    }
+}
