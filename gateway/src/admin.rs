@@ -4,6 +4,7 @@
 //! orders and tells details, and it answers this machine alone; a page in a browser cannot use it
 //! (`guard`); every wait on a peer is bounded.
 
+mod certificates;
 mod client;
 mod guard;
 mod metrics;

@@ -1,5 +1,6 @@
 //! What the command line can do: one file per verb, each with its arguments and a `run`.
 
+pub(crate) mod certs;
 pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod demo;
@@ -27,6 +28,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
         Command::Routes(args) => show::routes(&args),
         Command::Listeners(args) => show::listeners(&args),
         Command::Upstreams(args) => show::upstreams(&args),
+        Command::Certs(certs) => certs::run(&certs),
         Command::Config(config) => show::config(&config),
         Command::Reload(args) => steer::reload(&args),
         Command::Drain(args) => steer::drain(&args),

@@ -32,6 +32,9 @@ pub use certificates::{CertificateFiles, Certificates};
 pub use issuers::{Issuance, Place};
 pub use sockets::{Bound, SocketKey, Sockets};
 
+/// The folder of the development CA in the state directory.
+pub const LOCAL: &str = "local";
+
 /// The contents of the files that a snapshot names.
 pub type Bodies = HashMap<PathBuf, Bytes>;
 

@@ -4,6 +4,7 @@
 //! Clients and origins speak raw bytes over TCP, never through an HTTP library: a library would
 //! refuse to send, or would mend on arrival, what these tests are about.
 
+pub mod asked;
 pub mod client;
 pub mod etcd;
 pub mod eventually;

@@ -1,10 +1,11 @@
 //! The admin and readiness addresses of the real program, and the command line that asks them.
 
-use std::{net::SocketAddr, path::Path, process::Output, sync::Arc};
+use std::{net::SocketAddr, path::Path, sync::Arc};
 
 use serde_json::Value;
 use sluice_tests::{
-    Client, Origin, Reply,
+    Origin,
+    asked::{Asked, ask, post},
     process::{Sluice, free_ports, sluice, stderr, stdout},
 };
 
@@ -13,75 +14,9 @@ const CONFIG: &str = "[listeners.web]\naddress = \"{address}\"\n\
     [routes.pets]\nhosts = [\"pets.test\"]\nto = \"pets\"\n\
     [upstreams.pets]\nendpoints = [\"127.0.0.1:1\"]\n";
 
-/// A gateway and the ports of its admin and readiness addresses.
-struct Asked {
-    running: Sluice,
-    admin: u16,
-    readiness: u16,
-}
-
-impl Asked {
-    async fn start() -> Self {
-        Self::start_with(CONFIG).await
-    }
-
-    async fn start_with(config: &str) -> Self {
-        let folder = Arc::new(tempfile::tempdir().expect("a folder"));
-        let admin = free_ports(3);
-        let readiness = admin + 1;
-        let running = Sluice::start_with(
-            folder,
-            SocketAddr::from(([127, 0, 0, 1], admin + 2)),
-            config,
-            &[
-                "--admin",
-                &format!("127.0.0.1:{admin}"),
-                "--readiness",
-                &format!("127.0.0.1:{readiness}"),
-            ],
-        );
-        running.accepts().await;
-        Self {
-            running,
-            admin,
-            readiness,
-        }
-    }
-
-    async fn ask(&self, request: &str) -> Reply {
-        ask(self.admin, request).await
-    }
-
-    async fn get(&self, path: &str) -> Value {
-        let reply = self
-            .ask(&format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n"))
-            .await;
-        serde_json::from_str(&reply.text()).expect("JSON")
-    }
-
-    async fn says(&self, args: &[&str]) -> Output {
-        let admin = format!("127.0.0.1:{}", self.admin);
-        let args: Vec<_> = args.iter().copied().chain(["--admin", &admin]).collect();
-        sluice(self.running.folder().path(), &args).await
-    }
-}
-
-async fn ask(port: u16, request: &str) -> Reply {
-    let mut client = Client::connect(([127, 0, 0, 1], port).into()).await;
-    client.send(request).await;
-    client.reply().await
-}
-
-fn post(path: &str, body: &str) -> String {
-    format!(
-        "POST {path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: {}\r\n\r\n{body}",
-        body.len()
-    )
-}
-
 #[tokio::test]
 async fn a_page_in_a_browser_gets_nothing() {
-    let asked = Asked::start().await;
+    let asked = Asked::start(CONFIG).await;
     for headers in [
         "host: evil.test",
         "host: evil.test:15000",
@@ -105,7 +40,7 @@ async fn a_page_in_a_browser_gets_nothing() {
 
 #[tokio::test]
 async fn paths_are_exact_methods_are_checked_and_requests_are_bounded() {
-    let asked = Asked::start().await;
+    let asked = Asked::start(CONFIG).await;
     for (request, status) in [
         ("GET /", 404),
         ("GET /ready/", 404),
@@ -130,7 +65,7 @@ async fn paths_are_exact_methods_are_checked_and_requests_are_bounded() {
 
 #[tokio::test]
 async fn readiness_says_less_to_more_people_and_names_a_refusal() {
-    let asked = Asked::start().await;
+    let asked = Asked::start(CONFIG).await;
     let probe = "GET /ready HTTP/1.1\r\nhost: pod-7.test\r\n\r\n";
     assert_eq!(ask(asked.readiness, probe).await.status, 200);
     assert_eq!(
@@ -172,7 +107,7 @@ async fn readiness_says_less_to_more_people_and_names_a_refusal() {
 async fn lists_and_dumps_show_what_runs() {
     let pets = Origin::text("hello").await;
     let address = pets.address().to_string();
-    let asked = Asked::start_with(&CONFIG.replace("127.0.0.1:1", &address)).await;
+    let asked = Asked::start(&CONFIG.replace("127.0.0.1:1", &address)).await;
     asked.running.connect().await.get("pets.test", "/").await;
 
     let upstreams = asked.get("/upstreams").await;
@@ -212,7 +147,7 @@ async fn lists_and_dumps_show_what_runs() {
 #[tokio::test]
 async fn a_dump_shows_no_secret() {
     let tracing = "[tracing]\notlp = { endpoint = \"http://127.0.0.1:9\", headers = { api-key = \"s3cret\" } }\n";
-    let asked = Asked::start_with(&format!("{CONFIG}{tracing}")).await;
+    let asked = Asked::start(&format!("{CONFIG}{tracing}")).await;
     for format in ["toml", "json"] {
         let args: &[&str] = match format {
             "json" => &["config", "dump", "-o", "json"],
@@ -229,7 +164,7 @@ async fn a_dump_shows_no_secret() {
 
 #[tokio::test]
 async fn a_reload_says_what_became_of_it() {
-    let asked = Asked::start().await;
+    let asked = Asked::start(CONFIG).await;
     let fine = asked.says(&["reload"]).await;
     assert!(fine.status.success(), "{}", stderr(&fine));
     assert!(stdout(&fine).contains(" runs"));
@@ -245,7 +180,7 @@ async fn a_reload_says_what_became_of_it() {
 
 #[tokio::test]
 async fn the_log_level_changes_while_it_runs() {
-    let asked = Asked::start().await;
+    let asked = Asked::start(CONFIG).await;
     assert_eq!(stdout(&asked.says(&["log-level"]).await).trim(), "info");
     let changed = asked
         .says(&["log-level", "info,sluice_gateway=debug"])
@@ -271,7 +206,7 @@ async fn the_access_log_is_switched_while_it_runs() {
              [routes.pets]\nhosts = [\"pets.test\"]\nrespond = {{}}\n"
         )
     };
-    let asked = Asked::start_with(&config("2xx")).await;
+    let asked = Asked::start(&config("2xx")).await;
     let mut client = asked.running.connect().await;
     // Each is asked for twice: for a route, and for none.
     let mut ask = async |path: &str| {
@@ -330,7 +265,7 @@ async fn the_access_log_is_switched_while_it_runs() {
     let wrong = asked.says(&["access-log", "maybe"]).await;
     assert_eq!(wrong.status.code(), Some(1));
     assert!(stderr(&wrong).contains("neither on"), "{}", stderr(&wrong));
-    let nowhere = Asked::start().await;
+    let nowhere = Asked::start(CONFIG).await;
     let told = nowhere.says(&["access-log", "on"]).await;
     assert!(stderr(&told).contains("no access log"), "{}", stderr(&told));
 }
@@ -343,7 +278,7 @@ async fn a_gateway_that_drains_is_not_ready_and_stop_waits_for_its_end() {
     })
     .await;
     let config = CONFIG.replace("127.0.0.1:1", &waiting.address().to_string());
-    let mut asked = Asked::start_with(&config).await;
+    let mut asked = Asked::start(&config).await;
     assert!(asked.says(&["healthcheck"]).await.status.success());
     let mut client = asked.running.connect().await;
     client
@@ -386,7 +321,7 @@ async fn a_unix_socket_will_do_and_goes_with_the_process() {
 
 #[tokio::test]
 async fn a_port_that_is_taken_ends_the_start_and_nobody_there_is_said() {
-    let first = Asked::start().await;
+    let first = Asked::start(CONFIG).await;
     let folder = Arc::new(tempfile::tempdir().expect("a folder"));
     let admin = format!("127.0.0.1:{}", first.admin);
     let address = SocketAddr::from(([127, 0, 0, 1], free_ports(1)));

@@ -7,6 +7,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 use serde_json::json;
 use tokio::{
@@ -14,7 +15,11 @@ use tokio::{
     time::{timeout, timeout_at},
 };
 
-use super::{Admin, Order, guard, metrics, report};
+use super::{
+    Admin, Order,
+    certificates::{self, Renewal},
+    guard, metrics, report,
+};
 use crate::{
     stream::Stream,
     telemetry::{access_log::Choice, metrics::text::CONTENT_TYPE},
@@ -94,7 +99,7 @@ async fn answer(
         return refuse(StatusCode::FORBIDDEN, &foreign.to_string());
     }
     let (parts, body) = request.into_parts();
-    let Some(page) = Page::at(purpose, parts.uri.path()) else {
+    let Some(page) = Page::at(purpose, &parts.method, parts.uri.path()) else {
         return refuse(StatusCode::NOT_FOUND, "there is nothing at this path");
     };
     if !page.takes(&parts.method) {
@@ -125,6 +130,12 @@ async fn answer(
         Page::Routes => reply(StatusCode::OK, &report::routes(admin)),
         Page::Upstreams => reply(StatusCode::OK, &report::upstreams(admin)),
         Page::Listeners => reply(StatusCode::OK, &report::listeners(admin)),
+        Page::Certificates => reply(StatusCode::OK, &certificates::list(admin)),
+        Page::Certificate(name) => match certificates::one(admin, &name) {
+            Some(certificate) => reply(StatusCode::OK, &certificate),
+            None => refuse(StatusCode::NOT_FOUND, NO_CERTIFICATE),
+        },
+        Page::Renew(name) => renew(admin, &name),
         Page::Reload => reload(admin).await,
         Page::Drain => drain(admin, text),
         Page::LogLevel => {
@@ -139,7 +150,7 @@ async fn answer(
 }
 
 /// What there is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Page {
     Live,
     Ready,
@@ -148,14 +159,23 @@ enum Page {
     Routes,
     Upstreams,
     Listeners,
+    Certificates,
+    /// The one of this name.
+    Certificate(String),
+    /// An order for the one of this name.
+    Renew(String),
     Reload,
     Drain,
     LogLevel,
     AccessLog,
 }
 
+/// Below it each certificate has a page, and below that an order.
+const CERTIFICATES: &str = "/certificates/";
+const RENEW: &str = "/renew";
+
 impl Page {
-    fn at(purpose: Purpose, path: &str) -> Option<Self> {
+    fn at(purpose: Purpose, method: &Method, path: &str) -> Option<Self> {
         match (purpose, path) {
             (Purpose::Admin | Purpose::Readiness, "/live") => Some(Self::Live),
             (Purpose::Admin | Purpose::Readiness, "/ready") => Some(Self::Ready),
@@ -164,21 +184,35 @@ impl Page {
             (Purpose::Admin, "/routes") => Some(Self::Routes),
             (Purpose::Admin, "/upstreams") => Some(Self::Upstreams),
             (Purpose::Admin, "/listeners") => Some(Self::Listeners),
+            (Purpose::Admin, "/certificates") => Some(Self::Certificates),
             (Purpose::Admin, "/reload") => Some(Self::Reload),
             (Purpose::Admin, "/drain") => Some(Self::Drain),
             (Purpose::Admin, "/log-level") => Some(Self::LogLevel),
             (Purpose::Admin, "/access-log") => Some(Self::AccessLog),
+            (Purpose::Admin, path) => {
+                let name = path.strip_prefix(CERTIFICATES)?;
+                // A name may end so as well; nobody gives orders by looking at it.
+                let order = Some(name).filter(|_| method == Method::POST);
+                let order = order.and_then(|name| name.strip_suffix(RENEW));
+                let decoded = percent_decode_str(order.unwrap_or(name));
+                let name = decoded.decode_utf8().ok()?.into_owned();
+                Some(if order.is_some() {
+                    Self::Renew(name)
+                } else {
+                    Self::Certificate(name)
+                })
+            }
             _ => None,
         }
     }
 
-    fn takes(self, method: &Method) -> bool {
+    fn takes(&self, method: &Method) -> bool {
         self.methods().split(", ").any(|it| it == method.as_str())
     }
 
-    fn methods(self) -> &'static str {
+    fn methods(&self) -> &'static str {
         match self {
-            Self::Reload | Self::Drain => "POST",
+            Self::Reload | Self::Drain | Self::Renew(_) => "POST",
             Self::LogLevel | Self::AccessLog => "GET, HEAD, POST",
             Self::Live
             | Self::Ready
@@ -186,7 +220,9 @@ impl Page {
             | Self::Config
             | Self::Routes
             | Self::Upstreams
-            | Self::Listeners => "GET, HEAD",
+            | Self::Listeners
+            | Self::Certificates
+            | Self::Certificate(_) => "GET, HEAD",
         }
     }
 }
@@ -303,6 +339,20 @@ fn access_log(admin: &Admin, wanted: Option<&str>) -> Reply {
         StatusCode::OK,
         &json!({ "access_log": switch.choice().to_string(), "output": output }),
     )
+}
+
+const NO_CERTIFICATE: &str = "there is no certificate of this name";
+
+/// Does not wait until it is renewed: an issuer takes its time.
+fn renew(admin: &Admin, name: &str) -> Reply {
+    match certificates::renew(admin, name) {
+        Renewal::Ordered => reply(StatusCode::ACCEPTED, &json!({ "renewing": true })),
+        Renewal::Unknown => refuse(StatusCode::NOT_FOUND, NO_CERTIFICATE),
+        Renewal::Files => refuse(
+            StatusCode::CONFLICT,
+            "it comes from files: replace them, and they are read at once",
+        ),
+    }
 }
 
 fn busy() -> Reply {

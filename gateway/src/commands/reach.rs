@@ -41,12 +41,7 @@ impl Reach {
 
     /// `[process]` of the configuration; of a broken one what can be read.
     pub(crate) fn process(&self) -> Process {
-        let paths: Vec<PathBuf> = self.config.clone().resolve();
-        if paths.iter().any(|path| !path.exists()) {
-            return Process::default();
-        }
-        let sources = sluice_config::read(&paths, &environment);
-        sluice_config::check(&sources, None).process
+        process(&self.config)
     }
 
     /// Asks for a page.
@@ -76,6 +71,16 @@ impl Reach {
         good(&answer)?;
         Ok(serde_json::from_str(&answer.body)?)
     }
+}
+
+/// `[process]` of a configuration; of a broken one what can be read.
+pub(crate) fn process(config: &ConfigPaths) -> Process {
+    let paths: Vec<PathBuf> = config.clone().resolve();
+    if paths.iter().any(|path| !path.exists()) {
+        return Process::default();
+    }
+    let sources = sluice_config::read(&paths, &environment);
+    sluice_config::check(&sources, None).process
 }
 
 /// Asks at `address` and waits at most `patience`.

@@ -12,10 +12,10 @@ use crate::Exit;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
-    reach: Reach,
+    pub(super) reach: Reach,
     /// How to print it.
     #[arg(short, long, value_enum, default_value_t)]
-    output: Output,
+    pub(super) output: Output,
 }
 
 /// What there is to do with the configuration of a running gateway.
@@ -169,13 +169,14 @@ fn list(
     Ok(Exit::Fine)
 }
 
-fn json(value: &Value) -> anyhow::Result<Exit> {
+/// Prints a value as it came.
+pub(super) fn json(value: &Value) -> anyhow::Result<Exit> {
     writeln!(io::stdout().lock(), "{value:#}")?;
     Ok(Exit::Fine)
 }
 
 /// Prints rows with aligned columns.
-fn table(rows: &[Vec<String>]) -> io::Result<()> {
+pub(super) fn table(rows: &[Vec<String>]) -> io::Result<()> {
     let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
     let width = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column));
@@ -196,7 +197,7 @@ fn table(rows: &[Vec<String>]) -> io::Result<()> {
 }
 
 /// A value as a person writes it. What peers may have chosen loses its control characters.
-fn text(value: &Value) -> String {
+pub(super) fn text(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
         Value::String(text) => text.chars().filter(|char| !char.is_control()).collect(),
