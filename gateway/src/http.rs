@@ -4,7 +4,7 @@ pub(crate) mod download;
 pub(crate) mod exchange;
 pub(crate) mod forward;
 pub mod forwarded;
-pub(crate) mod frames;
+pub(crate) mod guard;
 pub(crate) mod handle;
 pub mod normalize;
 pub(crate) mod phase;

@@ -11,7 +11,7 @@
 //! filter
 //! route                      pure
 //! upstream
-//! message · stream
+//! message · stream · frames
 //! telemetry
 //! downstream
 //! drain · error · pressure
@@ -25,6 +25,7 @@ pub mod engine;
 pub mod error;
 pub mod explain;
 pub mod filter;
+mod frames;
 pub mod http;
 mod l4;
 pub mod listener;

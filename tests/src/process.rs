@@ -152,10 +152,29 @@ impl Sluice {
         Self::spawn(folder, address, &args)
     }
 
+    /// As [`Sluice::run`], with everything in its log that the gateway has to say.
+    pub async fn verbose(config: &str) -> Self {
+        let folder = Arc::new(tempfile::tempdir().expect("a folder"));
+        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let path = folder.path().join("sluice.toml");
+        std::fs::write(&path, fill(config, address)).expect("a configuration");
+        let mut command = command(folder.path());
+        command.env("SLUICE_LOG", "info,sluice_gateway=debug");
+        command.args(["run".as_ref(), "--config".as_ref(), path.as_os_str()]);
+        let running = Self::launch(command, folder, address);
+        running.accepts().await;
+        running
+    }
+
     /// The program with these arguments.
     pub fn spawn(folder: Arc<TempDir>, address: SocketAddr, args: &[&OsStr]) -> Self {
-        let mut child = command(folder.path())
-            .args(args)
+        let mut command = command(folder.path());
+        command.args(args);
+        Self::launch(command, folder, address)
+    }
+
+    fn launch(mut command: Command, folder: Arc<TempDir>, address: SocketAddr) -> Self {
+        let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

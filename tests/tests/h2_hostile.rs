@@ -5,6 +5,8 @@
 mod cases;
 #[path = "h2_hostile/floods.rs"]
 mod floods;
+#[path = "h2_hostile/malformed.rs"]
+mod malformed;
 
 use std::{fmt::Write as _, net::SocketAddr, time::Duration};
 

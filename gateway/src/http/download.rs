@@ -94,7 +94,7 @@ impl Download {
 
 /// The next piece. A panic on the way to it ends its own answer, which the client sees cut, and no
 /// other on the same connection.
-fn isolated(
+pub(super) fn isolated(
     body: &mut Body,
     cx: &mut Context<'_>,
     counters: &Shard,

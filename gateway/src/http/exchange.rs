@@ -6,7 +6,7 @@
 mod line;
 mod trace;
 
-use std::{cell::RefCell, rc::Rc, sync::Arc};
+use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, header, request::Parts};
@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     downstream::{Connection, Downstream},
-    error::{Blame, ProxyError, Verdict},
+    error::{Blame, Malformed, ProxyError, Verdict},
     filter::{Chain, Facts, Rpc},
     l4::copy::Carried,
     message::Tunnel,
@@ -328,10 +328,15 @@ impl Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         if !self.ended {
+            let phase = &self.visitor.phase;
+            let broken =
+                || phase.gone().is_none() && self.upload().is_some_and(Progress::is_broken);
             let cause = if self.visitor.listener.tasks.is_aborted() {
                 ProxyError::Draining
+            } else if broken() {
+                ProxyError::BadRequest(Malformed::Body)
             } else {
-                self.visitor.phase.cause()
+                phase.cause()
             };
             self.fail(&cause);
             self.end();
@@ -345,8 +350,8 @@ impl Chosen {
     }
 }
 
-/// Notes a request whose head never became one.
-pub(crate) fn unreadable(visitor: &Visitor, error: &ProxyError) {
+/// Notes a request whose head never became one, and how long that took.
+pub(crate) fn unreadable(visitor: &Visitor, error: &ProxyError, lasted: Duration) {
     let verdict = error.verdict();
     let local = &visitor.local;
     local.counters.count(Counter::Requests);
@@ -354,7 +359,7 @@ pub(crate) fn unreadable(visitor: &Visitor, error: &ProxyError) {
     let outcome = Outcome {
         status: verdict.status.as_u16(),
         reason: Some(verdict.reason),
-        duration: visitor.phase.lasted(),
+        duration: lasted,
         bytes_in: 0,
         bytes_out: 0,
     };
@@ -366,7 +371,7 @@ pub(crate) fn unreadable(visitor: &Visitor, error: &ProxyError) {
         let line = Line {
             verdict: Some(verdict.reason),
             flags: Some(verdict.flags),
-            duration: visitor.phase.lasted(),
+            duration: lasted,
             status: verdict.status.as_u16(),
             ..Line::blank(OffsetDateTime::now_utc(), &downstream)
         };

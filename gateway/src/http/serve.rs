@@ -6,6 +6,7 @@
 
 mod http1;
 mod http2;
+mod received;
 mod tasks;
 mod tunnel;
 pub(crate) mod wire;
@@ -77,3 +78,6 @@ impl Ending {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

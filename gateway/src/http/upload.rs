@@ -1,12 +1,15 @@
 //! A request body on its way: bounded, timed, counted, never held whole.
 //!
 //! What must stay true: the client is asked for the body only when somebody reads it, and whoever
-//! answers can see how far it came ([`Progress`]), wherever the body itself went.
+//! answers can see how far it came ([`Progress`]), wherever the body itself went. A panic on the way to a
+//! piece is a failure of its own request: who polls it may carry others.
 
 mod web;
 
 use std::{
     cell::Cell,
+    fmt,
+    panic::{self, AssertUnwindSafe},
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
@@ -20,7 +23,10 @@ use sluice_config::model::{self, Limit};
 use tokio::time::{Instant, Sleep};
 
 use super::{normalize::clean_trailers, phase::Phase};
-use crate::error::{Malformed, ProxyError};
+use crate::{
+    error::{Malformed, ProxyError},
+    telemetry::metrics::{Counter, Shard},
+};
 
 pub(crate) use web::from_web;
 
@@ -37,6 +43,8 @@ pub(crate) enum Fault {
     Closed,
     /// Its framing is broken.
     Malformed,
+    /// A defect of ours.
+    Defect,
 }
 
 impl From<Fault> for ProxyError {
@@ -47,14 +55,15 @@ impl From<Fault> for ProxyError {
             Fault::Trailers => Self::HeadTooLarge,
             Fault::Closed => Self::ClientClosed,
             Fault::Malformed => Self::BadRequest(Malformed::Body),
+            Fault::Defect => Self::Internal,
         }
     }
 }
 
 /// How far a request body has come. Shared by the body, wherever it is, and its exchange.
-#[derive(Debug)]
 pub(crate) struct Progress {
     phase: Rc<Phase>,
+    counters: Shard,
     /// `max_body`, known once the rule is.
     limit: Cell<u64>,
     /// Whether the peer's trailers may speak of forwarding.
@@ -67,12 +76,24 @@ pub(crate) struct Progress {
     /// It need not come at all.
     patient: Cell<bool>,
     fault: Cell<Option<Fault>>,
+    /// Asks the codec whether the client broke the stream that it comes on. Where it shares no
+    /// connection, there is nobody to ask.
+    broken: Option<Box<dyn Fn() -> bool>>,
+}
+
+impl fmt::Debug for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut fields = f.debug_struct("Progress");
+        fields.field("bytes", &self.bytes).finish_non_exhaustive()
+    }
 }
 
 impl Progress {
-    pub(crate) fn new(phase: Rc<Phase>) -> Rc<Self> {
-        Rc::new(Self {
+    pub(crate) fn new(phase: Rc<Phase>, counters: Shard) -> Self {
+        Self {
+            broken: None,
             phase,
+            counters,
             limit: Cell::new(u64::MAX),
             trusted: Cell::new(false),
             bytes: Cell::new(0),
@@ -81,7 +102,18 @@ impl Progress {
             conversing: Cell::new(false),
             patient: Cell::new(false),
             fault: Cell::new(None),
-        })
+        }
+    }
+
+    /// Of a stream among others, whose codec is asked so whether the client broke it.
+    pub(crate) fn asking(self, broken: impl Fn() -> bool + 'static) -> Self {
+        let broken: Option<Box<dyn Fn() -> bool>> = Some(Box::new(broken));
+        Self { broken, ..self }
+    }
+
+    /// Whether the client broke the stream. Only to be asked when nobody reads the body any more.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.broken.as_ref().is_some_and(|broken| broken())
     }
 
     /// What the rule and the sender allow.
@@ -126,6 +158,18 @@ impl Progress {
         self.ended.set(true);
         self.phase.received();
     }
+}
+
+/// The next piece of a body.
+type Next = Poll<Option<Result<Frame<Bytes>, ProxyError>>>;
+
+/// Gives the next piece, or what became of a panic on the way to it.
+fn isolated(progress: &Progress, next: impl FnOnce() -> Next) -> Next {
+    panic::catch_unwind(AssertUnwindSafe(next)).unwrap_or_else(|_panic| {
+        progress.counters.count(Counter::Panics);
+        progress.break_off(Fault::Defect);
+        Poll::Ready(Some(Err(Fault::Defect.into())))
+    })
 }
 
 /// How fast a request body has to come.
@@ -211,9 +255,47 @@ impl<B> Upload<B> {
         came < due && !self.progress.conversing.get() && !self.progress.patient.get()
     }
 
-    fn fail(&self, fault: Fault) -> Poll<Option<Result<Frame<Bytes>, ProxyError>>> {
+    fn fail(&self, fault: Fault) -> Next {
         self.progress.fault.set(Some(fault));
         Poll::Ready(Some(Err(fault.into())))
+    }
+}
+
+impl<B: HttpBody<Data = Bytes, Error = Fault> + Unpin> Upload<B> {
+    fn next(&mut self, cx: &mut Context<'_>) -> Next {
+        let Poll::Ready(next) = Pin::new(&mut self.inner).poll_frame(cx) else {
+            ready!(self.paused_too_long(cx));
+            return self.fail(Fault::Timeout);
+        };
+        let mut frame = match next {
+            None => {
+                self.progress.end();
+                return Poll::Ready(None);
+            }
+            Some(Err(fault)) => return self.fail(fault),
+            Some(Ok(frame)) => frame,
+        };
+        if self.trickles(frame.data_ref().map_or(0, length)) {
+            return self.fail(Fault::Timeout);
+        }
+        if let Some(data) = frame.data_ref() {
+            let bytes = self.progress.bytes.get().saturating_add(length(data));
+            self.progress.bytes.set(bytes);
+            self.progress.phase.moved();
+            let limit = self.progress.limit.get();
+            if bytes > limit {
+                return self.fail(Fault::TooLarge(limit));
+            }
+        } else if let Some(trailers) = frame.trailers_mut() {
+            if size(trailers) > self.pace.trailers {
+                return self.fail(Fault::Trailers);
+            }
+            clean_trailers(trailers, self.progress.trusted.get());
+        }
+        if self.inner.is_end_stream() {
+            self.progress.end();
+        }
+        Poll::Ready(Some(Ok(frame)))
     }
 }
 
@@ -221,48 +303,14 @@ impl<B: HttpBody<Data = Bytes, Error = Fault> + Unpin> HttpBody for Upload<B> {
     type Data = Bytes;
     type Error = ProxyError;
 
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, ProxyError>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Next {
         let this = self.get_mut();
-        this.progress.touched.set(true);
-        if this.progress.fault.get().is_some() {
+        let progress = Rc::clone(&this.progress);
+        progress.touched.set(true);
+        if progress.fault.get().is_some() {
             return Poll::Ready(None);
         }
-        let Poll::Ready(next) = Pin::new(&mut this.inner).poll_frame(cx) else {
-            ready!(this.paused_too_long(cx));
-            return this.fail(Fault::Timeout);
-        };
-        let mut frame = match next {
-            None => {
-                this.progress.end();
-                return Poll::Ready(None);
-            }
-            Some(Err(fault)) => return this.fail(fault),
-            Some(Ok(frame)) => frame,
-        };
-        if this.trickles(frame.data_ref().map_or(0, length)) {
-            return this.fail(Fault::Timeout);
-        }
-        if let Some(data) = frame.data_ref() {
-            let bytes = this.progress.bytes.get().saturating_add(length(data));
-            this.progress.bytes.set(bytes);
-            this.progress.phase.moved();
-            let limit = this.progress.limit.get();
-            if bytes > limit {
-                return this.fail(Fault::TooLarge(limit));
-            }
-        } else if let Some(trailers) = frame.trailers_mut() {
-            if size(trailers) > this.pace.trailers {
-                return this.fail(Fault::Trailers);
-            }
-            clean_trailers(trailers, this.progress.trusted.get());
-        }
-        if this.inner.is_end_stream() {
-            this.progress.end();
-        }
-        Poll::Ready(Some(Ok(frame)))
+        isolated(&progress, || this.next(cx))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -296,3 +344,6 @@ fn size(fields: &HeaderMap) -> usize {
             .saturating_add(32)
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -93,7 +93,7 @@ pub(super) async fn serve(wire: Wire, visitor: Rc<Visitor>, mut ending: Ending) 
     Box::pin(wire.close(farewell, refused)).await;
 }
 
-fn codec(limits: &ListenerLimits) -> http1::Builder {
+pub(super) fn codec(limits: &ListenerLimits) -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
         .max_header_size(limits.head)
@@ -111,7 +111,8 @@ fn call(
 ) -> impl Future<Output = Result<http::Response<Body>, Infallible>> {
     let has_body = !request.body().is_end_stream();
     visitor.phase.begin(has_body);
-    let progress = has_body.then(|| Progress::new(Rc::clone(&visitor.phase)));
+    let progress = || Progress::new(Rc::clone(&visitor.phase), visitor.local.counters.clone());
+    let progress = has_body.then(|| Rc::new(progress()));
     let pace = Pace::of(&visitor.listener.model);
     let request: Request = request.map(|incoming| match &progress {
         None => Body::Empty,
@@ -130,7 +131,7 @@ fn account(visitor: &Visitor, error: Option<&hyper::Error>) -> (&'static [u8], b
     let Some(refusal) = refusal(&visitor.phase, error) else {
         return (b"", false);
     };
-    unreadable(visitor, &refusal);
+    unreadable(visitor, &refusal, visitor.phase.lasted());
     match (&refusal, error) {
         (ProxyError::HeadTimeout, _) => (HEAD_TIMEOUT, true),
         // hyper gives up on another version without a word.

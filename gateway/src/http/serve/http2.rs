@@ -17,8 +17,8 @@ use std::{
 
 use bytes::Bytes;
 use h2::Reason;
-use http::{Method, header};
-use http_body::{Body as HttpBody, Frame, SizeHint};
+use http::{HeaderMap, Method, header};
+use http_body::Body as _;
 use hyper::{
     body::Incoming,
     ext::Protocol,
@@ -32,6 +32,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::{
     Ending,
+    received::Received,
     tasks::{Called, Executive, Next},
     tunnel::{Pump, Tunnel},
     wire::{Shared, Wire},
@@ -40,12 +41,12 @@ use crate::{
     error::{Malformed, ProxyError},
     http::{
         exchange::{Joint, Visitor, unreadable},
-        frames::Guard,
+        guard::Guard,
         handle::handle,
         normalize::Extended,
         phase::{Gone, Open, Phase, Streams, after},
         upgrade,
-        upload::{Fault, Pace, Progress, Upload},
+        upload::{Pace, Progress, Upload},
     },
     message::{Body, Request},
     stream::{Stream, WriteStall},
@@ -122,7 +123,7 @@ pub(super) async fn serve(mut wire: Wire, visitor: Rc<Visitor>, mut ending: Endi
         .await;
 }
 
-fn codec(listener: &model::Listener, executor: Executive) -> http2::Builder<Executive> {
+pub(super) fn codec(listener: &model::Listener, executor: Executive) -> http2::Builder<Executive> {
     let (limits, http2) = (&listener.limits, &listener.http2);
     let number = |size: usize| u32::try_from(size).unwrap_or(u32::MAX);
     let mut builder = http2::Builder::new(executor);
@@ -158,19 +159,21 @@ fn call(
         request.extensions_mut().insert(extended);
     }
     let pace = Pace::of(&visitor.listener.model);
-    let progress = has_body.then(|| Progress::new(Rc::clone(&phase)));
-    if let Some(progress) = &progress
-        && is_conversation(&request)
-    {
-        progress.be_patient();
-    }
-    let request: Request = request.map(|incoming| match &progress {
-        None => Body::Empty,
-        Some(progress) => {
-            let received = Received(incoming);
-            Body::stream(Upload::new(received, Rc::clone(progress), pace))
+    let (parts, incoming) = request.into_parts();
+    let (body, progress) = if has_body {
+        let received = Received::new(incoming);
+        let broken = received.asking();
+        let progress = Progress::new(Rc::clone(&phase), visitor.local.counters.clone());
+        let progress = Rc::new(progress.asking(broken));
+        if is_conversation(&parts.headers) {
+            progress.be_patient();
         }
-    });
+        let upload = Upload::new(received, Rc::clone(&progress), pace);
+        (Body::stream(upload), Some(progress))
+    } else {
+        (Body::Empty, None)
+    };
+    let request = Request::from_parts(parts, body);
     let visitor = Rc::new(Visitor {
         connection: Arc::clone(&visitor.connection),
         listener: Arc::clone(&visitor.listener),
@@ -212,8 +215,8 @@ async fn carry(
 }
 
 /// gRPC sends its messages when there is something to say.
-fn is_conversation(request: &http::Request<Incoming>) -> bool {
-    let kind = request.headers().get(header::CONTENT_TYPE);
+fn is_conversation(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE);
     kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
 }
 
@@ -226,7 +229,7 @@ fn account(visitor: &Visitor, error: Option<&hyper::Error>) -> bool {
     if matches!(refusal, ProxyError::Flood) {
         visitor.local.counters.count(Counter::Floods);
     }
-    unreadable(visitor, &refusal);
+    unreadable(visitor, &refusal, visitor.phase.lasted());
     true
 }
 
@@ -305,44 +308,5 @@ impl Clock {
             }
             timer.as_mut().reset(deadline);
         }
-    }
-}
-
-/// A request body as the codec gives it.
-struct Received(Incoming);
-
-impl HttpBody for Received {
-    type Data = Bytes;
-    type Error = Fault;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
-        let body = &mut self.get_mut().0;
-        let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
-        Poll::Ready(match frame {
-            Some(Ok(frame)) => Some(Ok(frame)),
-            Some(Err(error)) => Some(Err(fault(&error))),
-            // The codec gives a request that was taken back without an error as one that ended.
-            None => (!body.is_end_stream()).then_some(Err(Fault::Closed)),
-        })
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.0.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.0.size_hint()
-    }
-}
-
-/// Broken framing is what the codec found; everything else the client, or the network, did.
-fn fault(error: &hyper::Error) -> Fault {
-    let inner = error.source().and_then(|it| it.downcast_ref::<h2::Error>());
-    match inner {
-        Some(error) if error.is_library() => Fault::Malformed,
-        _ => Fault::Closed,
     }
 }

@@ -21,9 +21,11 @@ use tokio::{
 
 use crate::{
     downstream::Connection,
+    error::{Malformed, ProxyError},
+    frames::{Found, Heads, PREFACE},
     http::{
-        exchange::Visitor,
-        frames::{Breach, Guard, PREFACE},
+        exchange::{Visitor, unreadable},
+        guard::{Breach, Guard},
         phase::{At, Gone, Phase},
     },
     stream::{Stalled, Stream, WriteStall},
@@ -52,6 +54,7 @@ pub(crate) struct Wire {
 #[derive(Debug)]
 struct Watched {
     guard: Guard,
+    heads: Heads,
     visitor: Rc<Visitor>,
 }
 
@@ -64,7 +67,10 @@ impl Watched {
             local,
             ..
         } = &*self.visitor;
-        self.guard.sent(bytes, now, |stream, code| {
+        let heads = &mut self.heads;
+        self.guard.sent(bytes, now, |stream, broken| {
+            heads.forget(stream);
+            let Some(code) = broken else { return };
             listener.traffic.count(local.worker, Event::Broken);
             tracing::debug!(
                 connection = connection.id,
@@ -74,6 +80,24 @@ impl Watched {
                 "a stream was reset: its client broke the protocol"
             );
         });
+    }
+
+    /// Notes a header block that the codec refuses because of what was found in it. Trailers are their
+    /// request's to account for.
+    fn tell(&self, found: Found) {
+        let connection = &self.visitor.connection;
+        let flaw: &dyn std::error::Error = &found.flaw;
+        tracing::debug!(
+            connection = connection.id,
+            listener = connection.listener.as_str(),
+            stream = found.stream,
+            flaw,
+            "a header block is malformed"
+        );
+        if !found.trailers {
+            let error = ProxyError::BadRequest(Malformed::Syntax);
+            unreadable(&self.visitor, &error, Duration::ZERO);
+        }
     }
 }
 
@@ -151,12 +175,57 @@ impl Wire {
 
     /// From here on HTTP/2 is spoken.
     pub(crate) fn multiplex(&mut self, guard: Guard, visitor: Rc<Visitor>) {
-        self.guard = Some(Box::new(Watched { guard, visitor }));
+        let heads = Heads::behind(PREFACE.len());
+        self.guard = Some(Box::new(Watched {
+            guard,
+            heads,
+            visitor,
+        }));
         self.phase.multiplex();
     }
 
     pub(crate) fn guard(&self) -> Option<&Guard> {
         self.guard.as_deref().map(|watched| &watched.guard)
+    }
+
+    /// Reads what came, or what was read ahead of it.
+    fn poll_came(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.ahead.is_empty() {
+            return Pin::new(&mut self.stream).poll_read(cx, buffer);
+        }
+        self.read_ahead(buffer);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads what the codec of HTTP/2 may see of what came.
+    fn poll_frames(
+        &mut self,
+        watched: &mut Watched,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let guard = &mut watched.guard;
+        let read = watched.heads.poll_read(cx, buffer, |cx, buffer| {
+            let before = buffer.filled().len();
+            ready!(self.poll_came(cx, buffer))?;
+            let fresh = buffer.filled().get(before..).unwrap_or_default();
+            let judged = guard.received(fresh, Instant::now());
+            Poll::Ready(judged.map_err(|breach| {
+                self.phase.end_with(match breach {
+                    Breach::NoSettings => Gone::Malformed,
+                    Breach::Continuation | Breach::Resets | Breach::Useless => Gone::Flood,
+                });
+                io::Error::other(breach)
+            }))
+        });
+        for found in watched.heads.found() {
+            watched.tell(found);
+        }
+        read
     }
 
     fn read_ahead(&mut self, buffer: &mut ReadBuf<'_>) {
@@ -247,24 +316,15 @@ impl AsyncRead for Wire {
         if this.phase.is_half_closed() {
             return this.ended();
         }
-        let before = buffer.filled().len();
-        if this.ahead.is_empty() {
-            ready!(Pin::new(&mut this.stream).poll_read(cx, buffer))?;
-        } else {
-            this.read_ahead(buffer);
-        }
-        let read = buffer.filled().get(before..).unwrap_or_default();
-        if let Some(watched) = &mut this.guard {
+        if let Some(mut watched) = this.guard.take() {
             // The end is the end: who speaks HTTP/2 has no other way to leave.
-            let judged = watched.guard.received(read, Instant::now());
-            return Poll::Ready(judged.map_err(|breach| {
-                this.phase.end_with(match breach {
-                    Breach::NoSettings => Gone::Malformed,
-                    Breach::Continuation | Breach::Resets | Breach::Useless => Gone::Flood,
-                });
-                io::Error::other(breach)
-            }));
+            let read = this.poll_frames(&mut watched, cx, buffer);
+            this.guard = Some(watched);
+            return read;
         }
+        let before = buffer.filled().len();
+        ready!(this.poll_came(cx, buffer))?;
+        let read = buffer.filled().get(before..).unwrap_or_default();
         if read.is_empty() {
             return this.ended();
         }

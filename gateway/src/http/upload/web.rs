@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::header;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
-use super::{Fault, Progress};
+use super::{Fault, Next, Progress, isolated};
 use crate::{
     error::ProxyError,
     filter::{Base64, Rpc},
@@ -45,30 +45,21 @@ struct Decoded {
 }
 
 impl Decoded {
-    fn broken(&mut self) -> Poll<Option<Result<Frame<Bytes>, ProxyError>>> {
+    fn broken(&mut self) -> Next {
         self.ended = true;
         if let Some(progress) = &self.progress {
             progress.break_off(Fault::Malformed);
         }
         Poll::Ready(Some(Err(Fault::Malformed.into())))
     }
-}
 
-impl HttpBody for Decoded {
-    type Data = Bytes;
-    type Error = ProxyError;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, ProxyError>>> {
-        let this = self.get_mut();
-        while !this.ended {
-            let frame = match ready!(Pin::new(&mut this.inner).poll_frame(cx)) {
-                None if this.decoder.is_complete() => break,
-                None => return this.broken(),
+    fn next(&mut self, cx: &mut Context<'_>) -> Next {
+        while !self.ended {
+            let frame = match ready!(Pin::new(&mut self.inner).poll_frame(cx)) {
+                None if self.decoder.is_complete() => break,
+                None => return self.broken(),
                 Some(Err(error)) => {
-                    this.ended = true;
+                    self.ended = true;
                     return Poll::Ready(Some(Err(error)));
                 }
                 Some(Ok(frame)) => frame,
@@ -77,14 +68,27 @@ impl HttpBody for Decoded {
                 // Trailers of a request mean nothing to gRPC.
                 continue;
             };
-            match this.decoder.decode(&data) {
-                None => return this.broken(),
+            match self.decoder.decode(&data) {
+                None => return self.broken(),
                 Some(bytes) if bytes.is_empty() => {}
                 Some(bytes) => return Poll::Ready(Some(Ok(Frame::data(bytes)))),
             }
         }
-        this.ended = true;
+        self.ended = true;
         Poll::Ready(None)
+    }
+}
+
+impl HttpBody for Decoded {
+    type Data = Bytes;
+    type Error = ProxyError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Next {
+        let this = self.get_mut();
+        match this.progress.clone() {
+            None => this.next(cx),
+            Some(progress) => isolated(&progress, || this.next(cx)),
+        }
     }
 
     fn is_end_stream(&self) -> bool {

@@ -82,6 +82,7 @@ const HOMES: &[Home] = &[
     Home {
         library: "h2",
         places: &[
+            "gateway/src/frames/heads",
             "gateway/src/http/serve",
             "gateway/src/upstream/connect",
             "gateway/src/upstream/tests",

@@ -21,7 +21,7 @@ const ROWS: [&[&str]; 13] = [
     &["filter", "authn"],
     &["authz", "route"],
     &["upstream"],
-    &["message", "stream"],
+    &["message", "stream", "frames"],
     &["telemetry"],
     &["downstream"],
     &["drain", "error", "pressure"],

@@ -9,8 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// What every HTTP/2 client says first (RFC 9113 §3.4).
-pub(crate) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+use crate::frames::{Cursor, Front, PREFACE, flag, kind};
 
 /// More frames than this no honest head needs: one frame holds 16 KiB.
 const CONTINUATIONS: u32 = 16;
@@ -39,20 +38,6 @@ const COST_EMPTY_DATA: u32 = 20;
 const COST_PRIORITY: u32 = 2;
 const COST_UNKNOWN: u32 = 2;
 const COST_WINDOW: u32 = 1;
-
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const PRIORITY: u8 = 2;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
-const WINDOW_UPDATE: u8 = 8;
-const CONTINUATION: u8 = 9;
-
-const ACK: u8 = 1;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
-const PADDED: u8 = 8;
 
 const NO_ERROR: u32 = 0;
 const PROTOCOL_ERROR: u8 = 1;
@@ -85,81 +70,6 @@ impl Breach {
             Self::NoSettings => PROTOCOL_ERROR,
             Self::Continuation | Self::Resets | Self::Useless => ENHANCE_YOUR_CALM,
         }
-    }
-}
-
-/// The front of a frame.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Front {
-    length: usize,
-    kind: u8,
-    flags: u8,
-    stream: u32,
-}
-
-impl Front {
-    const LENGTH: usize = 9;
-
-    fn read(bytes: [u8; Self::LENGTH]) -> Self {
-        let [length @ .., _, _, _, _, _, _] = bytes;
-        let [_, _, _, kind, flags, stream @ ..] = bytes;
-        let number = |bytes: &[u8]| {
-            let shift = |sum: u32, byte: &u8| sum << 8 | u32::from(*byte);
-            bytes.iter().fold(0, shift)
-        };
-        Self {
-            length: usize::try_from(number(&length)).unwrap_or(usize::MAX),
-            kind,
-            flags,
-            stream: number(&stream) & 0x7fff_ffff,
-        }
-    }
-
-    fn has(&self, flag: u8) -> bool {
-        self.flags & flag != 0
-    }
-}
-
-/// Finds the fronts of frames in one direction of a connection, however its bytes are cut.
-#[derive(Debug, Default)]
-pub(crate) struct Cursor {
-    front: [u8; Front::LENGTH],
-    filled: usize,
-    /// What is left of the contents of the frame under way.
-    left: usize,
-}
-
-impl Cursor {
-    /// Behind `skip` bytes that are no frame.
-    pub(crate) fn behind(skip: usize) -> Self {
-        Self {
-            left: skip,
-            ..Self::default()
-        }
-    }
-
-    /// Takes what came next, up to the front of a frame that is now complete; gives what is left.
-    pub(crate) fn next<'a>(&mut self, bytes: &'a [u8]) -> (Option<Front>, &'a [u8]) {
-        let (skipped, bytes) = bytes.split_at(self.left.min(bytes.len()));
-        self.left = self.left.saturating_sub(skipped.len());
-        let space = self.front.get_mut(self.filled..).unwrap_or_default();
-        let (taken, rest) = bytes.split_at(space.len().min(bytes.len()));
-        if let Some(space) = space.get_mut(..taken.len()) {
-            space.copy_from_slice(taken);
-        }
-        self.filled = self.filled.saturating_add(taken.len());
-        if self.filled < Front::LENGTH {
-            return (None, rest);
-        }
-        self.filled = 0;
-        let front = Front::read(self.front);
-        self.left = front.length;
-        (Some(front), rest)
-    }
-
-    /// Whether one frame has ended and no other begun.
-    pub(crate) fn is_between(&self) -> bool {
-        self.filled == 0 && self.left == 0
     }
 }
 
@@ -271,37 +181,38 @@ impl Guard {
         Ok(())
     }
 
-    /// We sent this. Tells of each stream that we reset because the client broke the protocol: its
-    /// number, and the code that the client was told.
+    /// We sent this. Tells of each stream that we reset: its number, and the code where it was because
+    /// the client broke the protocol.
     pub(crate) fn sent(
         &mut self,
         mut bytes: &[u8],
         now: Instant,
-        mut broken: impl FnMut(u32, u32),
+        mut tell: impl FnMut(u32, Option<u32>),
     ) {
         let slice = self.slice(now);
         while !bytes.is_empty() {
-            let content = bytes.get(..self.outgoing.left).unwrap_or(bytes);
+            let content = bytes.get(..self.outgoing.left()).unwrap_or(bytes);
             if let Some((stream, code)) = &mut self.resetting {
                 *code = content
                     .iter()
                     .fold(*code, |sum, byte| sum << 8 | u32::from(*byte));
-                if content.len() == self.outgoing.left {
+                if content.len() == self.outgoing.left() {
                     let (stream, code) = (*stream, *code);
                     self.resetting = None;
-                    if is_clients_fault(code) {
+                    let broken = is_clients_fault(code);
+                    if broken {
                         self.taken_back.add(1, slice);
-                        broken(stream, code);
                     }
+                    tell(stream, broken.then_some(code));
                 }
             }
             let (front, rest) = self.outgoing.next(bytes);
             bytes = rest;
             match front {
-                Some(front) if front.kind == DATA && front.length > 0 => {
+                Some(front) if front.kind == kind::DATA && front.length > 0 => {
                     self.earned.add(EARN_ANSWER, slice);
                 }
-                Some(front) if front.kind == RST_STREAM => {
+                Some(front) if front.kind == kind::RST_STREAM => {
                     self.resetting = Some((front.stream, 0));
                 }
                 _ => {}
@@ -337,11 +248,11 @@ impl Guard {
         let first = !std::mem::replace(&mut self.begun, true);
         if first {
             // Everybody has to send it: it costs nothing.
-            let settings = front.kind == SETTINGS && !front.has(ACK);
+            let settings = front.kind == kind::SETTINGS && !front.has(flag::ACK);
             return settings.then_some(()).ok_or(Breach::NoSettings);
         }
         match front.kind {
-            HEADERS => {
+            kind::HEADERS => {
                 self.last_stream = self.last_stream.max(front.stream);
                 self.earned.add(EARN_HEADERS, slice);
                 let block = Block {
@@ -349,22 +260,22 @@ impl Guard {
                     continuations: 0,
                     bytes: front.length,
                 };
-                self.block = (!front.has(END_HEADERS)).then_some(block);
+                self.block = (!front.has(flag::END_HEADERS)).then_some(block);
                 Ok(())
             }
-            CONTINUATION => self.continued(front),
-            RST_STREAM => self.count_resets(1, slice),
+            kind::CONTINUATION => self.continued(front),
+            kind::RST_STREAM => self.count_resets(1, slice),
             // How much of it is padding stands in its contents.
-            DATA if front.length > 0 && !front.has(PADDED) => {
+            kind::DATA if front.length > 0 && !front.has(flag::PADDED) => {
                 self.earned.add(EARN_DATA, slice);
                 Ok(())
             }
-            DATA if front.length > 0 || front.has(END_STREAM) => Ok(()),
-            DATA => self.pay(COST_EMPTY_DATA, slice),
-            SETTINGS => self.pay(COST_SETTINGS, slice),
-            PING => self.pay(COST_PING, slice),
-            PRIORITY => self.pay(COST_PRIORITY, slice),
-            WINDOW_UPDATE => self.pay(COST_WINDOW, slice),
+            kind::DATA if front.length > 0 || front.has(flag::END_STREAM) => Ok(()),
+            kind::DATA => self.pay(COST_EMPTY_DATA, slice),
+            kind::SETTINGS => self.pay(COST_SETTINGS, slice),
+            kind::PING => self.pay(COST_PING, slice),
+            kind::PRIORITY => self.pay(COST_PRIORITY, slice),
+            kind::WINDOW_UPDATE => self.pay(COST_WINDOW, slice),
             _ => self.pay(COST_UNKNOWN, slice),
         }
     }
@@ -389,7 +300,7 @@ impl Guard {
         if block.continuations > CONTINUATIONS || too_long {
             return Err(Breach::Continuation);
         }
-        if front.has(END_HEADERS) {
+        if front.has(flag::END_HEADERS) {
             self.block = None;
         }
         Ok(())
