@@ -15,6 +15,7 @@ pub mod h2;
 pub mod http1;
 pub mod load;
 pub mod log;
+pub mod named;
 pub mod origin;
 pub mod pebble;
 pub mod process;

@@ -2,6 +2,7 @@
 
 use std::{
     net::SocketAddr,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -11,11 +12,12 @@ use std::{
 use crate::{PATIENCE, Pebble, pebble::Setup};
 use parking_lot::Mutex;
 use sluice_certs::{
-    Pending, Store,
+    Facts, Pending, Store,
     acme::{ChallengeKind, Issuer, Keeper, KeyChoice, State, Terms, Wanted},
     storage::{Directory, Storage},
 };
 use sluice_gateway::drain::Tasks;
+use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -70,6 +72,11 @@ impl Replica {
         self.serves(name, PATIENCE, |_| true).await
     }
 
+    /// What is served under `name` says.
+    pub fn facts(&self, name: &str) -> Option<Arc<Facts>> {
+        self.state(name)?.facts
+    }
+
     /// Waits until the certificate has such a serial number, and gives it.
     pub async fn serves(
         &self,
@@ -89,6 +96,12 @@ impl Replica {
             );
             sleep(Duration::from_millis(5)).await;
         }
+    }
+
+    /// Waits until an order failed, and gives why.
+    pub async fn words(&self, name: &str) -> String {
+        self.becomes(name, |state| Some(state.problem.clone()?.1.problem))
+            .await
     }
 
     /// Waits until `look` finds something in the state of `name`.
@@ -227,7 +240,73 @@ pub async fn pebble(mut setup: Setup) -> Option<(Pebble, Door, Tasks)> {
     Some((pebble, door, tasks))
 }
 
+/// What a test of one replica needs: pebble, where it looks, and a folder to keep certificates in.
+pub struct Stage {
+    pebble: Option<Pebble>,
+    /// Where it looks.
+    pub door: Door,
+    folder: TempDir,
+    _tasks: Tasks,
+}
+
+impl Stage {
+    /// None, said aloud, where pebble is not installed.
+    pub async fn set(setup: Setup) -> Option<Self> {
+        let (pebble, door, tasks) = pebble(setup).await?;
+        Some(Self {
+            pebble: Some(pebble),
+            door,
+            folder: TempDir::new().expect("a folder"),
+            _tasks: tasks,
+        })
+    }
+
+    /// Issues, until it ends.
+    pub fn pebble(&self) -> &Pebble {
+        self.pebble.as_ref().expect("it did not end")
+    }
+
+    /// Nobody issues any more.
+    pub fn end_pebble(&mut self) {
+        self.pebble = None;
+    }
+
+    /// pebble as an issuer of this name, with what `change` makes of it.
+    pub fn issuer(&self, name: &str, change: impl FnOnce(&mut Issuer)) -> Issuer {
+        let mut issuer = issuer(self.pebble(), name);
+        change(&mut issuer);
+        issuer
+    }
+
+    /// `a.example` is wanted as `web` from the first of `issuers`, and kept in a folder below this one's.
+    pub fn terms(&self, folder: &str, issuers: Vec<Issuer>) -> Terms {
+        let storage = directory(&self.folder.path().join(folder), false);
+        terms(storage, issuers, &[("web", &["a.example"])])
+    }
+
+    /// The same from pebble.
+    pub fn plain(&self) -> Terms {
+        self.wants(&[("web", &["a.example"])])
+    }
+
+    /// Each name with its hosts is wanted from pebble.
+    pub fn wants(&self, wanted: &[(&str, &[&str])]) -> Terms {
+        let storage = directory(self.folder(), false);
+        terms(storage, vec![issuer(self.pebble(), "pebble")], wanted)
+    }
+
+    /// A replica that keeps what `terms` say.
+    pub fn start(&self, terms: Terms) -> Replica {
+        Replica::start(terms, &self.door)
+    }
+
+    /// Where certificates lie.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+}
+
 /// A storage in `folder`.
-pub fn directory(folder: &std::path::Path, shared: bool) -> Arc<dyn Storage> {
+pub fn directory(folder: &Path, shared: bool) -> Arc<dyn Storage> {
     Arc::new(Directory::new(folder, shared))
 }

@@ -9,9 +9,10 @@ use std::{
 use sluice_certs::acme::{ExternalAccount, Phase};
 use sluice_gateway::drain::Tasks;
 use sluice_tests::{
+    Pebble,
     eventually::eventually,
     pebble::{Setup, free, is_newer},
-    replica::{Replica, directory, issuer, pebble, terms},
+    replica::{Door, Replica, Stage, directory, issuer, terms},
 };
 use tempfile::TempDir;
 use tokio::{
@@ -26,21 +27,14 @@ const EXTERNAL: (&str, &[u8]) = (
     b"secret-secret-secret-secret-secr",
 );
 
-fn folder() -> TempDir {
-    TempDir::new().expect("a folder")
-}
-
 #[tokio::test]
 async fn a_missing_certificate_is_ordered_and_kept() {
-    let Some((pebble, door, _tasks)) = pebble(Setup::default()).await else {
+    let Some(stage) = Stage::set(Setup::default()).await else {
         return;
     };
-    let folder = folder();
-    let storage = directory(folder.path(), false);
-    let wanted = [("web", &["a.example", "b.example"][..])];
-    let wanted = terms(storage, vec![issuer(&pebble, "pebble")], &wanted);
+    let wanted = stage.wants(&[("web", &["a.example", "b.example"])]);
 
-    let first = Replica::start(wanted.clone(), &door);
+    let first = stage.start(wanted.clone());
     let serial = first.issued("web").await;
 
     let state = first.state("web").expect("a state");
@@ -51,7 +45,7 @@ async fn a_missing_certificate_is_ordered_and_kept() {
     );
     assert_eq!(state.phase, Phase::Issued);
     drop(first);
-    let second = Replica::start(wanted, &door);
+    let second = stage.start(wanted);
     second.keeper.loaded().await;
     assert_eq!(
         second.serial("web"),
@@ -62,48 +56,32 @@ async fn a_missing_certificate_is_ordered_and_kept() {
 
 #[tokio::test]
 async fn an_address_gets_a_certificate_too() {
-    let Some((pebble, door, _tasks)) = pebble(Setup::default()).await else {
+    let Some(stage) = Stage::set(Setup::default()).await else {
         return;
     };
-    let folder = folder();
-    let wanted = [("address", &["127.0.0.1"][..])];
-    let wanted = terms(
-        directory(folder.path(), false),
-        vec![issuer(&pebble, "pebble")],
-        &wanted,
-    );
-    let replica = Replica::start(wanted, &door);
+    let replica = stage.start(stage.wants(&[("address", &["127.0.0.1"])]));
     replica.issued("address").await;
-    let facts = replica
-        .state("address")
-        .and_then(|state| state.facts)
-        .expect("a certificate");
+    let facts = replica.facts("address").expect("a certificate");
     assert!(facts.covers("127.0.0.1"), "{facts:?}");
 }
 
 #[tokio::test]
 async fn only_the_token_that_is_pending_is_answered() {
-    let Some((pebble, door, _tasks)) = pebble(Setup::default()).await else {
+    let Some(stage) = Stage::set(Setup::default()).await else {
         return;
     };
-    let folder = folder();
-    let wanted = terms(
-        directory(folder.path(), false),
-        vec![issuer(&pebble, "pebble")],
-        &[("web", &["a.example"])],
-    );
-    door.shut.store(true, Ordering::Relaxed);
-    let replica = Replica::start(wanted, &door);
+    stage.door.shut.store(true, Ordering::Relaxed);
+    let replica = stage.start(stage.plain());
     eventually("the validating server comes", || {
-        (door.came.load(Ordering::Relaxed) > 0).then_some(())
+        (stage.door.came.load(Ordering::Relaxed) > 0).then_some(())
     })
     .await;
     let pending = replica.keeper.pending();
 
     assert_eq!(pending.find_http("a.example", "guessed").await, None);
-    door.shut.store(false, Ordering::Relaxed);
+    stage.door.shut.store(false, Ordering::Relaxed);
     replica.issued("web").await;
-    let seen = door.seen.lock().clone();
+    let seen = stage.door.seen.lock().clone();
     let (host, path, _) = seen.first().expect("a request");
     assert!(seen.iter().all(|(_, _, answered)| *answered), "{seen:?}");
     let token = path.rsplit('/').next().expect("a token");
@@ -117,22 +95,12 @@ async fn a_certificate_is_renewed_in_time() {
         lifetime: 12,
         ..Setup::default()
     };
-    let Some((pebble, door, _tasks)) = pebble(setup).await else {
+    let Some(stage) = Stage::set(setup).await else {
         return;
     };
-    let folder = folder();
-    let wanted = terms(
-        directory(folder.path(), false),
-        vec![issuer(&pebble, "pebble")],
-        &[("web", &["a.example"])],
-    );
-    let replica = Replica::start(wanted, &door);
+    let replica = stage.start(stage.plain());
     let first = replica.issued("web").await;
-    let ends = replica
-        .state("web")
-        .and_then(|state| state.facts)
-        .expect("a certificate")
-        .not_after;
+    let ends = replica.facts("web").expect("a certificate").not_after;
 
     replica
         .serves("web", Duration::from_secs(14), |serial| serial != first)
@@ -149,27 +117,22 @@ async fn an_expired_certificate_is_served_until_there_is_another() {
         lifetime: 6,
         ..Setup::default()
     };
-    let Some((running, door, _tasks)) = pebble(setup).await else {
+    let Some(mut stage) = Stage::set(setup).await else {
         return;
     };
-    let folder = folder();
-    let wanted = terms(
-        directory(folder.path(), false),
-        vec![issuer(&running, "pebble")],
-        &[("web", &["a.example"])],
-    );
-    let replica = Replica::start(wanted.clone(), &door);
+    let wanted = stage.plain();
+    let replica = stage.start(wanted.clone());
     let serial = replica.issued("web").await;
-    drop(running);
+    stage.end_pebble();
 
     let expired = |replica: &Replica| {
-        let facts = replica.state("web").and_then(|state| state.facts)?;
+        let facts = replica.facts("web")?;
         (SystemTime::from(facts.not_after) < SystemTime::now()).then_some(())
     };
     eventually("it expires", || expired(&replica)).await;
     assert_eq!(replica.serial("web").as_deref(), Some(&*serial));
     drop(replica);
-    let restarted = Replica::start(wanted, &door);
+    let restarted = stage.start(wanted);
     restarted.keeper.loaded().await;
     assert_eq!(
         restarted.serial("web"),
@@ -184,25 +147,18 @@ async fn half_of_all_nonces_may_be_refused() {
         refused_nonces: 50,
         ..Setup::default()
     };
-    let Some((pebble, door, _tasks)) = pebble(setup).await else {
+    let Some(stage) = Stage::set(setup).await else {
         return;
     };
-    let folder = folder();
     let hosts: Vec<String> = (0..5)
         .map(|number| format!("host{number}.example"))
         .collect();
     let lists: Vec<[&str; 1]> = hosts.iter().map(|host| [host.as_str()]).collect();
-    let wanted: Vec<(&str, &[&str])> = hosts
-        .iter()
-        .zip(&lists)
+    let wanted = hosts.iter().zip(&lists);
+    let wanted: Vec<(&str, &[&str])> = wanted
         .map(|(name, hosts)| (name.as_str(), &hosts[..]))
         .collect();
-    let wanted = terms(
-        directory(folder.path(), false),
-        vec![issuer(&pebble, "pebble")],
-        &wanted,
-    );
-    let replica = Replica::start(wanted, &door);
+    let replica = stage.start(stage.wants(&wanted));
     for host in &hosts {
         replica.issued(host).await;
     }
@@ -215,32 +171,21 @@ async fn an_external_account_is_used_where_it_is_asked_for() {
         external: Some(("kid-1", EXTERNAL.0)),
         ..Setup::default()
     };
-    let Some((pebble, door, _tasks)) = pebble(setup).await else {
+    let Some(stage) = Stage::set(setup).await else {
         return;
     };
-    let folder = folder();
-    let mut with = issuer(&pebble, "with");
-    with.external_account = Some(ExternalAccount {
-        key_id: "kid-1".to_owned(),
-        key: EXTERNAL.1.to_vec(),
+    let with = stage.issuer("with", |issuer| {
+        issuer.external_account = Some(ExternalAccount {
+            key_id: "kid-1".to_owned(),
+            key: EXTERNAL.1.to_vec(),
+        });
     });
-    let wanted = [("web", &["a.example"][..])];
-    let replica = Replica::start(
-        terms(directory(folder.path(), false), vec![with], &wanted),
-        &door,
-    );
+    let replica = stage.start(stage.terms("with", vec![with]));
     replica.issued("web").await;
 
-    let folder = TempDir::new().expect("a folder");
-    let without = terms(
-        directory(folder.path(), false),
-        vec![issuer(&pebble, "without")],
-        &wanted,
-    );
-    let replica = Replica::start(without, &door);
-    let words = replica
-        .becomes("web", |state| Some(state.problem.clone()?.1.problem))
-        .await;
+    let without = stage.issuer("without", |_| {});
+    let replica = stage.start(stage.terms("without", vec![without]));
+    let words = replica.words("web").await;
     assert!(words.contains("externalAccountRequired"), "{words}");
 }
 
@@ -254,23 +199,13 @@ async fn a_profile_is_ordered_under() {
         eprintln!("SKIPPED: this pebble has no profiles (tests/setup builds a newer one with Go)");
         return;
     }
-    let Some((pebble, door, _tasks)) = pebble(setup).await else {
+    let Some(stage) = Stage::set(setup).await else {
         return;
     };
-    let folder = folder();
-    let mut brief = issuer(&pebble, "pebble");
-    brief.profile = Some("brief".to_owned());
-    let wanted = terms(
-        directory(folder.path(), false),
-        vec![brief],
-        &[("web", &["a.example"])],
-    );
-    let replica = Replica::start(wanted, &door);
+    let brief = stage.issuer("pebble", |issuer| issuer.profile = Some("brief".to_owned()));
+    let replica = stage.start(stage.terms("", vec![brief]));
     replica.issued("web").await;
-    let facts = replica
-        .state("web")
-        .and_then(|state| state.facts)
-        .expect("a certificate");
+    let facts = replica.facts("web").expect("a certificate");
     let life = facts.not_after - facts.not_before;
     assert!(life.whole_seconds() <= 3_600, "{life}");
 }
@@ -281,19 +216,14 @@ async fn the_issuers_wish_to_renew_is_heeded() {
         eprintln!("SKIPPED: this pebble has no wishes (tests/setup builds a newer one with Go)");
         return;
     }
-    let Some((pebble, door, _tasks)) = pebble(Setup::default()).await else {
+    let Some(stage) = Stage::set(Setup::default()).await else {
         return;
     };
-    let folder = folder();
-    let wanted = terms(
-        directory(folder.path(), false),
-        vec![issuer(&pebble, "pebble")],
-        &[("web", &["a.example"])],
-    );
-    let first = Replica::start(wanted.clone(), &door);
+    let wanted = stage.plain();
+    let first = stage.start(wanted.clone());
     let serial = first.issued("web").await;
     drop(first);
-    let stored = std::fs::read_dir(folder.path().join("certificates")).expect("a folder");
+    let stored = std::fs::read_dir(stage.folder().join("certificates")).expect("a folder");
     let stored = stored
         .map(|file| file.expect("a file").path())
         .next()
@@ -305,12 +235,13 @@ async fn the_issuers_wish_to_renew_is_heeded() {
     );
     let certificate = &stored[start.expect("a start")..end.expect("an end") + 26];
     assert!(
-        pebble
+        stage
+            .pebble()
             .wish(certificate, "2020-01-01T00:00:00Z", "2020-01-02T00:00:00Z")
             .await
     );
 
-    let second = Replica::start(wanted, &door);
+    let second = stage.start(wanted);
     second
         .serves("web", Duration::from_secs(20), |now| now != serial)
         .await;
@@ -318,28 +249,23 @@ async fn the_issuers_wish_to_renew_is_heeded() {
 
 #[tokio::test]
 async fn another_issuer_is_asked_when_the_first_one_fails() {
-    let Some((pebble, door, _tasks)) = pebble(Setup::default()).await else {
+    let Some(stage) = Stage::set(Setup::default()).await else {
         return;
     };
-    let folder = folder();
     let limited = answering("HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/problem+json\r\nContent-Length: 84\r\nConnection: close\r\n\r\n{\"type\":\"urn:ietf:params:acme:error:rateLimited\",\"detail\":\"too many certificates\"}  ").await;
-    let mut first = issuer(&pebble, "first");
-    first.directory = format!("http://{limited}/dir");
-    first.fallback = vec!["second".to_owned()];
-    let issuers = vec![first, issuer(&pebble, "second")];
-    let wanted = terms(
-        directory(folder.path(), false),
-        issuers,
-        &[("web", &["a.example"])],
-    );
-    let replica = Replica::start(wanted, &door);
+    let first = stage.issuer("first", |issuer| {
+        issuer.directory = format!("http://{limited}/dir");
+        issuer.fallback = vec!["second".to_owned()];
+    });
+    let second = stage.issuer("second", |_| {});
+    let replica = stage.start(stage.terms("", vec![first, second]));
     replica.issued("web").await;
     assert_eq!(replica.keeper.orders(), (1, 1));
 }
 
 #[tokio::test]
 async fn failures_are_told_in_the_issuers_own_words_and_waited_after() {
-    let Some((pebble, door, _tasks)) = pebble(Setup::default()).await else {
+    let Some(stage) = Stage::set(Setup::default()).await else {
         return;
     };
     let problem =
@@ -349,6 +275,11 @@ async fn failures_are_told_in_the_issuers_own_words_and_waited_after() {
         format!(
             "HTTP/1.1 {status}\r\n{more}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
         )
+    };
+    let at = |name: &str, address: SocketAddr| {
+        stage.issuer(name, |issuer| {
+            issuer.directory = format!("http://{address}/dir");
+        })
     };
     for (answer, words, least) in [
         (
@@ -375,15 +306,8 @@ async fn failures_are_told_in_the_issuers_own_words_and_waited_after() {
         (String::new(), "exchange", 20),
     ] {
         let address = answering(&answer).await;
-        let folder = TempDir::new().expect("a folder");
-        let mut broken = issuer(&pebble, "broken");
-        broken.directory = format!("http://{address}/dir");
-        let wanted = terms(
-            directory(folder.path(), false),
-            vec![broken],
-            &[("web", &["a.example"])],
-        );
-        let replica = Replica::start(wanted, &door);
+        let folder = address.port().to_string();
+        let replica = stage.start(stage.terms(&folder, vec![at("broken", address)]));
         let (tries, until) = replica
             .becomes("web", |state| match state.phase {
                 Phase::Waiting { until } => Some((state.problem.clone()?.1, until)),
@@ -394,21 +318,12 @@ async fn failures_are_told_in_the_issuers_own_words_and_waited_after() {
         assert!(until - tries.at >= least, "{answer:?}: {tries:?}");
     }
     let [nobody] = free::<1>().await;
-    let mut down = issuer(&pebble, "down");
-    down.directory = format!("https://{nobody}/dir");
-    let folder = folder();
-    let wanted = terms(
-        directory(folder.path(), false),
-        vec![down],
-        &[("web", &["a.example"])],
-    );
-    let replica = Replica::start(wanted.clone(), &door);
-    let words = replica
-        .becomes("web", |state| Some(state.problem.clone()?.1.problem))
-        .await;
+    let wanted = stage.terms("down", vec![at("down", nobody)]);
+    let replica = stage.start(wanted.clone());
+    let words = replica.words("web").await;
     assert!(words.contains("connecting to"), "{words}");
     drop(replica);
-    let restarted = Replica::start(wanted, &door);
+    let restarted = stage.start(wanted);
     let phase = restarted
         .becomes("web", |state| {
             state.problem.is_some().then(|| state.phase.clone())
@@ -426,19 +341,17 @@ async fn a_challenge_that_fails_is_told_in_the_issuers_own_words() {
         http: 9,
         ..Setup::default()
     };
-    let Some(pebble) = sluice_tests::Pebble::start(&setup).await else {
+    let Some(pebble) = Pebble::start(&setup).await else {
         return;
     };
-    let folder = folder();
+    let folder = TempDir::new().expect("a folder");
     let wanted = terms(
         directory(folder.path(), false),
         vec![issuer(&pebble, "pebble")],
         &[("web", &["a.example"])],
     );
-    let replica = Replica::start(wanted, &sluice_tests::replica::Door::default());
-    let words = replica
-        .becomes("web", |state| Some(state.problem.clone()?.1.problem))
-        .await;
+    let replica = Replica::start(wanted, &Door::default());
+    let words = replica.words("web").await;
     assert!(
         words.contains("a.example") && words.contains("connection"),
         "{words}"
@@ -447,16 +360,16 @@ async fn a_challenge_that_fails_is_told_in_the_issuers_own_words() {
 
 #[tokio::test]
 async fn what_stays_wanted_keeps_its_certificate_over_a_change() {
-    let Some((pebble, door, _tasks)) = pebble(Setup::default()).await else {
+    let Some(stage) = Stage::set(Setup::default()).await else {
         return;
     };
-    let folder = folder();
-    let storage = directory(folder.path(), false);
-    let pebbles = || vec![issuer(&pebble, "pebble")];
-    let replica = Replica::start(
-        terms(Arc::clone(&storage), pebbles(), &[("a", &["a.example"])]),
-        &door,
-    );
+    let storage = directory(stage.folder(), false);
+    let pebbles = || vec![stage.issuer("pebble", |_| {})];
+    let replica = stage.start(terms(
+        Arc::clone(&storage),
+        pebbles(),
+        &[("a", &["a.example"])],
+    ));
     let serial = replica.issued("a").await;
 
     replica.keeper.set(terms(
@@ -504,22 +417,17 @@ async fn answering(answer: &str) -> SocketAddr {
 
 #[tokio::test]
 async fn nothing_is_ordered_while_the_storage_is_away() {
-    let Some((pebble, door, _tasks)) = pebble(Setup::default()).await else {
+    let Some(stage) = Stage::set(Setup::default()).await else {
         return;
     };
-    let folder = folder();
-    let blocked = folder.path().join("blocked");
+    let blocked = stage.folder().join("blocked");
     std::fs::write(&blocked, "a file where a folder is to be").expect("a file");
-    let wanted = terms(
-        directory(&blocked, false),
-        vec![issuer(&pebble, "pebble")],
-        &[("web", &["a.example"])],
-    );
-    let replica = Replica::start(wanted, &door);
+    let pebbles = vec![stage.issuer("pebble", |_| {})];
+    let replica = stage.start(stage.terms("blocked", pebbles));
     // It is looked for every two seconds.
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert_eq!(replica.keeper.orders(), (0, 0));
-    assert_eq!(door.came.load(Ordering::Relaxed), 0);
+    assert_eq!(stage.door.came.load(Ordering::Relaxed), 0);
     std::fs::remove_file(&blocked).expect("it goes");
     replica.issued("web").await;
 }

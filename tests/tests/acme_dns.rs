@@ -1,8 +1,6 @@
 //! DNS-01: a dynamic update to a real name server (Debian's `bind9`), a program, a webhook.
 
-use std::{
-    fs, net::SocketAddr, os::unix::fs::PermissionsExt, path::Path, sync::Arc, time::Duration,
-};
+use std::{fs, os::unix::fs::PermissionsExt, sync::Arc, time::Duration};
 
 use http::{HeaderName, HeaderValue};
 use parking_lot::Mutex;
@@ -10,109 +8,31 @@ use sluice_certs::{
     acme::{ChallengeKind, Dns, Exec, TsigAlgorithm, Update, Webhook},
     fetch::Client,
 };
+use sluice_config::model::Secret;
 use sluice_gateway::drain::Tasks;
 use sluice_tests::{
     Pebble,
-    eventually::within,
-    pebble::{Setup, free, run},
+    named::{KEY, Named},
+    pebble::Setup,
     replica::{Door, Replica, directory, issuer, terms},
 };
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
-    process::{Child, Command},
+    net::TcpListener,
 };
 
-const KEY: &[u8] = b"a key that both sides know, no less";
 /// Both stand at the same record, side by side.
 const HOSTS: [&str; 2] = ["a.example", "*.a.example"];
 
-/// A name server for `example`, with dynamic updates for whoever has the key.
-struct Named {
-    _process: Child,
-    folder: TempDir,
-    address: SocketAddr,
-}
-
-impl Named {
-    async fn start() -> Option<Self> {
-        if std::process::Command::new("named")
-            .arg("-v")
-            .output()
-            .is_err()
-        {
-            assert!(std::env::var_os("CI").is_none(), "CI needs bind9");
-            eprintln!("SKIPPED: bind9 is not installed (tests/setup)");
-            return None;
-        }
-        let folder = TempDir::new().expect("a folder");
-        let [address] = free::<1>().await;
-        let here = folder.path().display();
-        let (port, secret) = (address.port(), base64(KEY));
-        let settings = format!(
-            r#"options {{ directory "{here}"; listen-on port {port} {{ 127.0.0.1; }}; listen-on-v6 {{ none; }};
-                recursion no; dnssec-validation no; pid-file none; session-keyfile "{here}/session.key"; }};
-            controls {{ }};
-            key "sluice-key" {{ algorithm hmac-sha256; secret "{secret}"; }};
-            zone "example" {{ type master; file "{here}/zone"; allow-update {{ key "sluice-key"; }}; }};"#
-        );
-        let zone = "$TTL 1\n@ SOA ns.example. ops.example. 1 60 60 60 1\n@ NS ns.example.\n* A 127.0.0.1\nns A 127.0.0.1\n";
-        fs::write(folder.path().join("named.conf"), settings).expect("its settings");
-        fs::write(folder.path().join("zone"), zone).expect("its zone");
-        let process = run(Path::new("named"))
-            .args(["-g", "-n", "1", "-c", "named.conf"])
-            .current_dir(folder.path())
-            .spawn()
-            .expect("it starts");
-        within("the name server answers", async {
-            while TcpStream::connect(address).await.is_err() {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        })
-        .await;
-        Some(Self {
-            _process: process,
-            folder,
-            address,
-        })
+fn update(named: &Named, key: &str) -> Update {
+    Update {
+        server: named.address.to_string(),
+        zone: "example".to_owned(),
+        key_name: "sluice-key".to_owned(),
+        key: Secret::new(key).decoded().expect("base64"),
+        algorithm: TsigAlgorithm::HmacSha256,
     }
-
-    /// The zone as it is now.
-    async fn zone(&self) -> String {
-        let out = Command::new("named-journalprint")
-            .arg(self.folder.path().join("zone.jnl"))
-            .output()
-            .await
-            .expect("it starts");
-        String::from_utf8(out.stdout).expect("text")
-    }
-
-    fn update(&self, key: &[u8]) -> Update {
-        Update {
-            server: self.address.to_string(),
-            zone: "example".to_owned(),
-            key_name: "sluice-key".to_owned(),
-            key: key.to_vec(),
-            algorithm: TsigAlgorithm::HmacSha256,
-        }
-    }
-}
-
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    assert_eq!(bytes.len() % 3, 2, "this one has a padding of one");
-    let mut text = String::new();
-    for three in bytes.chunks(3) {
-        let number = three
-            .iter()
-            .fold(0_usize, |sum, byte| sum << 8 | usize::from(*byte))
-            << (8 * (3 - three.len()));
-        for place in 0..=three.len() {
-            text.push(char::from(DIGITS[number >> (18 - 6 * place) & 63]));
-        }
-    }
-    text + "="
 }
 
 fn keeps(pebble: &Pebble, dns: Dns) -> (Replica, TempDir) {
@@ -140,7 +60,7 @@ async fn a_record_is_written_by_a_signed_update() {
     let Some(pebble) = Pebble::start(&setup).await else {
         return;
     };
-    let (replica, _folder) = keeps(&pebble, Dns::Update(named.update(KEY)));
+    let (replica, _folder) = keeps(&pebble, Dns::Update(update(&named, KEY)));
     replica.issued("web").await;
     let facts = replica
         .state("web")
@@ -150,7 +70,7 @@ async fn a_record_is_written_by_a_signed_update() {
         facts.covers_wildcard("*.a.example") && facts.covers("a.example"),
         "{facts:?}"
     );
-    let journal = named.zone().await;
+    let journal = named.changes().await;
     let records = |change: &str| {
         let changes = journal.lines().filter(|line| line.starts_with(change));
         changes
@@ -172,7 +92,7 @@ async fn a_name_server_that_refuses_is_quoted() {
     let Some(pebble) = Pebble::start(&Setup::default()).await else {
         return;
     };
-    let (replica, _folder) = keeps(&pebble, Dns::Update(named.update(b"another key")));
+    let (replica, _folder) = keeps(&pebble, Dns::Update(update(&named, "YW5vdGhlciBrZXk=")));
     let words = replica
         .becomes("web", |state| Some(state.problem.clone()?.1.problem))
         .await;

@@ -3,6 +3,7 @@ use tokio::io::{AsyncReadExt as _, duplex};
 
 use super::*;
 use crate::{
+    Pending,
     slot::{Pairs, Slot},
     testing::{Authority, Client, Key, Leaf, Speaks, Wanted, alert},
     verify::{ClientsSpec, Mode},
@@ -121,6 +122,46 @@ async fn a_name_without_a_certificate_gets_an_alert_and_no_certificate() {
         alert(&stream.unwrap_err()).as_deref(),
         Some("unrecognized_name")
     );
+}
+
+#[tokio::test]
+async fn a_validating_server_is_shown_what_is_pending_and_nothing_else() {
+    let authority = Authority::default();
+    let leaf = authority.server(&["a.example"]);
+    let pending = Pending::none();
+    let answer = authority.server(&["a.example"]).pair();
+    pending.change(|answers| {
+        let certificate = Arc::clone(answer.certified());
+        answers.alpn.insert("a.example".to_owned(), certificate);
+    });
+    let server = Server::new(terms(), &Policies::default(), None).unwrap();
+    server.present(choice(&[&leaf]).answering(Arc::clone(&pending)));
+    let meet = async |protocols: &[&str], name: &str| {
+        let (near, far) = duplex(64 << 10);
+        let client = Client::new(&authority, protocols);
+        tokio::join!(server.accept(near, LIMIT), client.connect(far, name))
+    };
+
+    let (accepted, shown) = meet(&["acme-tls/1"], "A.example").await;
+    assert!(matches!(accepted, Ok(Accepted::Validated)), "{accepted:?}");
+    let mut shown = shown.unwrap();
+    assert_eq!(shown.protocol().as_deref(), Some("acme-tls/1"));
+    let serial = shown.certificate().unwrap().serial;
+    assert_eq!(serial, answer.facts().serial);
+    let mut rest = Vec::new();
+    shown.read_to_end(&mut rest).await.unwrap();
+    assert_eq!(rest, b"", "nothing is said there");
+    assert_eq!(pending.answered(), (0, 1));
+
+    let (accepted, refused) = meet(&["acme-tls/1"], "b.example").await;
+    assert_eq!(accepted.unwrap_err().reason(), "no_application_protocol");
+    let refused = refused.unwrap_err();
+    assert_eq!(alert(&refused).as_deref(), Some("NoApplicationProtocol"));
+
+    // Who offers more is a client.
+    let (accepted, shown) = meet(&["acme-tls/1", "h2"], "a.example").await;
+    assert!(matches!(accepted, Ok(Accepted::Client(..))), "{accepted:?}");
+    assert_eq!(shown.unwrap().protocol().as_deref(), Some("h2"));
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use sluice_certs::{Facts, Store, acme::Keeper};
+use sluice_certs::{Facts, KeyKind, Store, acme::Keeper};
 use time::OffsetDateTime;
 use tokio::{sync::Notify, time::Instant};
 
@@ -33,7 +33,9 @@ pub(super) async fn watch(store: Store, keeper: Keeper, changed: Arc<Notify>) {
 /// A certificate that ends one day.
 struct Ending {
     name: String,
-    facts: Arc<Facts>,
+    fingerprint: [u8; 32],
+    ends: OffsetDateTime,
+    key: KeyKind,
     /// When it will be replaced by itself.
     renewal: Option<OffsetDateTime>,
 }
@@ -43,16 +45,13 @@ fn endings(store: &Store, keeper: &Keeper) -> Vec<Ending> {
     let mut all = Vec::new();
     for slot in store.list() {
         let Some(pairs) = slot.pairs() else { continue };
-        all.extend(pairs.iter().map(|pair| Ending {
-            name: slot.name().to_owned(),
-            facts: Arc::clone(pair.facts()),
-            renewal: None,
-        }));
+        let pairs = pairs.iter();
+        all.extend(pairs.map(|pair| Ending::new(slot.name(), pair.facts(), None)));
     }
     let known: HashMap<[u8; 32], usize> = all
         .iter()
         .enumerate()
-        .map(|(place, ending)| (ending.facts.fingerprint, place))
+        .map(|(place, ending)| (ending.fingerprint, place))
         .collect();
     for state in &*keeper.states() {
         let Some(facts) = &state.facts else { continue };
@@ -61,33 +60,41 @@ fn endings(store: &Store, keeper: &Keeper) -> Vec<Ending> {
         let known = known.get(&facts.fingerprint);
         match known.and_then(|place| all.get_mut(*place)) {
             Some(ending) => ending.renewal = renewal,
-            None => all.push(Ending {
-                name: state.name.clone(),
-                facts: Arc::clone(facts),
-                renewal,
-            }),
+            None => all.push(Ending::new(&state.name, facts, renewal)),
         }
     }
     all
 }
 
 impl Ending {
+    fn new(name: &str, facts: &Facts, renewal: Option<OffsetDateTime>) -> Self {
+        Self {
+            name: name.to_owned(),
+            fingerprint: facts.fingerprint,
+            ends: facts.not_after,
+            key: facts.key,
+            renewal,
+        }
+    }
+
     /// How near its end is, as far as anybody needs to know: what is renewed in time ends unnoticed.
     fn nearness(&self, now: OffsetDateTime) -> Nearness {
-        let nearness = nearness(self.facts.not_after, now);
-        match self.renewal {
-            Some(renewal) if nearness != Nearness::Over && now < renewal + EVERY => Nearness::Far,
-            _ => nearness,
+        let nearness = nearness(self.ends, now);
+        let is_late = self.renewal.is_none_or(|renewal| now - renewal >= EVERY);
+        if nearness == Nearness::Over || is_late {
+            nearness
+        } else {
+            Nearness::Far
         }
     }
 
     /// How long nothing changes about it.
     fn quiet(&self, now: OffsetDateTime) -> Duration {
-        let end = self.facts.not_after;
-        let steps = DAYS.map(|days| end - time::Duration::days(days));
-        // The day after its end differs from the day before by a second.
-        let steps = steps.into_iter().chain([end + time::Duration::SECOND]);
-        let left = steps.filter_map(|step| Duration::try_from(step - now).ok());
+        let left = self.ends - now;
+        let steps = DAYS.map(|days| left - time::Duration::days(days));
+        // At its end it is good; a second later it is not.
+        let steps = steps.into_iter().chain([left + time::Duration::SECOND]);
+        let left = steps.filter_map(|step| Duration::try_from(step).ok());
         left.filter(|left| !left.is_zero()).min().unwrap_or(EVERY)
     }
 }
@@ -118,14 +125,13 @@ fn nearness(end: OffsetDateTime, now: OffsetDateTime) -> Nearness {
 type Told = HashMap<[u8; 32], (Nearness, Instant)>;
 
 fn look(ending: &Ending, now: OffsetDateTime, before: &Told, told: &mut Told) {
-    let facts = &ending.facts;
     let nearness = ending.nearness(now);
-    let (last, at) = match before.get(&facts.fingerprint) {
+    let (last, at) = match before.get(&ending.fingerprint) {
         Some((last, at)) => (*last, Some(*at)),
         None => (Nearness::Far, None),
     };
     let is_again = at.is_none_or(|at| at.elapsed() >= EVERY);
-    let (name, ends, key) = (&ending.name, facts.not_after, facts.key);
+    let (name, ends, key) = (&ending.name, ending.ends, ending.key);
     let is_told = match nearness {
         Nearness::Over if last < nearness || is_again => {
             tracing::error!(
@@ -143,7 +149,7 @@ fn look(ending: &Ending, now: OffsetDateTime, before: &Told, told: &mut Told) {
         Nearness::Far | Nearness::Within(_) | Nearness::Over => false,
     };
     let at = at.filter(|_| !is_told).unwrap_or_else(Instant::now);
-    told.insert(facts.fingerprint, (nearness, at));
+    told.insert(ending.fingerprint, (nearness, at));
 }
 
 #[cfg(test)]
@@ -165,5 +171,42 @@ mod tests {
             let end = now + time::Duration::hours(hours);
             assert_eq!(nearness(end, now), expected, "{hours} hours before");
         }
+    }
+
+    /// One that ends so many hours from now, and is renewed so many hours from now.
+    fn ending(now: OffsetDateTime, ends: i64, renewal: Option<i64>) -> Ending {
+        let after = |hours| now + time::Duration::hours(hours);
+        Ending {
+            name: "a".to_owned(),
+            fingerprint: [0; 32],
+            ends: after(ends),
+            key: KeyKind::Other,
+            renewal: renewal.map(after),
+        }
+    }
+
+    #[test]
+    fn what_is_renewed_in_time_is_not_worth_a_warning() {
+        let now = OffsetDateTime::now_utc();
+        for (ends, renewal, expected) in [
+            (48, Some(12), Nearness::Far),
+            (48, Some(0), Nearness::Far),
+            (48, Some(-2), Nearness::Within(2)),
+            (48, None, Nearness::Within(2)),
+            (-1, Some(12), Nearness::Over),
+        ] {
+            let ending = ending(now, ends, renewal);
+            assert_eq!(ending.nearness(now), expected, "{ends} {renewal:?}");
+        }
+    }
+
+    #[test]
+    fn it_is_looked_again_when_something_changes_and_at_least_every_hour() {
+        let now = OffsetDateTime::now_utc();
+        let quiet = |ends| ending(now, ends, None).quiet(now);
+        assert_eq!(quiet(14 * 24 + 2), Duration::from_hours(2));
+        assert_eq!(quiet(25), Duration::from_hours(1));
+        assert_eq!(quiet(3), Duration::from_hours(3) + Duration::from_secs(1));
+        assert_eq!(quiet(-3), EVERY);
     }
 }
