@@ -66,13 +66,13 @@ fn config(pebble: &Pebble, ports: Ports, issuer: &str, more: &str) -> String {
          [listeners.web]\naddress = \"{}\"\nhttps_redirect = {{ port = {} }}\n\
          [listeners.websecure]\naddress = \"{}\"\nprotocol = \"https\"\n\
          certificates = {{ auto = \"pebble\" }}\n\
-         [acme.pebble]\ndirectory = {:?}\nca = {:?}\ncontact = [\"mailto:ops@example.com\"]\n{issuer}\n\
+         [acme.pebble]\ndirectory = {:?}\nca = \"{}\"\ncontact = [\"mailto:ops@example.com\"]\n{issuer}\n\
          [routes.shop]\nhosts = [\"{HOST}\"]\nrespond = {{ body = \"hello\" }}\n{more}",
         ports.http,
         ports.https.port(),
         ports.https,
         pebble.directory,
-        pebble.root_file(),
+        pebble.root_file().display(),
     )
 }
 
@@ -181,7 +181,7 @@ async fn is_served_without_thinking(challenge: &str) -> Option<(Sluice, Ports, P
 
 #[tokio::test]
 async fn a_host_that_is_named_is_proven_over_http_before_it_redirects() {
-    let Some((gateway, _, _)) = is_served_without_thinking("http-01").await else {
+    let Some((gateway, _, _)) = Box::pin(is_served_without_thinking("http-01")).await else {
         return;
     };
     let line = gateway.log().wait_for("route", "@acme-challenge").await;
@@ -194,7 +194,8 @@ async fn a_host_that_is_named_is_proven_over_http_before_it_redirects() {
 
 #[tokio::test]
 async fn a_host_that_is_named_is_proven_in_a_handshake_and_nothing_else_is_said_there() {
-    let Some((_gateway, ports, pebble)) = is_served_without_thinking("tls-alpn-01").await else {
+    let Some((_gateway, ports, pebble)) = Box::pin(is_served_without_thinking("tls-alpn-01")).await
+    else {
         return;
     };
     let root = issuing_root(&pebble).await;
@@ -212,7 +213,8 @@ async fn the_example_is_all_that_it_takes() {
     };
     let example = include_str!("../../config/examples/automatic.toml");
     let mut text = format!("[process]\nstate_directory = \"state\"\n{example}");
-    let issuer = format!("{:?}\nca = {:?}", pebble.directory, pebble.root_file());
+    let root = pebble.root_file();
+    let issuer = format!("{:?}\nca = \"{}\"", pebble.directory, root.display());
     for (written, here) in [
         ("0.0.0.0:80\"", format!("{}\"", ports.http)),
         ("0.0.0.0:443\"", format!("{}\"", ports.https)),
