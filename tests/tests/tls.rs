@@ -7,6 +7,7 @@ use sluice_tests::{
     Client, Gateway, Origin,
     eventually::within,
     gateway,
+    process::Sluice,
     tls::{Multiplexed, Pki, connect, files, https, s_client, secure},
     tools::are_there,
 };
@@ -141,6 +142,22 @@ async fn a_name_without_a_certificate_ends_the_handshake() {
     }
     gateway.handshakes_fail("unrecognized_name", 3).await;
     assert_eq!(gateway.handshakes("web").kinds, [0; 4]);
+}
+
+#[tokio::test]
+async fn a_name_without_a_certificate_is_told_to_the_operator_but_not_again_and_again() {
+    let pki = Pki::new();
+    let objects = pki.certificate("a", &["a.example"]) + &says_host("[\"*\"]");
+    let config = https("", &objects).replace("127.0.0.1:0", "{address}");
+    let gateway = Sluice::run(&config).await;
+    for _ in 0..3 {
+        let refused = connect(&pki.client(), gateway.address(), "forgotten.example").await;
+        assert!(refused.is_err());
+    }
+    let said = gateway.says("forgotten.example").await;
+    assert_eq!(said.matches("TLS handshake refused").count(), 1, "{said}");
+    assert!(said.contains("\"level\":\"WARN\""), "{said}");
+    assert!(said.contains("unrecognized_name"), "{said}");
 }
 
 #[tokio::test]

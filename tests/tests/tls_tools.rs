@@ -1,6 +1,6 @@
 //! Other people's programs against a listener that ends TLS: what they find, and that they get in.
 
-use std::path::Path;
+use std::{fs::File, path::Path};
 
 use sluice_certs::testing::{Key, Wanted};
 use sluice_tests::{
@@ -206,6 +206,41 @@ async fn openssl_agrees_on_what_is_modern_and_on_nothing_else() {
         assert!(text.contains("unrecognized name"), "{text}");
         assert!(text.contains("no peer certificate available"), "{text}");
     }
+}
+
+/// The answer that `openssl s_client` gets to a request, with what it says of the connection.
+async fn answer(pki: &Pki, gateway: &Gateway, arguments: &[&str]) -> String {
+    let request = "GET / HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n";
+    let request = File::open(pki.write("request", request)).expect("a request");
+    let mut client = program("openssl", &pki.path("."));
+    client
+        .args(["s_client", "-connect", &gateway.address().to_string()])
+        .args(["-servername", "a.example", "-tls1_3", "-ign_eof"])
+        .args(arguments)
+        .stdin(request);
+    said(&run(client).await)
+}
+
+#[tokio::test]
+async fn openssl_comes_back_with_a_ticket_and_without_early_data() {
+    if !are_there(&["openssl"]) {
+        return;
+    }
+    let pki = Pki::new();
+    let gateway = serving(&pki, "").await;
+    let path = |name: &str| pki.path(name).display().to_string();
+    let (session, request) = (path("session"), path("request"));
+
+    let first = answer(&pki, &gateway, &["-sess_out", &session]).await;
+    assert!(
+        first.contains("New, TLSv1.3") && first.contains("200 OK"),
+        "{first}"
+    );
+    let again = ["-sess_in", &session, "-early_data", &request];
+    let second = answer(&pki, &gateway, &again).await;
+    assert!(second.contains("Reused, TLSv1.3"), "{second}");
+    assert!(second.contains("Early data was not sent"), "{second}");
+    assert!(second.contains("200 OK"), "{second}");
 }
 
 /// A home whose browser believes the authority of `pki`.
