@@ -7,6 +7,7 @@
 mod heads;
 mod hpack;
 mod huffman;
+mod name;
 
 pub(crate) use self::heads::{Found, Heads};
 

@@ -3,6 +3,8 @@
 
 #[path = "h2_hostile/cases.rs"]
 mod cases;
+#[path = "h2_hostile/endpoint.rs"]
+mod endpoint;
 #[path = "h2_hostile/floods.rs"]
 mod floods;
 #[path = "h2_hostile/malformed.rs"]

@@ -9,7 +9,7 @@
 
 use std::collections::VecDeque;
 
-use super::huffman;
+use super::{huffman, name::Kind};
 
 /// The size of both tables as long as nobody says anything else, and we never do.
 const TABLE: usize = 4096;
@@ -17,8 +17,6 @@ const TABLE: usize = 4096;
 const BESIDE: usize = 32;
 /// The most entries of a table.
 const ENTRIES: usize = TABLE / BESIDE;
-/// The longest name that the codec takes.
-const LONGEST_NAME: usize = (1 << 16) - 1;
 /// The method again: whatever was before it, the block is malformed.
 const SPOILT: [u8; 2] = [0x82, 0x82];
 
@@ -47,77 +45,6 @@ pub(super) enum Judged {
     Flawed(Flaw, Vec<u8>),
     /// No header block: the codec has to refuse it.
     Unreadable,
-}
-
-/// What may stand behind a name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Field,
-    /// `:authority`, `:scheme`, `:path` or `:protocol`: anything that is text.
-    Text,
-    Method,
-    Status {
-        /// The value is that of an interim response.
-        interim: bool,
-    },
-    /// Nothing: it is no name.
-    Malformed,
-}
-
-impl Kind {
-    fn of(name: &[u8]) -> Self {
-        match name {
-            b":authority" | b":scheme" | b":path" | b":protocol" => Self::Text,
-            b":method" => Self::Method,
-            b":status" => Self::Status { interim: false },
-            [] => Self::Malformed,
-            _ if name.len() > LONGEST_NAME => Self::Malformed,
-            _ if name.iter().copied().all(is_name) => Self::Field,
-            _ => Self::Malformed,
-        }
-    }
-
-    fn is_pseudo(self) -> bool {
-        matches!(self, Self::Text | Self::Method | Self::Status { .. })
-    }
-
-    /// Whether the codec can make a field of such a value.
-    fn takes(self, value: &[u8]) -> bool {
-        match self {
-            Self::Field => value.iter().copied().all(is_value),
-            Self::Text => value.is_ascii() || std::str::from_utf8(value).is_ok(),
-            Self::Method => !value.is_empty() && value.iter().copied().all(is_token),
-            Self::Status { .. } => {
-                matches!(value, [b'1'..=b'9', b'0'..=b'9', b'0'..=b'9'])
-            }
-            Self::Malformed => false,
-        }
-    }
-
-    /// With such a value beside it.
-    fn with(self, value: &[u8]) -> Self {
-        match self {
-            Self::Status { .. } => Self::Status {
-                interim: value.first() == Some(&b'1'),
-            },
-            Self::Field | Self::Text | Self::Method | Self::Malformed => self,
-        }
-    }
-}
-
-/// RFC 9110 §5.6.2.
-fn is_token(byte: u8) -> bool {
-    matches!(byte, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~')
-        || byte.is_ascii_alphanumeric()
-}
-
-/// The codec takes `"`, too; so does RFC 9113 §8.2.1, at the least.
-fn is_name(byte: u8) -> bool {
-    (is_token(byte) && !byte.is_ascii_uppercase()) || byte == b'"'
-}
-
-fn is_value(byte: u8) -> bool {
-    !byte.is_ascii_control() || byte == b'\t'
 }
 
 /// An entry of a table, as far as it matters to blocks that come later.

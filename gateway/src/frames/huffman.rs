@@ -5,7 +5,7 @@
 
 /// The symbols of each length.
 #[rustfmt::skip] // a table is read as a table
-const SYMBOLS: [(u32, &[u8]); 21] = [
+static SYMBOLS: [(u8, &[u8]); 21] = [
     (5, b"012aceiost"),
     (6, b" %-./3456789=A_bdfghlmnpru"),
     (7, b":BCDEFGHIJKLMNOPQRSTUVWYjkqvwxyz"),
@@ -29,6 +29,31 @@ const SYMBOLS: [(u32, &[u8]); 21] = [
     (30, b"\n\r\x16"),
 ];
 
+/// For each byte that text may begin with the symbol, and the length of its code; 0 where that is longer
+/// than the byte.
+#[expect(
+    clippy::indexing_slicing,
+    reason = "made by the compiler, which would not take a wrong index"
+)]
+static SHORT: [(u8, u8); 256] = {
+    let mut table = [(0, 0); 256];
+    let (mut next, mut row) = (0, 0);
+    while row < 4 {
+        let (length, symbols) = SYMBOLS[row];
+        let mut which = 0;
+        while which < symbols.len() {
+            let end = next + (1 << (8 - length));
+            while next < end {
+                table[next] = (symbols[which], length);
+                next += 1;
+            }
+            which += 1;
+        }
+        row += 1;
+    }
+    table
+};
+
 /// Appends what `coded` stands for; none when it is no such code.
 pub(super) fn decode(coded: &[u8], text: &mut Vec<u8>) -> Option<()> {
     // No code is shorter than five bits.
@@ -47,7 +72,11 @@ pub(super) fn decode(coded: &[u8], text: &mut Vec<u8>) -> Option<()> {
         if left < 8 && window == u64::MAX {
             return Some(());
         }
-        let (symbol, length) = first(window)?;
+        let [byte, ..] = window.to_be_bytes();
+        let short = SHORT.get(usize::from(byte)).copied();
+        let short = short.filter(|(_, length)| *length > 0);
+        let (symbol, length) = short.or_else(|| long(window))?;
+        let length = u32::from(length);
         left = left.checked_sub(length)?;
         window = !(!window << length);
         text.push(symbol);
@@ -56,15 +85,15 @@ pub(super) fn decode(coded: &[u8], text: &mut Vec<u8>) -> Option<()> {
 
 /// The symbol that these bits begin with, and its length; none for the end of the string, which stands
 /// in none.
-fn first(window: u64) -> Option<(u8, u32)> {
+fn long(window: u64) -> Option<(u8, u8)> {
     let (mut begins, mut before) = (0_u64, 0);
-    for (length, symbols) in SYMBOLS {
+    for (length, symbols) in &SYMBOLS {
         begins <<= length - before;
-        before = length;
+        before = *length;
         let place = (window >> (64 - length)).checked_sub(begins)?;
         let symbol = usize::try_from(place).ok().and_then(|it| symbols.get(it));
         if let Some(symbol) = symbol {
-            return Some((*symbol, length));
+            return Some((*symbol, *length));
         }
         begins += u64::try_from(symbols.len()).ok()?;
     }
@@ -79,11 +108,11 @@ pub(super) mod tests {
     pub(in crate::frames) fn encode(text: &[u8]) -> Vec<u8> {
         let code = |wanted: u8| {
             let (mut code, mut before) = (0_u64, 0);
-            for (length, symbols) in SYMBOLS {
+            for (length, symbols) in &SYMBOLS {
                 code <<= length - before;
-                before = length;
+                before = *length;
                 if let Some(place) = symbols.iter().position(|symbol| *symbol == wanted) {
-                    return (code + u64::try_from(place).unwrap(), length);
+                    return (code + u64::try_from(place).unwrap(), *length);
                 }
                 code += u64::try_from(symbols.len()).unwrap();
             }

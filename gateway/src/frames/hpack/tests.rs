@@ -28,35 +28,6 @@ fn flawed(flaw: Flaw, block: &[u8]) -> Judged {
 }
 
 #[test]
-fn names_and_values_are_those_that_the_codec_makes_fields_of() {
-    for byte in 0..=u8::MAX {
-        let (name, value) = ([b'a', byte], [b'a', byte, b'a']);
-        let takes = http::HeaderName::from_lowercase(&name).is_ok();
-        assert_eq!(Kind::of(&name) == Kind::Field, takes, "{byte:#x} in a name");
-        let takes = http::HeaderValue::from_bytes(&value).is_ok();
-        assert_eq!(Kind::Field.takes(&value), takes, "{byte:#x} in a value");
-        let takes = http::Method::from_bytes(&value).is_ok();
-        assert_eq!(Kind::Method.takes(&value), takes, "{byte:#x} in a method");
-        let status = [byte, b'0', byte];
-        let takes = http::StatusCode::from_bytes(&status).is_ok();
-        let kind = Kind::of(b":status");
-        assert_eq!(kind.takes(&status), takes, "{byte:#x} in a status");
-    }
-    for (length, takes) in [
-        (0, false),
-        (1, true),
-        (LONGEST_NAME, true),
-        (LONGEST_NAME + 1, false),
-    ] {
-        let name = vec![b'a'; length];
-        assert_eq!(http::HeaderName::from_lowercase(&name).is_ok(), takes);
-        assert_eq!(Kind::of(&name) == Kind::Field, takes, "{length}");
-    }
-    assert!(!Kind::Method.takes(b"") && http::Method::from_bytes(b"").is_err());
-    assert!(Kind::Text.takes("/h\u{e9}".as_bytes()) && !Kind::Text.takes(b"/h\xe9"));
-}
-
-#[test]
 fn a_field_without_a_place_in_the_table_is_left_out() {
     for first in [0x00, 0x10] {
         for (name, value, flaw) in [

@@ -3,6 +3,9 @@
 //! HTTP/1 needs patience: when an origin stops reading but has not finished speaking (it refused a body and closed, say),
 //! its answer still counts: the wire swallows what cannot be written any more and lets the reading
 //! side find out how it ends.
+//!
+//! HTTP/2 needs its header blocks looked through: a malformed one must not cost the other responses on
+//! the connection, nor pseudo-headers in trailers pass for none.
 
 use std::{
     cell::Cell,
@@ -14,7 +17,10 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::stream::{Stalled, Stream, WriteStall};
+use crate::{
+    frames::Heads,
+    stream::{Stalled, Stream, WriteStall},
+};
 
 /// What is known of a wire.
 #[derive(Debug, Default)]
@@ -36,27 +42,29 @@ pub(in crate::upstream) struct Wire {
     line: Rc<Line>,
     /// Whether failures to write are swallowed.
     tolerant: bool,
+    /// Where HTTP/2 is spoken.
+    heads: Option<Box<Heads>>,
 }
 
 impl Wire {
     /// For HTTP/1, where the answer to a request may still come when its rest is not wanted.
     pub(super) fn tolerant(inner: WriteStall<Stream>, line: Rc<Line>) -> Self {
-        let tolerant = true;
         Self {
             inner,
             line,
-            tolerant,
+            tolerant: true,
+            heads: None,
         }
     }
 
     /// For HTTP/2, where a request can be ended without the connection: who cannot be written to is
     /// gone.
     pub(super) fn strict(inner: WriteStall<Stream>, line: Rc<Line>) -> Self {
-        let tolerant = false;
         Self {
             inner,
             line,
-            tolerant,
+            tolerant: false,
+            heads: Some(Box::new(Heads::behind(0))),
         }
     }
 
@@ -89,11 +97,24 @@ impl AsyncRead for Wire {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let before = buffer.filled().len();
-        let outcome = Pin::new(&mut this.inner).poll_read(cx, buffer);
-        if buffer.filled().len() > before {
-            this.line.received.set(true);
-            this.line.reads.set(this.line.reads.get().wrapping_add(1));
+        let (inner, line) = (&mut this.inner, &this.line);
+        let mut read = |cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>| {
+            let before = buffer.filled().len();
+            let outcome = Pin::new(&mut *inner).poll_read(cx, buffer);
+            if buffer.filled().len() > before {
+                line.received.set(true);
+                line.reads.set(line.reads.get().wrapping_add(1));
+            }
+            outcome
+        };
+        let Some(heads) = &mut this.heads else {
+            return read(cx, buffer);
+        };
+        let outcome = heads.poll_read(cx, buffer, read);
+        for found in heads.found() {
+            let flaw: &dyn std::error::Error = &found.flaw;
+            let stream = found.stream;
+            tracing::debug!(stream, flaw, "an endpoint sent a malformed header block");
         }
         outcome
     }
