@@ -21,6 +21,8 @@ use tokio::{
     net::TcpStream,
 };
 
+#[path = "connect/lasting.rs"]
+mod lasting;
 #[path = "connect/peers.rs"]
 mod peers;
 
