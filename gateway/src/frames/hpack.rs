@@ -29,6 +29,9 @@ pub(crate) enum Flaw {
     Value,
     #[error("a pseudo-header stands in trailers")]
     Trailers,
+    /// The codec would end the connection, since it has no body there to hold it against.
+    #[error("CONNECT says that it has a body")]
+    Connect,
     #[error("a stream depends on itself")]
     Dependency,
 }
@@ -91,7 +94,7 @@ impl Table {
             rest: block,
             text: Vec::new(),
         };
-        let mut interim = false;
+        let (mut interim, mut connect, mut length) = (false, false, false);
         let mut mended: Option<(Flaw, Vec<u8>)> = None;
         while let Some(first) = reader.rest.first() {
             let here = reader.rest;
@@ -101,8 +104,8 @@ impl Table {
                 0x20..=0x3f => self.resized(&mut reader),
                 0x00..=0x1f => self.literal(&mut reader, 4, false),
             };
-            let length = here.len().saturating_sub(reader.rest.len());
-            let bytes = here.get(..length).unwrap_or_default();
+            let taken = here.len().saturating_sub(reader.rest.len());
+            let bytes = here.get(..taken).unwrap_or_default();
             let (flaw, instead) = match seen {
                 None => return Judged::Unreadable,
                 Some(Seen::Flawed { flaw, instead }) => (flaw, instead),
@@ -111,6 +114,8 @@ impl Table {
                 }
                 Some(Seen::Sound(kind)) => {
                     interim |= kind == Kind::Status { interim: true };
+                    connect |= kind == Kind::Method { connect: true };
+                    length |= kind == Kind::Length { none: false };
                     if let Some((_, mended)) = &mut mended {
                         mended.extend_from_slice(bytes);
                     }
@@ -123,6 +128,7 @@ impl Table {
             mended.extend(instead);
         }
         match mended {
+            None if connect && length => Judged::Flawed(Flaw::Connect, spoil(block.to_vec())),
             None => Judged::Sound { interim },
             Some((flaw, block)) => Judged::Flawed(flaw, spoil(block)),
         }
@@ -204,7 +210,11 @@ impl Table {
 fn flaw(kind: Kind) -> Flaw {
     match kind {
         Kind::Malformed => Flaw::Name,
-        Kind::Field | Kind::Text | Kind::Method | Kind::Status { .. } => Flaw::Value,
+        Kind::Field
+        | Kind::Length { .. }
+        | Kind::Text
+        | Kind::Method { .. }
+        | Kind::Status { .. } => Flaw::Value,
     }
 }
 
@@ -225,8 +235,8 @@ fn stand_in(
     value: usize,
 ) -> Option<Kind> {
     let keeps = match kind {
-        Kind::Field | Kind::Text => true,
-        Kind::Method => value > 0,
+        Kind::Field | Kind::Length { .. } | Kind::Text => true,
+        Kind::Method { .. } => value > 0,
         Kind::Status { .. } | Kind::Malformed => false,
     };
     if keeps {
@@ -318,10 +328,11 @@ fn static_entry(index: usize) -> Option<Entry> {
     let (kind, length) = match index {
         0 => return None,
         1 => (Kind::Text, 10),
-        2 | 3 => (Kind::Method, 7),
+        2 | 3 => (Kind::Method { connect: false }, 7),
         4 | 5 => (Kind::Text, 5),
         6 | 7 => (Kind::Text, 7),
         8..=14 => (Kind::Status { interim: false }, 7),
+        28 => (Kind::Length { none: true }, 14),
         _ => (Kind::Field, *LENGTHS.get(index.checked_sub(15)?)?),
     };
     let sound = true;

@@ -7,9 +7,17 @@ pub(super) const LONGEST: usize = (1 << 16) - 1;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Field,
+    /// `content-length`.
+    Length {
+        /// The value says that there is nothing.
+        none: bool,
+    },
     /// `:authority`, `:scheme`, `:path` or `:protocol`: anything that is text.
     Text,
-    Method,
+    Method {
+        /// The value is that of CONNECT.
+        connect: bool,
+    },
     Status {
         /// The value is that of an interim response.
         interim: bool,
@@ -22,8 +30,9 @@ impl Kind {
     pub(super) fn of(name: &[u8]) -> Self {
         match name {
             b":authority" | b":scheme" | b":path" | b":protocol" => Self::Text,
-            b":method" => Self::Method,
+            b":method" => Self::Method { connect: false },
             b":status" => Self::Status { interim: false },
+            b"content-length" => Self::Length { none: true },
             [] => Self::Malformed,
             _ if name.len() > LONGEST => Self::Malformed,
             _ if name.iter().copied().all(is_name) => Self::Field,
@@ -32,16 +41,18 @@ impl Kind {
     }
 
     pub(super) fn is_pseudo(self) -> bool {
-        matches!(self, Self::Text | Self::Method | Self::Status { .. })
+        matches!(self, Self::Text | Self::Method { .. } | Self::Status { .. })
     }
 
     /// Whether the codec can make a field of such a value.
     pub(super) fn takes(self, value: &[u8]) -> bool {
         match self {
             // All of them, since that is done for many at once.
-            Self::Field => value.iter().fold(true, |good, byte| good & is_value(*byte)),
+            Self::Field | Self::Length { .. } => {
+                value.iter().fold(true, |good, byte| good & is_value(*byte))
+            }
             Self::Text => value.is_ascii() || std::str::from_utf8(value).is_ok(),
-            Self::Method => !value.is_empty() && value.iter().copied().all(is_token),
+            Self::Method { .. } => !value.is_empty() && value.iter().copied().all(is_token),
             Self::Status { .. } => {
                 matches!(value, [b'1'..=b'9', b'0'..=b'9', b'0'..=b'9'])
             }
@@ -55,7 +66,13 @@ impl Kind {
             Self::Status { .. } => Self::Status {
                 interim: value.first() == Some(&b'1'),
             },
-            Self::Field | Self::Text | Self::Method | Self::Malformed => self,
+            Self::Method { .. } => Self::Method {
+                connect: value == b"CONNECT",
+            },
+            Self::Length { .. } => Self::Length {
+                none: value.iter().all(|byte| *byte == b'0'),
+            },
+            Self::Field | Self::Text | Self::Malformed => self,
         }
     }
 }
@@ -88,7 +105,11 @@ mod tests {
             let takes = http::HeaderValue::from_bytes(&value).is_ok();
             assert_eq!(Kind::Field.takes(&value), takes, "{byte:#x} in a value");
             let takes = http::Method::from_bytes(&value).is_ok();
-            assert_eq!(Kind::Method.takes(&value), takes, "{byte:#x} in a method");
+            assert_eq!(
+                Kind::of(b":method").takes(&value),
+                takes,
+                "{byte:#x} in a method"
+            );
             let status = [byte, b'0', byte];
             let takes = http::StatusCode::from_bytes(&status).is_ok();
             let kind = Kind::of(b":status");
@@ -99,7 +120,7 @@ mod tests {
             assert_eq!(http::HeaderName::from_lowercase(&name).is_ok(), takes);
             assert_eq!(Kind::of(&name) == Kind::Field, takes, "{length}");
         }
-        assert!(!Kind::Method.takes(b"") && http::Method::from_bytes(b"").is_err());
+        assert!(!Kind::of(b":method").takes(b"") && http::Method::from_bytes(b"").is_err());
         assert!(Kind::Text.takes("/h\u{e9}".as_bytes()) && !Kind::Text.takes(b"/h\xe9"));
     }
 }

@@ -223,6 +223,32 @@ async fn a_stream_that_depends_on_itself_leaves_the_table_as_it_should_be() {
     assert_eq!(origin.requests()[0].header("x-kept"), Some("yes"));
 }
 
+/// To the codec's server that is the end of the connection.
+#[tokio::test]
+async fn connect_with_a_length_ends_its_stream_and_no_other() {
+    let origin = holding().await;
+    let gateway = gateway(&config(&origin)).await;
+    let mut client = H2::connect(gateway.address()).await;
+    client.send(wire::head(1, &post("/patient"))).await;
+    for (stream, length) in [(3, "5"), (5, "0")] {
+        let fields = [
+            (":method", "CONNECT"),
+            (":authority", "a.example:80"),
+            ("content-length", length),
+        ];
+        client.send(wire::head(stream, &wire::block(&fields))).await;
+        let outcome = client.outcome(stream).await;
+        if length == "0" {
+            assert_eq!(outcome.status(), Some(501), "{outcome:?}");
+        } else {
+            assert_eq!(outcome, Outcome::Reset(code::PROTOCOL));
+        }
+    }
+    client.send(wire::last_data(1, "done")).await;
+    assert_eq!(client.outcome(1).await.status(), Some(200));
+    assert_eq!(requests(&origin), ["/patient"]);
+}
+
 /// What the codec cannot read in pieces without ending the connection, it gets in one.
 #[tokio::test]
 async fn a_block_in_pieces_is_refused_like_one_in_one() {

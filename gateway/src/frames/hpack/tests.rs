@@ -175,6 +175,32 @@ fn trailers_have_no_pseudo_headers_whatever_they_are_made_of() {
 }
 
 #[test]
+fn connect_has_no_length_whatever_it_is_made_of() {
+    let mut table = Table::new();
+    let entry = [
+        literal(0x40, b":method", b"CONNECT"),
+        literal(0x40, b"content-length", b"5"),
+    ];
+    let refused = |block: &[u8]| flawed(Flaw::Connect, block);
+    let both = entry.concat();
+    assert_eq!(table.judge(&both, false), refused(&both));
+    // By their places in the tables: `content-length` is the 28th of the static one.
+    let static_name = [&[0x0f, 28 - 15], &*string(b"7")].concat();
+    for (method, length, good) in [
+        (vec![0xbf], vec![0xbe], false),
+        (vec![0xbf], static_name, false),
+        (vec![0xbf], literal(0x00, b"content-length", b"0"), true),
+        (vec![0xbf], vec![0x80 + 28], true),
+        (vec![0x83], vec![0xbe], true),
+        (literal(0x00, b":method", b"connect"), vec![0xbe], true),
+    ] {
+        let block = [method, length].concat();
+        let expected = if good { SOUND } else { refused(&block) };
+        assert_eq!(table.judge(&block, false), expected, "{block:x?}");
+    }
+}
+
+#[test]
 fn interim_responses_are_known_by_their_status() {
     let mut table = Table::new();
     let early = literal(0x40, b":status", b"103");
