@@ -13,6 +13,7 @@ use sluice_certs::testing::{Client as TlsClient, alert};
 use sluice_gateway::drain::Tasks;
 use sluice_tests::{
     Client, PATIENCE, Pebble,
+    etcd::Etcd,
     eventually::eventually,
     named::{KEY, Named},
     pebble::Setup,
@@ -35,16 +36,21 @@ struct Ports {
     http: SocketAddr,
     https: SocketAddr,
     metrics: SocketAddr,
+    admin: SocketAddr,
+    /// Of an http listener that redirects nobody.
+    plain: SocketAddr,
 }
 
 impl Ports {
     fn free() -> Self {
-        let first = free_ports(3);
+        let first = free_ports(5);
         let at = |offset| SocketAddr::from(([127, 0, 0, 1], first + offset));
         Self {
             http: at(0),
             https: at(1),
             metrics: at(2),
+            admin: at(3),
+            plain: at(4),
         }
     }
 
@@ -64,12 +70,14 @@ fn config(pebble: &Pebble, ports: Ports, issuer: &str, more: &str) -> String {
         "[process]\nstate_directory = \"state\"\n\
          [access_log]\noutput = {{ file = \"access.jsonl\" }}\n\
          [listeners.web]\naddress = \"{}\"\nhttps_redirect = {{ port = {} }}\n\
+         [listeners.plain]\naddress = \"{}\"\n\
          [listeners.websecure]\naddress = \"{}\"\nprotocol = \"https\"\n\
          certificates = {{ auto = \"pebble\" }}\n\
          [acme.pebble]\ndirectory = {:?}\nca = \"{}\"\ncontact = [\"mailto:ops@example.com\"]\n{issuer}\n\
          [routes.shop]\nhosts = [\"{HOST}\"]\nrespond = {{ body = \"hello\" }}\n{more}",
         ports.http,
         ports.https.port(),
+        ports.plain,
         ports.https,
         pebble.directory,
         pebble.root_file().display(),
@@ -78,8 +86,8 @@ fn config(pebble: &Pebble, ports: Ports, issuer: &str, more: &str) -> String {
 
 /// Starts the program and waits until it accepts.
 async fn run(home: &Arc<TempDir>, ports: Ports, config: &str) -> Sluice {
-    let metrics = ports.metrics.to_string();
-    let more = ["--metrics", &*metrics];
+    let (metrics, admin) = (ports.metrics.to_string(), ports.admin.to_string());
+    let more = ["--metrics", &*metrics, "--admin", &*admin];
     let gateway = Sluice::start_with(Arc::clone(home), ports.https, config, &more);
     gateway.accepts().await;
     gateway
@@ -166,6 +174,10 @@ async fn is_served_without_thinking(challenge: &str) -> Option<(Sluice, Ports, P
         let wanted = format!("https://{HOST}:{port}{path}");
         assert_eq!(reply.header("location"), Some(wanted.as_str()));
     }
+    // Where nothing redirects, what is not pending is routed like all else.
+    let mut visitor = Client::connect(ports.plain).await;
+    let path = "/.well-known/acme-challenge/guessed";
+    assert_eq!(visitor.get(HOST, path).await.text(), "hello");
     let answered = format!("sluice_acme_challenges_answered_total{{challenge=\"{challenge}\"}} 0");
     let told = tells(ports, "sluice_acme_orders_total{outcome=\"issued\"} 1").await;
     assert!(!told.contains(&answered), "{told}");
@@ -448,6 +460,42 @@ async fn an_issuer_that_refuses_is_quoted() {
     );
     let line = format!("sluice_certificate_order_failures{{certificate=\"{HOST}\"}} 1");
     tells(ports, &line).await;
+    let mut operator = Client::connect(ports.admin).await;
+    let path = format!("/certificates/{HOST}");
+    let told = operator.get("127.0.0.1", &path).await.text();
+    let told: serde_json::Value = serde_json::from_str(&told).expect("JSON");
+    let problem = told["problem"]["what"].as_str().expect("a problem");
+    assert!(
+        problem.contains(HOST) && problem.contains("connection"),
+        "{told}"
+    );
+    assert_eq!(told["order"]["phase"], "waiting", "{told}");
+}
+
+#[tokio::test]
+async fn what_lies_in_an_etcd_is_served_by_a_gateway_that_begins_anew() {
+    let ports = Ports::free();
+    let Some(pebble) = Pebble::start(&ports.setup()).await else {
+        return;
+    };
+    let Some(etcd) = Etcd::start().await else {
+        return;
+    };
+    let more = format!("[storage.etcd]\nendpoints = [{:?}]\n", etcd.endpoint);
+    let config = config(&pebble, ports, "", &more);
+    let client = client(&pebble).await;
+    let mut gateway = run(&home(), ports, &config).await;
+    let first = serves(&gateway, &client, (ports.https, HOST), |_| true).await;
+    gateway.signal("KILL");
+    gateway.ends().await;
+
+    let _gateway = run(&home(), ports, &config).await;
+    let shown = serial(&client, ports.https, HOST).await;
+    assert_eq!(
+        shown.as_deref(),
+        Some(&*first),
+        "from the first connection on"
+    );
 }
 
 #[tokio::test]

@@ -258,3 +258,98 @@ fn bytes(secret: &SecretText, key: &'static str) -> Result<Vec<u8>, Refused> {
         hint: None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use sluice_certs::authority::local::Local;
+    use sluice_config::{Sources, check};
+
+    use super::*;
+
+    fn read_all(text: &str) -> (Option<Issuance>, Vec<Problem>) {
+        let report = check(&Sources::from_text("a.toml", text), None);
+        let snapshot = report.snapshot;
+        let snapshot = snapshot.unwrap_or_else(|| panic!("{:?}", report.problems));
+        let mut problems = Vec::new();
+        let issuance = super::read_all(&snapshot, &mut problems);
+        (issuance, problems)
+    }
+
+    /// An issuer that trusts the certificate in `folder`, with `more` in its table.
+    fn issuer(folder: &std::path::Path, more: &str) -> String {
+        let made = Local::open(folder, "here", time::OffsetDateTime::now_utc());
+        made.expect("an authority");
+        let ca = Local::root(folder);
+        format!(
+            "[acme.one]\ndirectory = \"https://one.example/dir\"\nca = \"{}\"\n{more}\n",
+            ca.display()
+        )
+    }
+
+    #[test]
+    fn what_is_in_files_is_read_without_the_space_around_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        std::fs::write(path("token"), "Bearer secret\n").expect("a file");
+        std::fs::write(path("eab"), " c2VjcmV0 \n").expect("a file");
+        let text = issuer(
+            folder.path(),
+            &format!(
+                "challenge = \"dns-01\"\nprofile = \"brief\"\n\
+                 external_account = {{ key_id = \"k\", key = \"file:{}\" }}\n\
+                 [acme.one.dns.webhook]\nurl = \"http://127.0.0.1:1/\"\n\
+                 headers = {{ authorization = \"file:{}\" }}\n",
+                path("eab"),
+                path("token")
+            ),
+        );
+        let (issuance, problems) = read_all(&text);
+        assert_eq!(problems, []);
+        let issuance = issuance.expect("issuers");
+        assert_eq!(issuance.place, Place::Own);
+        let issuer = &issuance.issuers["one"];
+        assert_eq!(issuer.profile.as_deref(), Some("brief"));
+        let account = issuer.external_account.as_ref().expect("an account");
+        assert_eq!(account.key, b"secret");
+        let Some(Dns::Webhook(hook)) = &issuer.dns else {
+            panic!("no webhook: {:?}", issuer.dns)
+        };
+        assert_eq!(hook.headers[0].1, "Bearer secret");
+        assert!(hook.headers[0].1.is_sensitive());
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_told_with_its_place() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        std::fs::write(path("none"), "no base64!").expect("a file");
+        let account = |file: &str| {
+            let file = path(file);
+            format!("external_account = {{ key_id = \"k\", key = \"file:{file}\" }}")
+        };
+        for (more, at, words) in [
+            (
+                account("none"),
+                "acme.one.external_account.key",
+                "no key in base64",
+            ),
+            (
+                account("missing"),
+                "acme.one.external_account.key",
+                "cannot be used",
+            ),
+        ] {
+            let (_, problems) = read_all(&issuer(folder.path(), &more));
+            let problem = problems.first().expect("a problem");
+            assert_eq!((problem.at.as_str(), problems.len()), (at, 1));
+            assert!(problem.what.contains(words), "{}", problem.what);
+        }
+        let text = issuer(folder.path(), "");
+        std::fs::write(Local::root(folder.path()), "none").expect("a file");
+        let (_, problems) = read_all(&text);
+        assert_eq!(
+            problems.first().map(|it| it.at.as_str()),
+            Some("acme.one.ca")
+        );
+    }
+}
