@@ -13,6 +13,7 @@ mod keeper;
 mod order;
 mod pending;
 pub mod schedule;
+mod stored;
 mod transport;
 mod words;
 
@@ -24,4 +25,5 @@ pub use issuer::{ExternalAccount, Issuer, KeyChoice, OnDemand, Terms, Wanted};
 pub use keeper::{Keeper, Keeping, Phase, State};
 pub use order::OrderError;
 pub use pending::Pending;
+pub use stored::stored;
 pub use transport::Refusal;

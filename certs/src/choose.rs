@@ -86,6 +86,8 @@ impl<T> Hosts<T> {
 pub struct Choice {
     hosts: Hosts<Vec<Arc<Slot>>>,
     default: Option<Arc<Slot>>,
+    /// For clients that ask for nobody, as those do that were given an address.
+    nameless: Option<Arc<Slot>>,
     /// What validating servers are answered.
     pending: Option<Arc<Pending>>,
     /// Who keeps what is ordered when a client asks for it, and from whom.
@@ -110,9 +112,16 @@ impl Choice {
         Self {
             hosts,
             default,
+            nameless: None,
             pending: None,
             demand: None,
         }
+    }
+
+    /// The same, with an answer for clients that ask for nobody, unless there is a default.
+    #[must_use]
+    pub fn answering_nameless(self, nameless: Option<Arc<Slot>>) -> Self {
+        Self { nameless, ..self }
     }
 
     /// The same, with answers for validating servers.
@@ -136,13 +145,13 @@ impl Choice {
     /// What answers a client that asked for `host`, or for nobody. A name that is asked for is covered by
     /// what is found, unless that is the default.
     pub fn find(&self, host: Option<&str>) -> Option<Arc<Pairs>> {
-        self.own(host).or_else(|| self.default())
+        self.own(host).or_else(|| self.default(host))
     }
 
     /// The same, unless something better than the default may have to be ordered.
     pub(crate) fn at_hand(&self, host: Option<&str>) -> Option<Arc<Pairs>> {
         let is_ordered = self.demand.is_some() && host.is_some();
-        let default = || self.default().filter(|_| !is_ordered);
+        let default = || self.default(host).filter(|_| !is_ordered);
         self.own(host).or_else(default)
     }
 
@@ -167,8 +176,9 @@ impl Choice {
         self.pending.as_ref()?.find_alpn(host?).await
     }
 
-    fn default(&self) -> Option<Arc<Pairs>> {
-        self.default.as_ref()?.pairs()
+    fn default(&self, host: Option<&str>) -> Option<Arc<Pairs>> {
+        let nameless = || self.nameless.as_ref().filter(|_| host.is_none());
+        self.default.as_ref().or_else(nameless)?.pairs()
     }
 
     fn own(&self, host: Option<&str>) -> Option<Arc<Pairs>> {
@@ -242,6 +252,22 @@ mod tests {
         ] {
             assert_eq!(names(choice.find(asked)).as_deref(), Some(expected));
         }
+    }
+
+    #[test]
+    fn who_asks_for_nobody_gets_the_default_before_what_is_for_the_nameless() {
+        let nameless = Some(slot("here", &["127.0.0.1"]));
+        let choice = Choice::new([(slot("one", &["one.example"]), ["one.example"])], None);
+        let choice = choice.answering_nameless(nameless.clone());
+        assert_eq!(names(choice.find(None)).as_deref(), Some("127.0.0.1"));
+        assert_eq!(names(choice.find(Some("other.test"))), None);
+        let default = slot("default", &["fallback.example"]);
+        let choice = Choice::new(Vec::<(Arc<Slot>, [&str; 0])>::new(), Some(default));
+        let choice = choice.answering_nameless(nameless);
+        assert_eq!(
+            names(choice.find(None)).as_deref(),
+            Some("fallback.example")
+        );
     }
 
     #[test]

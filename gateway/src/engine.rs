@@ -5,6 +5,7 @@
 //! refused, everything stays as it was. Files, controllers and tests all fill the same channel.
 
 mod control;
+mod development;
 mod expiry;
 mod local;
 mod orders;
@@ -144,6 +145,7 @@ impl Engine {
             live: Arc::default(),
             certificates: keeps.certificates.store.clone(),
             keeper: keeps.orders.keeper().clone(),
+            development: keeps.development.clone(),
             metrics: metrics.clone(),
             switch: Switch::default(),
             applied,

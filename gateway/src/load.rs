@@ -6,10 +6,10 @@
 
 mod automatic;
 mod certificates;
+mod development;
 mod issuers;
 mod sockets;
 mod trust;
-mod unfinished;
 mod upstreams;
 
 use std::{
@@ -29,11 +29,9 @@ use crate::plan::TlsClients;
 
 pub use automatic::{Automatic, Wanted};
 pub use certificates::{CertificateFiles, Certificates};
+pub use development::{DevelopmentCa, LOCAL, Made, put};
 pub use issuers::{Issuance, Place};
 pub use sockets::{Bound, SocketKey, Sockets};
-
-/// The folder of the development CA in the state directory.
-pub const LOCAL: &str = "local";
 
 /// The contents of the files that a snapshot names.
 pub type Bodies = HashMap<PathBuf, Bytes>;
@@ -60,13 +58,14 @@ enum BodyError {
 
 /// Reads every file that `snapshot` names. `known` has the certificates that serve.
 pub fn files(snapshot: &Snapshot, known: &CertificateFiles) -> Result<Loaded, Vec<Problem>> {
-    let mut problems = unfinished::refuse(snapshot);
+    let mut problems = Vec::new();
     let bodies = bodies(snapshot, &mut problems);
     let tls_clients = upstreams::clients(snapshot, &known.upstreams, &mut problems);
     let issuance = issuers::read_all(snapshot, &mut problems);
     match known.read(snapshot) {
         Ok(mut certificates) if problems.is_empty() => {
             certificates.issuance = issuance;
+            certificates.made = known.make(snapshot, &certificates.automatic)?;
             Ok(Loaded {
                 bodies,
                 tls_clients,

@@ -52,6 +52,7 @@ use crate::{
 };
 
 pub use book::{Phase, State};
+pub(super) use book::{place, places};
 
 /// How often it is looked at what is due.
 const TICK: Duration = Duration::from_millis(500);
@@ -245,7 +246,7 @@ impl Keeping {
             .terms
             .as_ref()
             .is_none_or(|before| !Arc::ptr_eq(&before.storage, &terms.storage));
-        let places = book::places(&terms.wanted);
+        let places = places(&terms.wanted);
         self.entries.retain(|name, entry| {
             if entry.on_demand {
                 return terms

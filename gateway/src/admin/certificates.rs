@@ -6,10 +6,11 @@ use serde_json::{Value, json};
 use sluice_certs::{
     Facts,
     acme::{Phase, State},
+    authority::local::Local,
 };
 use sluice_config::{
     model::{self, CertificateSource},
-    names::CertificateName,
+    names::{CertificateName, IssuerName},
 };
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
@@ -69,10 +70,10 @@ fn certificate(live: Option<&Live>, it: &Certificate) -> Value {
     json!({
         "name": it.name,
         "hosts": hosts(written, orders, &facts),
-        "source": source(written, orders),
+        "source": source(written, it),
         "state": state(&facts, OffsetDateTime::now_utc()),
         "not_after": first.map(|facts| moment(facts.not_after)),
-        "renewal": orders.and_then(|orders| seconds(orders.renewal?)),
+        "renewal": renewal(it, first.copied()),
         "order": orders.map(|orders| phase(&orders.phase)),
         "pairs": facts.iter().map(|facts| pair(facts)).collect::<Vec<_>>(),
         "problem": problem(it),
@@ -90,8 +91,8 @@ fn hosts(written: Option<&model::Certificate>, orders: Option<&State>, facts: &[
 }
 
 /// Where it comes from, in the words of the configuration.
-fn source(written: Option<&model::Certificate>, orders: Option<&State>) -> Value {
-    match (written.map(|it| &it.source), orders) {
+fn source(written: Option<&model::Certificate>, it: &Certificate) -> Value {
+    match (written.map(|it| &it.source), &it.orders) {
         (Some(CertificateSource::Files(pairs)), _) => json!({ "files": pairs }),
         (Some(CertificateSource::Auto(issuer)), _) => json!({ "auto": issuer }),
         (Some(CertificateSource::Refused), _) => json!({ "refused": true }),
@@ -99,7 +100,17 @@ fn source(written: Option<&model::Certificate>, orders: Option<&State>) -> Value
             "auto": orders.issuer,
             "on_demand": orders.on_demand,
         }),
+        (None, None) if it.is_local => json!({ "auto": IssuerName::LOCAL }),
         (None, None) => Value::Null,
+    }
+}
+
+/// When it is made anew, as far as somebody does that.
+fn renewal(it: &Certificate, first: Option<&Facts>) -> Option<String> {
+    match (&it.orders, first) {
+        (Some(orders), _) => seconds(orders.renewal?),
+        (None, Some(facts)) if it.is_local => moment(Local::due(facts)),
+        (None, _) => None,
     }
 }
 

@@ -84,9 +84,11 @@ impl Control {
             certificates,
             orders,
             keeping,
+            development,
         } = keeps;
         tasks.spawn(keeping.run());
         let renewed = Arc::default();
+        tasks.spawn(development.clone().run(Arc::clone(&renewed)));
         let keeper = orders.keeper().clone();
         let watch = expiry::watch(certificates.store.clone(), keeper, Arc::clone(&renewed));
         tasks.spawn(watch);
@@ -108,6 +110,7 @@ impl Control {
                 current: None,
                 certificates,
                 orders,
+                development,
                 renewed,
             },
             sockets: Sockets::default(),

@@ -49,6 +49,7 @@ impl Engine {
             certificates,
             orders,
             keeping: _,
+            development,
         } = Keeps::new(options.state_directory);
         let connector = options.connector;
         let mut planner = Planner {
@@ -65,6 +66,7 @@ impl Engine {
             current: None,
             certificates,
             orders,
+            development,
             renewed: Arc::default(),
         };
         let plan = prepare(&mut planner, snapshot)?;

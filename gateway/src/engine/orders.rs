@@ -12,21 +12,16 @@ use std::{
 
 use sluice_certs::{
     Choice, Store,
-    acme::{self, Issuer, Keeper, Keeping, Terms},
-    storage::{Directory, Etcd, Storage},
+    acme::{Issuer, Keeper, Keeping, Terms},
+    storage::Storage,
 };
-use sluice_config::{
-    Problem, Snapshot,
-    model::{HostPattern, Listener},
-};
+use sluice_config::{Problem, Snapshot, model::Listener};
 
+use super::development::Development;
 use crate::{
     drain::Tasks,
-    load::{Automatic, CertificateFiles, Certificates, Place},
+    load::{CertificateFiles, Certificates, DevelopmentCa, Place},
 };
-
-/// Below the state directory.
-const FOLDER: &str = "certificates";
 
 /// How long a start, or a configuration with new hosts, waits for certificates that are stored.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -39,14 +34,18 @@ pub(super) struct Keeps {
     pub(super) orders: Orders,
     /// The work of ordering.
     pub(super) keeping: Keeping,
+    /// Renews what the development CA made.
+    pub(super) development: Development,
 }
 
 impl Keeps {
     /// No certificate yet.
     pub(super) fn new(state_directory: Option<PathBuf>) -> Self {
-        let certificates = CertificateFiles::default();
+        let ca = state_directory.as_deref().map(DevelopmentCa::of);
+        let certificates = CertificateFiles::new(ca.clone());
         let (keeper, keeping) = Keeper::new(certificates.store.clone());
         Self {
+            development: Development::new(ca, certificates.store.clone()),
             certificates,
             orders: Orders {
                 keeper,
@@ -79,7 +78,8 @@ impl Orders {
     /// Whether what is wanted can be kept.
     pub(super) fn check(&self, certificates: &Certificates) -> Result<(), Vec<Problem>> {
         let place = certificates.issuance.as_ref().map(|it| &it.place);
-        if place == Some(&Place::Own) && self.state_directory.is_none() {
+        let is_local = certificates.automatic.local().next().is_some();
+        if (place == Some(&Place::Own) || is_local) && self.state_directory.is_none() {
             return Err(vec![Problem {
                 code: "storage",
                 at: "acme".to_owned(),
@@ -110,7 +110,7 @@ impl Orders {
 
     /// From now on this is wanted.
     pub(super) fn set(&mut self, certificates: &Certificates, store: &Store, tasks: &Tasks) {
-        let wanted = wanted(&certificates.automatic);
+        let wanted = certificates.automatic.over_acme();
         let is_missing = |name: &String| store.get(name).is_none_or(|slot| slot.pairs().is_none());
         self.is_waited_for = wanted.keys().any(is_missing);
         let mut issuers = BTreeMap::new();
@@ -150,49 +150,13 @@ impl Orders {
         {
             return;
         }
-        let directory = |path: &Path, shared| {
-            let path = path.to_path_buf();
-            tasks.spawn(warn_of_volatile(path.clone()));
-            Arc::new(Directory::new(path, shared))
-        };
-        let storage: Arc<dyn Storage> = match place {
-            Place::Own => {
-                let state = self.state_directory.clone().unwrap_or_default();
-                directory(&state.join(FOLDER), false)
-            }
-            Place::Directory(path) => directory(path, true),
-            Place::Etcd {
-                endpoints,
-                prefix,
-                login,
-                client,
-            } => Arc::new(Etcd::new(client.clone(), endpoints, prefix, login.clone())),
-        };
+        let state = self.state_directory.clone().unwrap_or_default();
+        if let Some(path) = place.folder(&state) {
+            tasks.spawn(warn_of_volatile(path));
+        }
+        let storage = place.storage(&state);
         self.storage = Some((place.clone(), storage));
     }
-}
-
-/// What is ordered over ACME.
-fn wanted(automatic: &Automatic) -> BTreeMap<String, acme::Wanted> {
-    let over_acme = automatic.wanted.iter();
-    let over_acme = over_acme.filter(|(_, wanted)| !wanted.issuer.is_local());
-    let wanted = over_acme.map(|(name, wanted)| {
-        let wanted = acme::Wanted {
-            hosts: wanted.hosts.iter().map(host).collect(),
-            issuer: wanted.issuer.to_string(),
-        };
-        (name.clone(), wanted)
-    });
-    wanted.collect()
-}
-
-/// A host as issuers write it: an address stands without brackets.
-fn host(host: &HostPattern) -> String {
-    let text = host.to_string();
-    let address = text
-        .strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'));
-    address.map_or_else(|| text.clone(), str::to_owned)
 }
 
 /// Warns of a place that a restart empties: whoever begins anew each time soon gets no more certificates.
@@ -237,17 +201,5 @@ mod tests {
             assert_eq!(kind(lasting), None, "{lasting:x}");
         }
         assert_eq!(volatile(Path::new("/proc/none/of/these")), None);
-    }
-
-    #[test]
-    fn addresses_stand_without_brackets() {
-        let exact = |text: &str| host(&HostPattern::Exact(text.to_owned()));
-        assert_eq!(exact("[2001:db8::1]"), "2001:db8::1");
-        assert_eq!(exact("10.0.0.1"), "10.0.0.1");
-        assert_eq!(exact("shop.example"), "shop.example");
-        assert_eq!(
-            host(&HostPattern::Wildcard(".example".to_owned())),
-            "*.example"
-        );
     }
 }

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use sluice_config::{Problem, Snapshot, model, names::ListenerName};
 use tokio::sync::Notify;
 
-use super::orders::Orders;
+use super::{development::Development, orders::Orders};
 use crate::{
     drain::Tasks,
     load::{CertificateFiles, Certificates, Loaded},
@@ -44,6 +44,8 @@ pub(super) struct Planner {
     pub(super) certificates: CertificateFiles,
     /// Orders those that have none.
     pub(super) orders: Orders,
+    /// Renews those for development.
+    pub(super) development: Development,
     /// Told when there are others.
     pub(super) renewed: Arc<Notify>,
 }
@@ -112,13 +114,14 @@ impl Planner {
     ) {
         for (certificate, problem) in self.certificates.keep(&mut certificates) {
             tracing::error!(
-                %certificate,
+                certificate,
                 problem,
                 "the certificate is refused, the one before goes on being served"
             );
         }
         let automatic = &certificates.automatic;
         self.certificates.sweep(snapshot, automatic);
+        self.development.set(automatic);
         for (upstream, tls) in &plan.tls_clients {
             let known = self.certificates.upstreams.get(upstream);
             if let Some(problem) = &tls.refused

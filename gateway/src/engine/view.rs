@@ -11,7 +11,7 @@ use sluice_certs::{
 use sluice_config::Snapshot;
 use tokio::sync::watch;
 
-use super::Applied;
+use super::{Applied, development::Development};
 use crate::{
     plan::Plan,
     telemetry::{access_log::Switch, metrics::Metrics},
@@ -37,6 +37,8 @@ pub struct Certificate {
     pub problem: Option<Problem>,
     /// How its orders fare, where it is ordered over ACME.
     pub orders: Option<State>,
+    /// Whether the development CA makes it.
+    pub is_local: bool,
 }
 
 /// A look at a running engine. Cheap to clone; outlives the engine.
@@ -45,6 +47,7 @@ pub struct View {
     pub(super) live: Arc<ArcSwapOption<Live>>,
     pub(super) certificates: Store,
     pub(super) keeper: Keeper,
+    pub(super) development: Development,
     pub(super) metrics: Metrics,
     pub(super) switch: Switch,
     pub(super) applied: watch::Receiver<Applied>,
@@ -67,6 +70,7 @@ impl View {
                 pairs: slot.pairs(),
                 problem: slot.problem(),
                 orders: None,
+                is_local: self.development.has(slot.name()),
             };
             all.insert(slot.name().to_owned(), certificate);
         }
@@ -77,15 +81,16 @@ impl View {
                 pairs: self.keeper.held(&state.issuer, &state.name),
                 problem: None,
                 orders: None,
+                is_local: false,
             });
             certificate.orders = Some(state.clone());
         }
         all.into_values().collect()
     }
 
-    /// Has a certificate renewed now; gives whether one of that name is ordered here.
+    /// Has a certificate renewed now; gives whether one of that name is ordered or made here.
     pub fn renew(&self, name: &str) -> bool {
-        self.keeper.renew(name)
+        self.keeper.renew(name) || self.development.renew(name)
     }
 
     /// What orders certificates.

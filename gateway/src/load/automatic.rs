@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
+use sluice_certs::acme;
 use sluice_config::{
     Snapshot,
     model::{Certificate, CertificateSource, HostPattern, ListenerCertificates},
@@ -25,6 +26,19 @@ pub struct Wanted {
     pub hosts: Vec<HostPattern>,
     /// From whom.
     pub issuer: IssuerName,
+}
+
+impl Wanted {
+    /// Its hosts as certificates have them: an address stands without brackets.
+    fn names(&self) -> Vec<String> {
+        let bare = |host: &HostPattern| {
+            let text = host.to_string();
+            let address = text.strip_prefix('[');
+            let address = address.and_then(|rest| rest.strip_suffix(']'));
+            address.map_or_else(|| text.clone(), str::to_owned)
+        };
+        self.hosts.iter().map(bare).collect()
+    }
 }
 
 /// The hosts of a certificate from files for which none are written; none where they are not known.
@@ -51,11 +65,18 @@ impl Automatic {
             let files = Named::of(chosen, snapshot, names);
             let routes = snapshot.routes.values();
             let routes = routes.filter(|route| route.listeners.contains(name));
-            let hosts: BTreeSet<&HostPattern> = routes.flat_map(|route| &route.hosts).collect();
+            let hosts = routes.flat_map(|route| &route.hosts).cloned();
+            let mut hosts: BTreeSet<HostPattern> = hosts.collect();
+            if issuer.is_local() && hosts.iter().any(is_here) {
+                hosts.extend(here());
+            }
             let ordered = hosts
                 .into_iter()
                 .filter(|host| !files.stands_for(host) && is_ordered(snapshot, issuer, host))
-                .map(|host| (host.clone(), all.want(snapshot, issuer, host)));
+                .map(|host| {
+                    let name = all.want(snapshot, issuer, &host);
+                    (host, name)
+                });
             let ordered = ordered.collect();
             all.listeners.insert(name.clone(), ordered);
         }
@@ -71,21 +92,52 @@ impl Automatic {
         ordered.map(|(host, name)| (host, name.as_str()))
     }
 
-    /// What is ordered from the development CA, by name.
-    pub fn local(&self) -> impl Iterator<Item = (&str, &[HostPattern])> {
+    /// What the development CA makes for clients of `listener` that were given an address of this machine,
+    /// and so name nobody.
+    pub fn nameless(&self, listener: &ListenerName) -> Option<&str> {
+        let mut ordered = self.of_listener(listener);
+        let is_local = |name: &str| {
+            let wanted = self.wanted.get(name);
+            wanted.is_some_and(|wanted| wanted.issuer.is_local())
+        };
+        let (_, name) = ordered.find(|(host, name)| is_here(host) && is_local(name))?;
+        Some(name)
+    }
+
+    /// What the development CA makes, by name, with its hosts as certificates have them.
+    pub fn local(&self) -> impl Iterator<Item = (&str, Vec<String>)> {
         let all = self.wanted.iter();
         let local = all.filter(|(_, wanted)| wanted.issuer.is_local());
-        local.map(|(name, wanted)| (name.as_str(), wanted.hosts.as_slice()))
+        local.map(|(name, wanted)| (name.as_str(), wanted.names()))
+    }
+
+    /// What is ordered over ACME, by name.
+    pub fn over_acme(&self) -> BTreeMap<String, acme::Wanted> {
+        let all = self.wanted.iter();
+        let ordered = all.filter(|(_, wanted)| !wanted.issuer.is_local());
+        let ordered = ordered.map(|(name, wanted)| {
+            let wanted = acme::Wanted {
+                hosts: wanted.names(),
+                issuer: wanted.issuer.to_string(),
+            };
+            (name.clone(), wanted)
+        });
+        ordered.collect()
     }
 
     /// Notes that `host` is wanted by a listener; gives its name in the store, which is the host unless
     /// that is something else's.
     fn want(&mut self, snapshot: &Snapshot, issuer: &IssuerName, host: &HostPattern) -> String {
+        let hosts = if issuer.is_local() && is_here(host) {
+            here().to_vec()
+        } else {
+            vec![host.clone()]
+        };
+        let plain = hosts.first().unwrap_or(host).to_string();
         let wanted = Wanted {
-            hosts: vec![host.clone()],
+            hosts,
             issuer: issuer.clone(),
         };
-        let plain = host.to_string();
         let mut named = snapshot.certificates.keys();
         let is_taken = match self.wanted.get(&plain) {
             Some(other) => *other != wanted,
@@ -100,6 +152,17 @@ impl Automatic {
         self.wanted.insert(name.clone(), wanted);
         name
     }
+}
+
+/// What developers call this machine. All of it stands in one certificate, so that it also answers those
+/// who ask for an address.
+fn here() -> [HostPattern; 3] {
+    ["localhost", "127.0.0.1", "[::1]"].map(|host| HostPattern::Exact(host.to_owned()))
+}
+
+/// Whether a route for `host` is meant to be reached under what developers call this machine.
+fn is_here(host: &HostPattern) -> bool {
+    *host == HostPattern::Any || here().contains(host)
 }
 
 /// Whether `issuer` can be asked for `host` in advance.
@@ -239,6 +302,42 @@ mod tests {
             wanted(&automatic),
             [("shop.example@one", "shop.example".to_owned(), "one")]
         );
+    }
+
+    #[test]
+    fn the_development_ca_is_for_this_machine_where_every_host_is_routed() {
+        let web = ListenerName::new("web").expect("a name");
+        let of = |hosts: &[&str]| {
+            let text = listener("web", "{ auto = \"local\" }") + &route("a", hosts);
+            let automatic = automatic(&text);
+            let nameless = automatic.nameless(&web).map(str::to_owned);
+            let wanted = wanted(&automatic).into_iter();
+            let wanted = wanted.map(|(name, hosts, _)| format!("{name}: {hosts}"));
+            (wanted.collect::<Vec<_>>().join("; "), nameless)
+        };
+        let here = "localhost: localhost 127.0.0.1 [::1]";
+        for hosts in [&["*"][..], &["localhost"], &["127.0.0.1", "*"], &["[::1]"]] {
+            let expected = (here.to_owned(), Some("localhost".to_owned()));
+            assert_eq!(of(hosts), expected, "{hosts:?}");
+        }
+        let (wanted, nameless) = of(&["shop.example", "*.shop.example"]);
+        assert_eq!(
+            wanted,
+            "*.shop.example: *.shop.example; shop.example: shop.example"
+        );
+        assert_eq!(nameless, None);
+    }
+
+    #[test]
+    fn addresses_stand_in_certificates_without_brackets() {
+        let hosts = ["[2001:db8::1]", "10.0.0.1", "shop.example"];
+        let hosts = hosts.map(|host| HostPattern::Exact(host.to_owned()));
+        let wanted = Wanted {
+            hosts: [&hosts[..], &[HostPattern::Wildcard(".example".to_owned())]].concat(),
+            issuer: IssuerName::new("one").expect("a name"),
+        };
+        let names = ["2001:db8::1", "10.0.0.1", "shop.example", "*.example"];
+        assert_eq!(wanted.names(), names);
     }
 
     #[test]

@@ -23,7 +23,7 @@ use sluice_config::{
     names::CertificateName,
 };
 
-use super::{Automatic, Issuance};
+use super::{Automatic, DevelopmentCa, Issuance, Made};
 use crate::plan::{ClientPolicies, TlsClients};
 
 /// Below this, one thread reads them sooner than several are started.
@@ -37,6 +37,8 @@ pub struct CertificateFiles {
     pub store: Store,
     /// How TLS is spoken to upstreams.
     pub upstreams: TlsClients,
+    /// What makes those for development; none where they could not be kept.
+    pub(super) development: Option<DevelopmentCa>,
     seen: BTreeMap<CertificateName, Seen>,
 }
 
@@ -57,6 +59,8 @@ pub struct Certificates {
     pub automatic: Automatic,
     /// From whom; none when nobody is named.
     pub issuance: Option<Issuance>,
+    /// Those of the development CA.
+    pub made: Vec<Made>,
 }
 
 /// What became of one certificate.
@@ -71,6 +75,14 @@ enum Found {
 }
 
 impl CertificateFiles {
+    /// Nothing is known yet; `development` makes what is for development.
+    pub fn new(development: Option<DevelopmentCa>) -> Self {
+        Self {
+            development,
+            ..Self::default()
+        }
+    }
+
     /// Reads what `snapshot` names. A certificate that serves already and whose files are broken now is
     /// no problem of the snapshot. Blocks.
     pub fn read(&self, snapshot: &Snapshot) -> Result<Certificates, Vec<Problem>> {
@@ -108,8 +120,8 @@ impl CertificateFiles {
 
     /// Puts what was read in its place. From here on handshakes use it. Gives what is wrong, and was not
     /// known to be.
-    pub fn keep(&mut self, certificates: &mut Certificates) -> Vec<(CertificateName, String)> {
-        let mut news = Vec::new();
+    pub fn keep(&mut self, certificates: &mut Certificates) -> Vec<(String, String)> {
+        let mut news = self.keep_made(std::mem::take(&mut certificates.made));
         for (name, found) in std::mem::take(&mut certificates.found) {
             let slot = self.store.slot(name.as_str());
             match found {
@@ -120,7 +132,7 @@ impl CertificateFiles {
                 }
                 Found::Broken(what) => {
                     if slot.fail(&what) {
-                        news.push((name, what));
+                        news.push((name.to_string(), what));
                     }
                 }
             }
@@ -173,7 +185,9 @@ impl CertificateFiles {
             .iter()
             .map(|(slot, hosts)| (Arc::clone(slot), hosts.iter().map(String::as_str)));
         let default = model.certificates.default.as_ref().map(slot);
-        Some(Choice::new(all, default))
+        let nameless = automatic.nameless(&listener.name);
+        let nameless = nameless.map(|name| self.store.slot(name));
+        Some(Choice::new(all, default).answering_nameless(nameless))
     }
 
     fn serves(&self, snapshot: &Snapshot, name: &CertificateName) -> bool {
@@ -431,7 +445,7 @@ fn patterns(pairs: &Pairs) -> Vec<HostPattern> {
 }
 
 /// An error with its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

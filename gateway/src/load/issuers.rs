@@ -1,6 +1,10 @@
 //! From whom certificates are ordered, and where they are kept, as the configuration and its files say.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use http::{HeaderName, HeaderValue};
 use sluice_certs::{
@@ -10,7 +14,7 @@ use sluice_certs::{
         Update, Webhook,
     },
     fetch::Client,
-    storage::Login,
+    storage::{Directory, Etcd, Login, Storage},
 };
 use sluice_config::{
     Problem, Snapshot,
@@ -46,6 +50,34 @@ pub enum Place {
         /// With what it is called.
         client: Client,
     },
+}
+
+/// Below the state directory.
+const FOLDER: &str = "certificates";
+
+impl Place {
+    /// The folder, where it is one. `state` is the state directory.
+    pub fn folder(&self, state: &Path) -> Option<PathBuf> {
+        match self {
+            Self::Own => Some(state.join(FOLDER)),
+            Self::Directory(path) => Some(path.clone()),
+            Self::Etcd { .. } => None,
+        }
+    }
+
+    /// What is kept there. `state` is the state directory.
+    pub fn storage(&self, state: &Path) -> Arc<dyn Storage> {
+        match self {
+            Self::Own => Arc::new(Directory::new(state.join(FOLDER), false)),
+            Self::Directory(path) => Arc::new(Directory::new(path, true)),
+            Self::Etcd {
+                endpoints,
+                prefix,
+                login,
+                client,
+            } => Arc::new(Etcd::new(client.clone(), endpoints, prefix, login.clone())),
+        }
+    }
 }
 
 /// Reads what `snapshot` names; none when it names no issuer. Blocks.

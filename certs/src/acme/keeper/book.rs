@@ -263,7 +263,7 @@ fn covers(facts: &Facts, host: &str) -> bool {
 
 /// Where each certificate lies, by its name: where its hosts say, unless several issuers are wanted to
 /// issue for the same hosts.
-pub(super) fn places(wanted: &BTreeMap<String, Wanted>) -> BTreeMap<&str, String> {
+pub(in crate::acme) fn places(wanted: &BTreeMap<String, Wanted>) -> BTreeMap<&str, String> {
     let mut issuers: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
     for wanted in wanted.values() {
         let here = issuers.entry(place(&wanted.hosts)).or_default();
@@ -285,7 +285,7 @@ pub(super) fn places(wanted: &BTreeMap<String, Wanted>) -> BTreeMap<&str, String
 
 /// Where the certificate for these hosts lies: the same wherever they are wanted, whatever it is called
 /// there.
-pub(super) fn place(hosts: &[String]) -> String {
+pub(in crate::acme) fn place(hosts: &[String]) -> String {
     let mut sorted: Vec<&str> = hosts.iter().map(String::as_str).collect();
     sorted.sort_unstable();
     sorted.dedup();

@@ -8,13 +8,19 @@ use std::{
 
 use sluice_certs::{
     Pair,
+    acme::stored,
+    authority::local::{Local, LocalError},
     durable::{self, PRIVATE},
+    pair::split,
+    storage::StorageError,
 };
 use sluice_config::{
     Snapshot, Style,
     model::{CertificateSource, KeyPairFiles},
     names::CertificateName,
 };
+
+use sluice_gateway::load::{self, CertificateFiles, Certificates, LOCAL};
 
 use super::State;
 use crate::{Exit, args::environment};
@@ -43,7 +49,16 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
         io::stderr().lock().write_all(text.as_bytes())?;
         return Ok(Exit::Refused);
     };
-    let (chain, key) = find(&args.name, &snapshot)?;
+    let found = load::files(&snapshot, &CertificateFiles::default());
+    let loaded = match found {
+        Ok(loaded) => loaded.certificates,
+        Err(problems) => {
+            let text = sluice_config::render(&problems, &sources, Style::Plain);
+            io::stderr().lock().write_all(text.as_bytes())?;
+            return Ok(Exit::Refused);
+        }
+    };
+    let (chain, key) = find(&args.name, &snapshot, &loaded, &args.state.directory())?;
     // Neither is written unless they belong together.
     Pair::from_pem(chain.as_bytes(), key.as_bytes())?;
     for (path, text) in [(&args.key, &key), (&args.chain, &chain)] {
@@ -95,30 +110,74 @@ fn paths(pairs: &[KeyPairFiles]) -> String {
 }
 
 /// The chain and the key of the certificate called `name`.
-fn find(name: &str, snapshot: &Snapshot) -> Result<(String, String), Unexported> {
+fn find(
+    name: &str,
+    snapshot: &Snapshot,
+    loaded: &Certificates,
+    state: &Path,
+) -> anyhow::Result<(String, String)> {
     let unknown = || Unexported::Unknown(name.to_owned());
     let named = CertificateName::new(name).ok();
     let named = named.and_then(|name| snapshot.certificates.get(&name));
-    match named.map(|certificate| &certificate.source) {
-        Some(CertificateSource::Files(pairs)) => match pairs.as_slice() {
+    if let Some(CertificateSource::Files(pairs)) = named.map(|certificate| &certificate.source) {
+        return match pairs.as_slice() {
             [KeyPairFiles { chain, key }] => Ok((read(chain)?, read(key)?)),
             several => Err(Unexported::Several {
                 name: name.to_owned(),
                 pairs: several.to_vec(),
-            }),
-        },
-        Some(CertificateSource::Auto(_) | CertificateSource::Refused) | None => Err(unknown()),
+            }
+            .into()),
+        };
+    }
+    let wanted = loaded.automatic.wanted.get(name);
+    let text = if wanted.is_some_and(|wanted| wanted.issuer.is_local()) {
+        made(name, &state.join(LOCAL))?
+    } else {
+        ordered(name, loaded, state)?
+    };
+    Ok(split(&text.ok_or_else(unknown)?)?)
+}
+
+/// What the development CA has made.
+fn made(name: &str, folder: &Path) -> anyhow::Result<Option<String>> {
+    match Local::kept(folder, name) {
+        Err(LocalError::File { path, source }) => Err(unread(path, source).into()),
+        kept => Ok(kept?),
+    }
+}
+
+/// What was ordered over ACME.
+fn ordered(name: &str, loaded: &Certificates, state: &Path) -> anyhow::Result<Option<String>> {
+    let Some(issuance) = &loaded.issuance else {
+        return Ok(None);
+    };
+    if let Some(folder) = issuance.place.folder(state)
+        && let Err(source) = fs::metadata(&folder)
+    {
+        // Looking into it would make it.
+        return match source.kind() {
+            io::ErrorKind::NotFound => Ok(None),
+            _ => Err(unread(folder, source).into()),
+        };
+    }
+    let storage = issuance.place.storage(state);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let wanted = loaded.automatic.over_acme();
+    match runtime.block_on(stored(&*storage, &wanted, name)) {
+        Err(StorageError::Io { path, source }) => Err(unread(path, source).into()),
+        found => Ok(found?),
     }
 }
 
 fn read(path: &Path) -> Result<String, Unexported> {
-    fs::read_to_string(path).map_err(|source| match source.kind() {
-        io::ErrorKind::PermissionDenied => Unexported::Rights {
-            path: path.to_path_buf(),
-        },
-        _ => Unexported::Read {
-            path: path.to_path_buf(),
-            source,
-        },
-    })
+    fs::read_to_string(path).map_err(|source| unread(path.to_path_buf(), source))
+}
+
+fn unread(path: PathBuf, source: io::Error) -> Unexported {
+    match source.kind() {
+        io::ErrorKind::PermissionDenied => Unexported::Rights { path },
+        _ => Unexported::Read { path, source },
+    }
 }
