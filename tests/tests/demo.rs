@@ -1,33 +1,40 @@
-//! The first minute of a newcomer: `sluice demo`, its five lines, an edit, a mistake.
+//! The first minute of a newcomer: `sluice demo`, the lines it prints, https, an edit, a mistake.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, process::Command, sync::Arc, time::Duration};
 
+use sluice_certs::testing::Client as TlsClient;
 use sluice_tests::{
     Client,
     eventually::within,
-    process::{Sluice, free_port, free_ports, sluice, stderr, stdout},
+    process::{Sluice, free_ports, sluice, stderr, stdout},
+    tls::secure,
 };
 use tempfile::TempDir;
 
 struct Demo {
     gateway: Sluice,
+    https: SocketAddr,
     folder: Arc<TempDir>,
 }
 
 impl Demo {
     fn start(folder: Arc<TempDir>) -> Self {
-        let port = free_port();
+        // Two of the gateway and six of the shop.
+        let port = free_ports(8);
         let args = [
             "demo".to_owned(),
             "--port".to_owned(),
             port.to_string(),
+            "--https-port".to_owned(),
+            (port + 1).to_string(),
             "--shop-port".to_owned(),
-            free_ports(6).to_string(),
+            (port + 2).to_string(),
         ];
         let args: Vec<_> = args.iter().map(AsRef::as_ref).collect();
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         Self {
             gateway: Sluice::spawn(Arc::clone(&folder), address, &args),
+            https: SocketAddr::from(([127, 0, 0, 1], port + 1)),
             folder,
         }
     }
@@ -52,7 +59,7 @@ async fn the_demo_keeps_every_promise_it_prints() {
     let demo = Demo::start(Arc::new(tempfile::tempdir().expect("a folder")));
     demo.gateway.accepts().await;
     let said = demo.gateway.output();
-    assert_eq!(said.matches("curl ").count(), 5, "{said}");
+    assert_eq!(said.matches("curl ").count(), 6, "{said}");
     for check in [&["check"][..], &["fmt", "--check"]] {
         let file = ["sluice-demo/sluice.toml"];
         let output = sluice(demo.folder.path(), &[check, &file].concat()).await;
@@ -97,6 +104,71 @@ async fn the_demo_keeps_every_promise_it_prints() {
         page.contains("Shakespeare") && page.contains("reviews v"),
         "{page}"
     );
+}
+
+#[tokio::test]
+async fn who_trusts_the_ca_of_the_demo_reaches_it_over_https() {
+    let demo = Demo::start(Arc::new(tempfile::tempdir().expect("a folder")));
+    let root = "sluice-demo/state/local/root.pem";
+    let said = demo.gateway.says("\"listener\":\"websecure\"").await;
+    assert!(
+        said.contains(root) && said.contains("sluice certs trust"),
+        "{said}"
+    );
+    let pem = std::fs::read_to_string(demo.folder.path().join(root)).expect("a root");
+    let client = TlsClient::believing(&pem, &["http/1.1"]);
+    for name in ["localhost", "127.0.0.1"] {
+        let mut client = secure(&client, demo.https, name).await;
+        let details = client.get(name, "/details/0").await;
+        assert!(details.text().contains("Shakespeare"), "{name}");
+    }
+
+    if Command::new("curl").arg("--version").output().is_err() {
+        assert!(std::env::var_os("CI").is_none(), "curl is missing");
+        println!("SKIPPED: there is no curl: tests/setup installs it");
+        return;
+    }
+    let port = demo.https.port();
+    let curl = async |more: &[&str], host: &str| {
+        let mut command = tokio::process::Command::new("curl");
+        let url = format!("https://{host}:{port}/details/0");
+        let command = command
+            .args(["-sS", "--max-time", "20"])
+            .args(more)
+            .arg(url);
+        let command = command.current_dir(demo.folder.path()).env_clear();
+        let output = command
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .output();
+        output.await.expect("curl runs")
+    };
+    for (http, host) in [
+        ("--http2", "localhost"),
+        ("--http1.1", "localhost"),
+        ("--http2", "127.0.0.1"),
+    ] {
+        let output = curl(&["--cacert", root, http], host).await;
+        assert!(
+            stdout(&output).contains("Shakespeare"),
+            "{host}: {}",
+            stderr(&output)
+        );
+    }
+    let stranger = curl(&[], "localhost").await;
+    assert!(
+        !stranger.status.success(),
+        "who does not trust it gets nothing"
+    );
+    // What the demo prints to be trusted with finds the CA.
+    let args = [
+        "certs",
+        "trust",
+        "--print",
+        "--state-directory",
+        "sluice-demo/state",
+    ];
+    let printed = sluice(demo.folder.path(), &args).await;
+    assert_eq!(stdout(&printed), pem, "{}", stderr(&printed));
 }
 
 #[tokio::test]
@@ -159,8 +231,17 @@ async fn a_taken_port_is_named_with_what_to_do_about_it() {
     let folder = tempfile::tempdir().expect("a folder");
     let taken = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a port");
     let port = taken.local_addr().expect("an address").port().to_string();
-    for flag in ["--port", "--shop-port"] {
-        let output = sluice(folder.path(), &["demo", flag, &port]).await;
+    for flag in ["--port", "--https-port", "--shop-port"] {
+        // The others are free, so that it is this one that is named.
+        let mut args = vec!["demo", flag, &port];
+        let free = free_ports(8).to_string();
+        let other = if flag == "--port" {
+            "--https-port"
+        } else {
+            "--port"
+        };
+        args.extend([other, &free]);
+        let output = sluice(folder.path(), &args).await;
         assert_eq!(output.status.code(), Some(1));
         let said = stderr(&output);
         assert!(said.contains(&port) && said.contains(flag), "{said}");
