@@ -7,6 +7,7 @@ use sluice_tests::{
     Client, Gateway, Origin,
     eventually::within,
     gateway,
+    h2::wire,
     process::Sluice,
     tls::{Multiplexed, Pki, connect, files, https, s_client, secure},
     tools::are_there,
@@ -61,6 +62,44 @@ async fn both_versions_of_http_are_agreed_on_and_the_origin_hears_of_https() {
     assert!(one["tls_cipher"].as_str().unwrap().starts_with("TLS_AES_"));
     assert_eq!(log.wait_for("path", "/two").await["alpn"], "h2");
     assert_eq!(gateway.handshakes("web").kinds, [0, 0, 2, 0]);
+}
+
+#[tokio::test]
+async fn whoever_agreed_to_a_version_of_http_is_held_to_it() {
+    let pki = Pki::new();
+    let objects = pki.certificate("a", &["a.example"]) + &says_host("[\"a.example\"]");
+    let gateway = ending("", &objects).await;
+    let request = "GET / HTTP/1.1\r\nHost: a.example\r\n\r\n";
+    // Settings, and a request for `/`.
+    let preface = [
+        &b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..],
+        &wire::settings(&[]),
+        &wire::request(1, &wire::get("/")),
+    ]
+    .concat();
+
+    let mut client = secure(&pki.client(), gateway.address(), "a.example").await;
+    client.send(&preface).await;
+    assert!(client.rest().await.starts_with(b"HTTP/1.1 400 "));
+
+    let only = TlsClient::new(&pki.authority, &["h2"]);
+    let mut client = secure(&only, gateway.address(), "a.example").await;
+    assert_eq!(client.stream().protocol().as_deref(), Some("h2"));
+    client.send(request).await;
+    let rest = client.rest().await;
+    assert!(!String::from_utf8_lossy(&rest).contains("HTTP/1.1"));
+    assert!(!rest.windows(5).any(|bytes| bytes == b"hello"));
+
+    // Who agreed to nothing says it with the first bytes.
+    let none = TlsClient::new(&pki.authority, &[]);
+    let mut client = secure(&none, gateway.address(), "a.example").await;
+    assert_eq!(client.get("a.example", "/").await.status, 200);
+    let mut client = secure(&none, gateway.address(), "a.example").await;
+    client.send(&preface).await;
+    assert_eq!(client.read_at_least(9).await[3], 4, "settings");
+    let log = gateway.log();
+    let bad = log.wait_for("verdict", "bad_request").await;
+    assert_eq!(bad["status"], 400);
 }
 
 #[tokio::test]

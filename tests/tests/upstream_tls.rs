@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 use bytes::Bytes;
 use http::Response;
 use serde_json::Value;
-use sluice_certs::testing::{Authority, Leaf, Server, Wanted};
+use sluice_certs::testing::{Authority, Client as TlsClient, Leaf, Server, Wanted};
 use sluice_gateway::drain::Tasks;
 use sluice_tests::{
     Client, Front, Gateway, Origin, PATIENCE,
@@ -13,6 +13,7 @@ use sluice_tests::{
     gateway,
     load::Load,
     process::{self, Sluice},
+    tls::{Pki, secure},
 };
 use tempfile::TempDir;
 use tokio::{
@@ -268,6 +269,37 @@ async fn the_endpoint_chooses_the_protocol_where_both_will_do() {
         }
         assert_eq!(front.seen().len(), 1, "{alpn:?} {protocol}");
     }
+}
+
+#[tokio::test]
+async fn a_raw_stream_offers_no_protocol() {
+    let pki = Pki::new();
+    let echo = Origin::start(|mut peer| async move {
+        let heard = peer.take(8).await;
+        peer.send(heard).await;
+        peer.hold().await;
+    })
+    .await;
+    let leaf = pki.authority.server(&["127.0.0.1"]);
+    let server = Server::new(&leaf, &["h2", "http/1.1"], None, false);
+    let front = Front::before(echo.address(), server).await;
+    let config = format!(
+        "[listeners.web]\naddress = \"127.0.0.1:0\"\nprotocol = \"tls\"\n{}\
+         [routes.r]\nlisteners = [\"web\"]\nhosts = [\"a.example\"]\nto = \"u\"\n{}",
+        pki.certificate("a", &["a.example"]),
+        upstream(
+            "u",
+            &front.address().to_string(),
+            &format!("ca = {}", pki.quoted("ca.pem")),
+            ""
+        )
+    );
+    let gateway = gateway(&config).await;
+    let client = TlsClient::new(&pki.authority, &[]);
+    let mut stream = secure(&client, gateway.address(), "a.example").await;
+    stream.send("anything").await;
+    assert_eq!(stream.read_at_least(8).await, b"anything");
+    assert_eq!(front.seen()[0].alpn, None);
 }
 
 #[tokio::test]
