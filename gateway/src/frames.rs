@@ -93,8 +93,7 @@ impl Cursor {
 
     /// Takes what came next, up to the front of a frame that is now complete; gives what is left.
     pub(crate) fn next<'a>(&mut self, bytes: &'a [u8]) -> (Option<Front>, &'a [u8]) {
-        let (skipped, bytes) = bytes.split_at(self.left.min(bytes.len()));
-        self.left = self.left.saturating_sub(skipped.len());
+        let bytes = self.finish(bytes);
         let space = self.front.get_mut(self.filled..).unwrap_or_default();
         let (taken, rest) = bytes.split_at(space.len().min(bytes.len()));
         if let Some(space) = space.get_mut(..taken.len()) {
@@ -108,6 +107,18 @@ impl Cursor {
         let front = Front::read(self.front);
         self.left = front.length;
         (Some(front), rest)
+    }
+
+    /// Takes what is left of the frame under way and nothing of the next; gives that.
+    pub(crate) fn finish<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
+        let (contents, next) = bytes.split_at(self.left.min(bytes.len()));
+        self.left = self.left.saturating_sub(contents.len());
+        next
+    }
+
+    /// Whether the front of a frame has begun and not ended.
+    pub(crate) fn is_in_front(&self) -> bool {
+        self.filled > 0
     }
 
     /// What is left of the contents of the frame under way.

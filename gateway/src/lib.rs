@@ -14,7 +14,7 @@
 //! message · stream · frames
 //! telemetry
 //! downstream
-//! drain · error · pressure
+//! drain · error · pressure · turns
 //! ```
 
 pub mod admin;
@@ -37,5 +37,6 @@ pub mod route;
 pub mod source;
 pub mod stream;
 pub mod telemetry;
+mod turns;
 pub mod upstream;
 pub mod worker;

@@ -40,6 +40,9 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// The longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
+/// So many connections are taken in a row before those that are there have their turn.
+const IN_A_ROW: usize = 16;
+
 /// How often a lasting failure is logged; the counter has each.
 const TELL_AGAIN: Duration = Duration::from_secs(30);
 
@@ -94,6 +97,7 @@ async fn accept(
 ) {
     let mut pause = PAUSE;
     let mut told: Option<Instant> = None;
+    let mut taken = 0_usize;
     loop {
         let accepted = tokio::select! {
             biased;
@@ -105,6 +109,10 @@ async fn accept(
                 pause = PAUSE;
                 if let Some(stream) = door.descriptor(stream, stop).await {
                     door.admit(stream, peer, &Arc::clone(&listener.borrow()));
+                }
+                taken = taken.wrapping_add(1);
+                if taken.is_multiple_of(IN_A_ROW) {
+                    tokio::task::yield_now().await;
                 }
             }
             Err(error) => {

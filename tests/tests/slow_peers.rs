@@ -7,25 +7,31 @@ use sluice_tests::{
     H2,
     h2::wire::{self, flag, frame, get, head, index, indexed_field, kind, post, request, setting},
     process::Sluice,
-    siege::{ALONE, Report, Witness, raise_descriptors},
+    siege::{ALONE, Report, Witness, go_first, raise_descriptors},
 };
 use tokio::{
     process::Command,
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 
-/// 99 of 100 answers to the well-behaved client come within this time.
+/// 99 of 100 answers to the well-behaved client come within this time, in every build.
 const P99: Duration = Duration::from_millis(50);
 
-/// So often a siege is tried before somebody else's load on this machine is no excuse for the time
-/// that answers took. For anything else there is none.
-const TRIES: usize = 4;
+/// From this on, in hundredths of the time that it took, the gateway's threads and the client's waited too
+/// long for a processor to say anything about the gateway: somebody else has work on this machine.
+const CROWDED: u128 = 25;
+
+/// Fewer answers say nothing about the slowest of a hundred.
+const ANSWERS: usize = 200;
+
+/// So often a siege is measured on a crowded machine. On any other once.
+const TRIES: usize = 5;
 
 /// How much the process may grow.
 const GROWTH: u64 = 64 << 20;
 
 /// How long each siege lasts once everybody is there.
-const SIEGE: Duration = Duration::from_secs(1);
+const SIEGE: Duration = Duration::from_secs(2);
 
 const CLOSED: [(u16, u32); 1] = [(setting::INITIAL_WINDOW_SIZE, 0)];
 
@@ -34,23 +40,35 @@ async fn besiege(attack: impl AsyncFn(&Sluice)) {
     let mut reports = Vec::new();
     for _ in 0..TRIES {
         let report = endure(&attack).await;
-        assert!(report.answers >= 50, "too little was measured: {report:?}");
-        if report.p99 < P99 {
+        if report.p99 < P99 && report.answers >= ANSWERS {
             return;
         }
+        let crowded = report.crowded() >= CROWDED;
         reports.push(report);
+        assert!(crowded, "a well-behaved client had to wait: {reports:?}");
     }
-    panic!("a well-behaved client had to wait: {reports:?}");
+    panic!("this machine has too much to do to measure anything: {reports:?}");
 }
 
-/// The same for attacks whose frames keep a build without optimisation busy: how long others wait is
-/// held where the gateway is optimised (`cargo test --profile quick --test slow_peers`), all else always.
-async fn besiege_with_frames(attack: impl AsyncFn(&Sluice)) {
-    if cfg!(debug_assertions) {
-        let report = endure(attack).await;
-        assert!(report.answers >= 50, "too little was measured: {report:?}");
-    } else {
-        besiege(attack).await;
+/// Lets things happen evenly: peers that are slow are not slow in step.
+struct Pace {
+    next: Instant,
+    step: Duration,
+}
+
+impl Pace {
+    /// As late as that is caught up with; beyond it, it would be a burst.
+    const LATE: Duration = Duration::from_millis(20);
+
+    fn per_second(count: u32) -> Self {
+        let (next, step) = (Instant::now(), Duration::from_secs(1) / count);
+        Self { next, step }
+    }
+
+    async fn next(&mut self) {
+        sleep_until(self.next).await;
+        let latest = Instant::now().checked_sub(Self::LATE);
+        self.next = (self.next + self.step).max(latest.unwrap_or(self.next));
     }
 }
 
@@ -59,6 +77,7 @@ async fn besiege_with_frames(attack: impl AsyncFn(&Sluice)) {
 async fn endure(attack: impl AsyncFn(&Sluice)) -> Report {
     let _alone = ALONE.lock().await;
     raise_descriptors(8192);
+    go_first();
     let body = "0123456789".repeat(1000);
     let config = format!(
         "[process]\nworkers = 2\n[access_log]\noutput = \"off\"\n[listeners.web]\naddress = \"{{address}}\"\n\
@@ -69,6 +88,7 @@ async fn endure(attack: impl AsyncFn(&Sluice)) -> Report {
     let witness = Witness::start(&gateway).await;
     attack(&gateway).await;
     let report = witness.stop().await;
+    eprintln!("{report:?}, {} % crowded", report.crowded());
     assert!(report.growth < GROWTH, "{report:?}");
     let output = gateway.output();
     assert!(!output.contains("panicked"), "{output}");
@@ -77,28 +97,34 @@ async fn endure(attack: impl AsyncFn(&Sluice)) -> Report {
     report
 }
 
-/// Connects `count` clients of HTTP/1 that say `first`, then `again` five times a second.
-async fn trickle(gateway: &Sluice, count: usize, first: &str, again: &str) {
+/// Connects a thousand clients of HTTP/1, 500 a second, that say `first`, then `again` five times a second.
+async fn trickle(gateway: &Sluice, first: &str, again: &str) {
+    let mut pace = Pace::per_second(500);
     let mut peers = Vec::new();
-    for _ in 0..count {
+    for _ in 0..1000 {
+        pace.next().await;
         let mut peer = gateway.connect().await;
         peer.send(first).await;
         peers.push(peer);
     }
+    let mut pace = Pace::per_second(5000);
     let begun = Instant::now();
-    while begun.elapsed() < SIEGE {
-        for peer in &mut peers {
-            // Whoever was answered and closed is a peer less.
-            peer.try_send(again).await;
+    for peer in (0..peers.len()).cycle() {
+        pace.next().await;
+        // Whoever was answered and closed is a peer less.
+        peers[peer].try_send(again).await;
+        if begun.elapsed() > SIEGE {
+            return;
         }
-        sleep(Duration::from_millis(200)).await;
     }
 }
 
-/// Connects `count` clients of HTTP/2 that say `bytes` and read nothing any more.
+/// Connects `count` clients of HTTP/2, 100 a second, that say `bytes` and read nothing any more.
 async fn pin(gateway: &Sluice, count: usize, settings: &[(u16, u32)], bytes: &[u8]) -> Vec<H2> {
+    let mut pace = Pace::per_second(100);
     let mut peers = Vec::new();
     for _ in 0..count {
+        pace.next().await;
         let mut peer = H2::narrow(gateway.address(), settings).await;
         peer.send_blindly(bytes, Duration::from_secs(1)).await;
         peers.push(peer);
@@ -121,56 +147,61 @@ fn bombs(name: &[u8], fields: usize) -> Vec<u8> {
     request(1, &first).into_iter().chain(others).collect()
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn a_thousand_heads_that_never_end() {
     let head = "GET / HTTP/1.1\r\nHost: a.example\r\nX: ";
-    besiege(async |gateway| trickle(gateway, 1000, head, "x").await).await;
+    besiege(async |gateway| trickle(gateway, head, "x").await).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn a_thousand_connections_without_a_word() {
-    besiege(async |gateway| trickle(gateway, 1000, "", "").await).await;
+    besiege(async |gateway| trickle(gateway, "", "").await).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn a_thousand_prefaces_of_http2_that_never_end() {
     let preface = "PRI * HTTP/2.0\r\n\r\nSM\r";
-    besiege(async |gateway| trickle(gateway, 1000, preface, "").await).await;
+    besiege(async |gateway| trickle(gateway, preface, "").await).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn a_thousand_bodies_that_never_end() {
     let head = "POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: 1000000\r\n\r\nx";
-    besiege_with_frames(async |gateway| trickle(gateway, 1000, head, "x").await).await;
+    besiege(async |gateway| trickle(gateway, head, "x").await).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn two_thousand_streams_of_http2_with_pinned_windows() {
-    besiege_with_frames(async |gateway| {
+    besiege(async |gateway| {
         let _peers = pin(gateway, 200, &CLOSED, &requests(10, &get("/big"))).await;
         sleep(SIEGE).await;
     })
     .await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn windows_that_open_a_byte_at_a_time() {
-    besiege_with_frames(async |gateway| {
+    besiege(async |gateway| {
         let mut peers = pin(gateway, 200, &CLOSED, &requests(10, &get("/big"))).await;
         let windows = (0..10).flat_map(|number| wire::window(2 * number + 1, 1));
         let windows: Vec<u8> = windows.collect();
+        // Each twice a second: 4,000 bytes of answers, one by one.
+        let mut pace = Pace::per_second(400);
         let begun = Instant::now();
-        while begun.elapsed() < SIEGE {
-            for peer in &mut peers {
-                peer.send_blindly(&windows, Duration::from_secs(1)).await;
+        for peer in (0..peers.len()).cycle() {
+            pace.next().await;
+            peers[peer]
+                .send_blindly(&windows, Duration::from_secs(1))
+                .await;
+            if begun.elapsed() > SIEGE {
+                return;
             }
-            sleep(Duration::from_millis(100)).await;
         }
     })
     .await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn heads_and_bodies_of_http2_that_never_end() {
     let begun = frame(kind::HEADERS, flag::END_STREAM, 1, &get("/"));
     let body = |number: u32| {
@@ -178,7 +209,7 @@ async fn heads_and_bodies_of_http2_that_never_end() {
         [head(stream, &post("/")), wire::data(stream, "x")].concat()
     };
     let bodies: Vec<u8> = (0..10).flat_map(body).collect();
-    besiege_with_frames(async |gateway| {
+    besiege(async |gateway| {
         let _heads = pin(gateway, 300, &[], &begun).await;
         let _bodies = pin(gateway, 200, &[], &bodies).await;
         sleep(SIEGE).await;
@@ -186,28 +217,35 @@ async fn heads_and_bodies_of_http2_that_never_end() {
     .await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn bombs_of_http2_with_windows_closed_do_not_fill_memory() {
-    // How long it takes to read them is a matter of how the codec was compiled: others are served,
-    // but not timed.
-    let report = endure(async |gateway| {
-        let mut peers = Vec::new();
-        for fields in [90, 450, 4000, 15_000] {
-            for name in [&b"a"[..], b"cookie"] {
-                peers.extend(pin(gateway, 3, &CLOSED, &bombs(name, fields)).await);
-            }
+/// Bombs with each of these numbers of fields.
+async fn bomb(gateway: &Sluice, fields: &[usize]) {
+    let mut peers = Vec::new();
+    for fields in fields {
+        for name in [&b"a"[..], b"cookie"] {
+            peers.extend(pin(gateway, 3, &CLOSED, &bombs(name, *fields)).await);
         }
-        sleep(SIEGE).await;
-    })
-    .await;
+    }
+    sleep(SIEGE).await;
+}
+
+#[tokio::test]
+async fn bombs_of_http2_with_windows_closed_do_not_fill_memory() {
+    besiege(async |gateway| bomb(gateway, &[90, 450, 4000]).await).await;
+}
+
+#[tokio::test]
+async fn the_largest_bombs_of_http2_hold_up_others_for_one_at_a_time() {
+    // A head of as many fields as one frame can name is read at once: how long that takes is a matter of how
+    // the codec was compiled. Of hundreds of them others must not notice more than of a few.
+    let report = endure(async |gateway| bomb(gateway, &[15_000]).await).await;
     assert!(
-        report.answers > 0 && report.p99 < Duration::from_secs(5),
+        report.answers > 0 && report.p99 < Duration::from_secs(1),
         "{report:?}"
     );
 }
 
 /// Slow heads, slow bodies and slow readers at once, by another hand.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn slowhttptest_finds_the_gateway_available() {
     if Command::new("slowhttptest")
         .arg("-h")
@@ -241,7 +279,7 @@ async fn slowhttptest_finds_the_gateway_available() {
 async fn slowhttptest(mode: &[&str], url: &str) -> String {
     let running = Command::new("slowhttptest")
         .args(mode)
-        .args(["-c", "600", "-r", "600", "-i", "1", "-l", "3", "-x", "24"])
+        .args(["-c", "600", "-r", "200", "-i", "1", "-l", "4", "-x", "24"])
         .args(["-p", "3", "-u", url])
         .kill_on_drop(true)
         .output();

@@ -39,6 +39,13 @@ const COST_PRIORITY: u32 = 2;
 const COST_UNKNOWN: u32 = 2;
 const COST_WINDOW: u32 = 1;
 
+/// What a client's frames may cost before others have their turn: 16 small heads, or 128 other frames.
+const TURN: usize = 4096;
+/// A head, and each byte of it, which may stand for a whole field.
+const TURN_HEAD: usize = 128;
+const TURN_FIELD: usize = 4;
+const TURN_OTHER: usize = 32;
+
 const NO_ERROR: u32 = 0;
 const PROTOCOL_ERROR: u8 = 1;
 const INTERNAL_ERROR: u32 = 2;
@@ -135,6 +142,8 @@ pub(crate) struct Guard {
     last_stream: u32,
     /// The first frame was here.
     begun: bool,
+    /// What this turn has cost the codec so far.
+    turn: usize,
     /// A stream that we are resetting, and what was sent of the code.
     resetting: Option<(u32, u32)>,
     breach: Option<Breach>,
@@ -155,30 +164,53 @@ impl Guard {
             earned: Recent::new(),
             last_stream: 0,
             begun: false,
+            turn: 0,
             resetting: None,
             breach: None,
         }
     }
 
-    /// The client sent this.
-    pub(crate) fn received(&mut self, bytes: &[u8], now: Instant) -> Result<(), Breach> {
+    /// The codec has its turn.
+    pub(crate) fn begin_turn(&mut self) {
+        self.turn = 0;
+    }
+
+    /// Whether the codec has done enough for this turn.
+    pub(crate) fn ends_turn(&self) -> bool {
+        self.turn >= TURN && self.incoming.is_between()
+    }
+
+    /// The client sent this. Gives how many bytes at its end are for another turn, when they have to be
+    /// told once more.
+    pub(crate) fn received(&mut self, bytes: &[u8], now: Instant) -> Result<usize, Breach> {
         let judged = self.judge_all(bytes, now);
         self.breach = self.breach.or(judged.err());
         judged
     }
 
-    fn judge_all(&mut self, mut bytes: &[u8], now: Instant) -> Result<(), Breach> {
+    fn judge_all(&mut self, mut bytes: &[u8], now: Instant) -> Result<usize, Breach> {
         let slice = self.slice(now);
         // Streams that we had to reset since.
         self.count_resets(0, slice)?;
         while !bytes.is_empty() {
+            if self.turn >= TURN && !self.incoming.is_in_front() {
+                return Ok(self.incoming.finish(bytes).len());
+            }
             let (front, rest) = self.incoming.next(bytes);
             bytes = rest;
             if let Some(front) = front {
+                let cost = match front.kind {
+                    kind::HEADERS | kind::CONTINUATION => {
+                        let fields = front.length.saturating_mul(TURN_FIELD);
+                        TURN_HEAD.saturating_add(fields)
+                    }
+                    _ => TURN_OTHER,
+                };
+                self.turn = self.turn.saturating_add(cost);
                 self.judge(front, slice, now)?;
             }
         }
-        Ok(())
+        Ok(0)
     }
 
     /// We sent this. Tells of each stream that we reset: its number, and the code where it was because

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{Held, Plan, Reaper};
-use crate::{pressure::Pressure, telemetry::metrics::Shard, upstream::Pools};
+use crate::{pressure::Pressure, telemetry::metrics::Shard, turns::Turns, upstream::Pools};
 
 /// What one worker has at hand. Shared by its tasks, never leaves its thread.
 #[derive(Debug)]
@@ -20,6 +20,8 @@ pub struct Local {
     pub counters: Shard,
     /// Whether the process can take more.
     pub pressure: Arc<Pressure>,
+    /// Who waits to go on with what it has begun.
+    pub(crate) turns: Rc<Turns>,
     plan: RefCell<Rc<Held>>,
     reaper: Reaper,
     random: Cell<u64>,
@@ -40,6 +42,7 @@ impl Local {
             pools,
             counters,
             pressure,
+            turns: Rc::default(),
             plan: RefCell::new(Rc::new(Held::new(plan, reaper.clone()))),
             reaper,
             random: Cell::new(seed),

@@ -17,16 +17,26 @@ fn frame(kind: u8, flags: u8, stream: u32, length: usize) -> Vec<u8> {
 fn guard() -> (Guard, Instant) {
     let now = Instant::now();
     let mut guard = Guard::new(HEAD, 200, now);
-    guard.received(PREFACE, now).unwrap();
-    guard.received(&frame(SETTINGS, 0, 0, 0), now).unwrap();
+    take(&mut guard, PREFACE, now).unwrap();
+    take(&mut guard, &frame(SETTINGS, 0, 0, 0), now).unwrap();
     (guard, now)
+}
+
+/// The client sent this, in as many turns as it takes.
+fn take(guard: &mut Guard, mut bytes: &[u8], now: Instant) -> Result<(), Breach> {
+    while !bytes.is_empty() {
+        guard.begin_turn();
+        let later = guard.received(bytes, now)?;
+        bytes = &bytes[bytes.len() - later..];
+    }
+    Ok(())
 }
 
 /// Sends `frame` until it is too much; how often it went well.
 fn until_flood(frame: &[u8], most: usize) -> (usize, Option<Breach>) {
     let (mut guard, now) = guard();
     for count in 0..most {
-        if let Err(flood) = guard.received(frame, now) {
+        if let Err(flood) = take(&mut guard, frame, now) {
             return (count, Some(flood));
         }
     }
@@ -59,29 +69,32 @@ fn requests_taken_back_are_bounded_within_any_thirty_seconds() {
     for second in 0..600 {
         for _ in 0..5 {
             let now = now + Duration::from_secs(second);
-            guard.received(&reset, now).unwrap();
+            take(&mut guard, &reset, now).unwrap();
         }
     }
     let late = now + Duration::from_hours(1);
     for _ in 0..200 {
-        guard.received(&reset, late).unwrap();
+        take(&mut guard, &reset, late).unwrap();
     }
-    assert_eq!(guard.received(&reset, late), Err(Breach::Resets));
+    assert_eq!(take(&mut guard, &reset, late), Err(Breach::Resets));
 }
 
 #[test]
 fn a_client_that_asks_and_reads_is_never_cut() {
     let (mut guard, now) = guard();
     for stream in 0..20_000 {
-        guard
-            .received(&frame(HEADERS, END_HEADERS, stream * 2 + 1, 50), now)
-            .unwrap();
-        guard.received(&frame(PING, 0, 0, 8), now).unwrap();
-        guard.received(&frame(DATA, 0, 1, 1000), now).unwrap();
+        take(
+            &mut guard,
+            &frame(HEADERS, END_HEADERS, stream * 2 + 1, 50),
+            now,
+        )
+        .unwrap();
+        take(&mut guard, &frame(PING, 0, 0, 8), now).unwrap();
+        take(&mut guard, &frame(DATA, 0, 1, 1000), now).unwrap();
         for _ in 0..10 {
             guard.sent(&frame(DATA, 0, 1, 16384), now, |_, _| {});
             for _ in 0..8 {
-                guard.received(&frame(WINDOW_UPDATE, 0, 1, 4), now).unwrap();
+                take(&mut guard, &frame(WINDOW_UPDATE, 0, 1, 4), now).unwrap();
             }
         }
     }
@@ -91,10 +104,10 @@ fn a_client_that_asks_and_reads_is_never_cut() {
 fn a_head_has_a_bound_in_pieces_and_in_bytes() {
     for (length, most) in [(0, 16), (1024, 16), (16384, 7)] {
         let (mut guard, now) = guard();
-        guard.received(&frame(HEADERS, 0, 1, length), now).unwrap();
+        take(&mut guard, &frame(HEADERS, 0, 1, length), now).unwrap();
         assert!(guard.head_since().is_some());
         let piece = frame(CONTINUATION, 0, 1, length);
-        let answers = (0..100).map(|_| guard.received(&piece, now));
+        let answers = (0..100).map(|_| take(&mut guard, &piece, now));
         let answers: Vec<_> = answers.take(most + 1).collect();
         assert!(
             answers[..most].iter().all(Result::is_ok),
@@ -107,14 +120,12 @@ fn a_head_has_a_bound_in_pieces_and_in_bytes() {
 #[test]
 fn a_head_is_under_way_until_its_last_piece() {
     let (mut guard, now) = guard();
-    guard.received(&frame(HEADERS, 0, 1, 5), now).unwrap();
+    take(&mut guard, &frame(HEADERS, 0, 1, 5), now).unwrap();
     let later = now + Duration::from_secs(1);
-    guard
-        .received(&frame(CONTINUATION, 0, 1, 5), later)
-        .unwrap();
+    take(&mut guard, &frame(CONTINUATION, 0, 1, 5), later).unwrap();
     assert_eq!(guard.head_since(), Some(now));
     let last = frame(CONTINUATION, END_HEADERS, 1, 5);
-    guard.received(&last, later).unwrap();
+    take(&mut guard, &last, later).unwrap();
     assert_eq!(guard.head_since(), None);
 }
 
@@ -122,7 +133,7 @@ fn a_head_is_under_way_until_its_last_piece() {
 fn the_farewell_names_the_last_stream() {
     let (mut guard, now) = guard();
     let request = frame(HEADERS, END_HEADERS, 77, 5);
-    guard.received(&request, now).unwrap();
+    take(&mut guard, &request, now).unwrap();
     assert_eq!(
         guard.farewell(),
         [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 77, 0, 0, 0, 11]
@@ -156,18 +167,18 @@ fn streams_that_we_have_to_reset_count_like_those_that_the_client_resets() {
             guard.sent(&reset(stream, code), now, |stream, code| {
                 told.push((stream, code));
             });
-            guard.received(&frame(PING, 0, 0, 8), now).unwrap();
+            take(&mut guard, &frame(PING, 0, 0, 8), now).unwrap();
         }
         let expected: Vec<_> = (0..200)
             .map(|stream| (stream, counts.then_some(code)))
             .collect();
         assert_eq!(told, expected, "{code}");
-        let one_more = guard.received(&frame(RST_STREAM, 0, 1, 4), now);
+        let one_more = take(&mut guard, &frame(RST_STREAM, 0, 1, 4), now);
         let expected = if counts { Err(Breach::Resets) } else { Ok(()) };
         assert_eq!(one_more, expected, "{code}");
 
         let later = now + Duration::from_mins(1);
-        assert_eq!(guard.received(&ping, later), Ok(()), "{code}");
+        assert_eq!(take(&mut guard, &ping, later), Ok(()), "{code}");
     }
 }
 
@@ -205,17 +216,58 @@ fn the_first_frame_is_settings() {
     ] {
         let now = Instant::now();
         let mut guard = Guard::new(HEAD, 200, now);
-        guard.received(PREFACE, now).unwrap();
+        take(&mut guard, PREFACE, now).unwrap();
         let expected = if good {
             Ok(())
         } else {
             Err(Breach::NoSettings)
         };
         assert_eq!(
-            guard.received(&frame(kind, flags, 0, 0), now),
+            take(&mut guard, &frame(kind, flags, 0, 0), now),
             expected,
             "{kind}"
         );
         assert_eq!(guard.farewell()[16], if good { 11 } else { 1 });
     }
+}
+
+#[test]
+fn a_turn_ends_between_two_frames_however_the_bytes_are_cut() {
+    let heads: Vec<u8> = (0..50)
+        .flat_map(|number| frame(HEADERS, END_HEADERS, number * 2 + 1, 100))
+        .collect();
+    // Each costs 528: the eighth ends the turn.
+    let whole = 8 * 109;
+    for size in [1, 7, 109, 500, 3000, heads.len()] {
+        let (mut guard, now) = guard();
+        guard.begin_turn();
+        let mut taken = 0;
+        while !guard.ends_turn() {
+            let piece = &heads[taken..heads.len().min(taken + size)];
+            let later = guard.received(piece, now).unwrap();
+            taken += piece.len() - later;
+        }
+        assert_eq!(taken, whole, "pieces of {size}");
+        assert_eq!(
+            guard.received(&heads[taken..], now),
+            Ok(heads.len() - taken)
+        );
+        guard.begin_turn();
+        assert!(guard.received(&heads[taken..], now).unwrap() < heads.len() - taken);
+    }
+}
+
+#[test]
+fn one_large_head_is_a_turn_and_contents_are_none() {
+    let (mut guard, now) = guard();
+    guard.begin_turn();
+    let large = frame(HEADERS, END_HEADERS, 1, 16_384);
+    assert_eq!(
+        guard.received(&[&*large, &*large].concat(), now),
+        Ok(large.len())
+    );
+    guard.begin_turn();
+    let data = frame(DATA, 0, 1, 16_384).repeat(100);
+    assert_eq!(guard.received(&data, now), Ok(0));
+    assert!(!guard.ends_turn());
 }

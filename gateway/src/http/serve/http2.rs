@@ -91,6 +91,7 @@ pub(super) async fn serve(mut wire: Wire, visitor: Rc<Visitor>, mut ending: Endi
     let mut clock = Clock::new(Rc::clone(&streams), listener.model.timeouts);
 
     let ended = poll_fn(|cx| {
+        shared.begin_turn(cx);
         loop {
             if let Poll::Ready(ended) = Pin::new(&mut connection).poll(cx) {
                 return Poll::Ready(ended);

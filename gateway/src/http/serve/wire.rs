@@ -30,6 +30,7 @@ use crate::{
     },
     stream::{Stalled, Stream, WriteStall},
     telemetry::metrics::Event,
+    turns::Ticket,
 };
 
 /// How long, and how many bytes, a refused client may go on sending before its connection is torn
@@ -56,9 +57,18 @@ struct Watched {
     guard: Guard,
     heads: Heads,
     visitor: Rc<Visitor>,
+    /// Its codec has done enough for one turn, and waits for the next.
+    ticket: Option<Ticket>,
 }
 
 impl Watched {
+    fn begin_turn(&mut self, cx: &Context<'_>) {
+        if self.ticket.as_ref().is_none_or(|it| it.is_called(cx)) {
+            self.ticket = None;
+            self.guard.begin_turn();
+        }
+    }
+
     /// What becomes of a stream that the codec resets by itself, nobody else is told.
     fn sent(&mut self, bytes: &[u8], now: Instant) {
         let Visitor {
@@ -180,12 +190,20 @@ impl Wire {
             guard,
             heads,
             visitor,
+            ticket: None,
         }));
         self.phase.multiplex();
     }
 
     pub(crate) fn guard(&self) -> Option<&Guard> {
         self.guard.as_deref().map(|watched| &watched.guard)
+    }
+
+    /// Its codec has its turn, if it need not wait for it.
+    fn begin_turn(&mut self, cx: &Context<'_>) {
+        if let Some(watched) = &mut self.guard {
+            watched.begin_turn(cx);
+        }
     }
 
     /// Reads what came, or what was read ahead of it.
@@ -201,6 +219,16 @@ impl Wire {
         Poll::Ready(Ok(()))
     }
 
+    /// Keeps so many bytes at the end of `buffer` for another turn.
+    fn keep(&mut self, later: usize, buffer: &mut ReadBuf<'_>) {
+        let end = buffer.filled().len().saturating_sub(later);
+        let later = buffer.filled().get(end..).unwrap_or_default();
+        if !later.is_empty() {
+            self.ahead = Bytes::from([later, &*self.ahead].concat());
+            buffer.set_filled(end);
+        }
+    }
+
     /// Reads what the codec of HTTP/2 may see of what came.
     fn poll_frames(
         &mut self,
@@ -208,19 +236,35 @@ impl Wire {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let guard = &mut watched.guard;
-        let read = watched.heads.poll_read(cx, buffer, |cx, buffer| {
+        let Watched {
+            guard,
+            heads,
+            visitor,
+            ticket,
+        } = watched;
+        let read = heads.poll_read(cx, buffer, |cx, buffer| {
+            if ticket.is_none() && guard.ends_turn() {
+                *ticket = Some(visitor.local.turns.queue(cx));
+            }
+            if ticket.is_some() {
+                return Poll::Pending;
+            }
             let before = buffer.filled().len();
             ready!(self.poll_came(cx, buffer))?;
             let fresh = buffer.filled().get(before..).unwrap_or_default();
-            let judged = guard.received(fresh, Instant::now());
-            Poll::Ready(judged.map_err(|breach| {
-                self.phase.end_with(match breach {
-                    Breach::NoSettings => Gone::Malformed,
-                    Breach::Continuation | Breach::Resets | Breach::Useless => Gone::Flood,
-                });
-                io::Error::other(breach)
-            }))
+            match guard.received(fresh, Instant::now()) {
+                Ok(later) => {
+                    self.keep(later, buffer);
+                    Poll::Ready(Ok(()))
+                }
+                Err(breach) => {
+                    self.phase.end_with(match breach {
+                        Breach::NoSettings => Gone::Malformed,
+                        Breach::Continuation | Breach::Resets | Breach::Useless => Gone::Flood,
+                    });
+                    Poll::Ready(Err(io::Error::other(breach)))
+                }
+            }
         });
         for found in watched.heads.found() {
             watched.tell(found);
@@ -385,6 +429,11 @@ pub(super) struct Shared(Rc<RefCell<Wire>>);
 impl Shared {
     pub(super) fn new(wire: Wire) -> Self {
         Self(Rc::new(RefCell::new(wire)))
+    }
+
+    /// The codec has its turn: see [`Guard::ends_turn`].
+    pub(super) fn begin_turn(&self, cx: &Context<'_>) {
+        self.0.borrow_mut().begin_turn(cx);
     }
 
     pub(super) fn head_since(&self) -> Option<Instant> {

@@ -24,7 +24,7 @@ const ROWS: [&[&str]; 13] = [
     &["message", "stream", "frames"],
     &["telemetry"],
     &["downstream"],
-    &["drain", "error", "pressure"],
+    &["drain", "error", "pressure", "turns"],
 ];
 
 /// A module of the gateway: `["upstream", "pool"]`.
