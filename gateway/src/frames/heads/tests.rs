@@ -193,6 +193,8 @@ enum Name {
     Dynamic(usize),
     /// A whole entry.
     Entry(usize),
+    /// A whole entry, counted from the one that goes next.
+    Oldest(usize),
 }
 
 /// A request, in how many pieces its blocks come, and its trailers.
@@ -203,12 +205,14 @@ struct Request {
     pieces: usize,
     padding: Option<u8>,
     priority: Option<bool>,
+    /// The table gets this size first.
+    table: Option<usize>,
 }
 
 /// Speaks HPACK as RFC 7541 has it, with every liberty.
-#[derive(Default)]
 struct Speaker {
     table: VecDeque<Field>,
+    most: usize,
 }
 
 /// Those that are said by number here, and the fields that they stand for.
@@ -236,6 +240,11 @@ impl Speaker {
                 block.extend(integer(7, 0x80, 62 + place));
                 return Some(entry);
             }
+            Name::Oldest(place) => {
+                let place = self.table.len().checked_sub(place + 1)?;
+                block.extend(integer(7, 0x80, 62 + place));
+                return Some(self.table[place].clone());
+            }
         };
         let value = said.value.clone();
         // The one entry that nothing can stand in for.
@@ -251,12 +260,23 @@ impl Speaker {
         block.extend(string(&value, said.coded.1));
         if indexing {
             self.table.push_front((name.clone(), value.clone()));
-            let size = |(name, value): &Field| name.len() + value.len() + 32;
-            while self.table.iter().map(size).sum::<usize>() > 4096 {
-                self.table.pop_back();
-            }
+            self.evict();
         }
         Some((name, value))
+    }
+
+    fn evict(&mut self) {
+        let size = |(name, value): &Field| name.len() + value.len() + 32;
+        while self.table.iter().map(size).sum::<usize>() > self.most {
+            self.table.pop_back();
+        }
+    }
+
+    /// Appends a new size of the table to a block.
+    fn resize(&mut self, most: usize, block: &mut Vec<u8>) {
+        self.most = most;
+        self.evict();
+        block.extend(integer(5, 0x20, most));
     }
 
     fn block(&mut self, said: &[Said], head: bool) -> (Vec<u8>, Vec<Field>) {
@@ -366,6 +386,7 @@ fn said() -> impl Strategy<Value = Said> {
         1 => (0..STATIC.len()).prop_map(Name::Static),
         3 => (0..6_usize).prop_map(Name::Dynamic),
         3 => (0..6_usize).prop_map(Name::Entry),
+        4 => (0..3_usize).prop_map(Name::Oldest),
     ];
     let value = prop_oneof![
         8 => "[a-z0-9 ]{0,20}".prop_map(String::into_bytes),
@@ -393,14 +414,18 @@ fn request() -> impl Strategy<Value = Request> {
         1..4_usize,
         prop::option::weighted(0.2, 0..20_u8),
         prop::option::weighted(0.2, prop::bool::weighted(0.2)),
+        prop::option::weighted(0.2, prop_oneof![100..400_usize, 0..4097_usize]),
     )
-        .prop_map(|(fields, trailers, pieces, padding, priority)| Request {
-            fields,
-            trailers,
-            pieces,
-            padding,
-            priority,
-        })
+        .prop_map(
+            |(fields, trailers, pieces, padding, priority, table)| Request {
+                fields,
+                trailers,
+                pieces,
+                padding,
+                priority,
+                table,
+            },
+        )
 }
 
 proptest! {
@@ -411,13 +436,19 @@ proptest! {
         requests in prop::collection::vec(request(), 1..12),
         sizes in prop::collection::vec(1..4000_usize, 1..8),
     ) {
-        let mut speaker = Speaker::default();
+        let mut speaker = Speaker { table: VecDeque::new(), most: 4096 };
         let mut bytes = PREFACE.to_vec();
         bytes.extend(frame(kind::SETTINGS, 0, 0, b""));
         let mut expected = Outcome::default();
         for (number, request) in requests.iter().enumerate() {
             let stream = u32::try_from(number).unwrap() * 2 + 1;
+            let mut whole = Vec::new();
+            if let Some(most) = request.table {
+                speaker.resize(most, &mut whole);
+            }
             let (block, fields) = speaker.block(&request.fields, true);
+            whole.extend(block);
+            let block = whole;
             let over = request.trailers.is_none();
             bytes.extend(frames_of(&block, over, request, stream));
             let on_itself = request.priority == Some(true);
