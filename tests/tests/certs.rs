@@ -6,13 +6,15 @@ use std::{fs, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
 use serde_json::Value;
 use sluice_certs::{
     Pair,
+    storage::{Directory, Kind, Storage},
     testing::{Key, Wanted},
 };
 use sluice_tests::{
     asked::{Asked, post},
-    process::{sluice, stderr, stdout},
+    process::{free_port, sluice, stderr, stdout},
     tls::Pki,
 };
+use tokio::time::{Duration, Instant, sleep};
 
 /// An https listener with two certificates: `shop`, and `several` with two keys.
 fn config(pki: &Pki) -> String {
@@ -324,6 +326,100 @@ async fn a_certificate_from_files_is_exported_for_its_owner_alone() {
         stderr(&broken)
     );
     assert_eq!(text("k.pem"), before);
+}
+
+/// An issuer at which nobody answers, and a host that is ordered from it.
+fn ordered() -> String {
+    let nobody = free_port();
+    format!(
+        "[process]\nstate_directory = \"state\"\n[access_log]\noutput = \"off\"\n\
+         [listeners.web]\naddress = \"{{address}}\"\nprotocol = \"https\"\n\
+         certificates = {{ auto = \"nobody\" }}\n\
+         [acme.nobody]\ndirectory = \"https://127.0.0.1:{nobody}/dir\"\nca = \"ca.pem\"\n\
+         [routes.r]\nhosts = [\"a.example\"]\nrespond = {{ body = \"hello\" }}\n"
+    )
+}
+
+#[tokio::test]
+async fn what_cannot_be_ordered_is_told_with_the_reason_and_is_tried_again_on_demand() {
+    let folder = Arc::new(tempfile::tempdir().expect("a folder"));
+    let pki = Pki::new();
+    fs::copy(pki.path("ca.pem"), folder.path().join("ca.pem")).expect("a file");
+    let asked = Asked::start_in(folder, &ordered(), &[]);
+    asked.answers().await;
+    let failed = async |times: u64| {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let told = asked.get("/certificates/a.example").await;
+            if told["problem"]["failures"].as_u64() >= Some(times) {
+                return told;
+            }
+            assert!(Instant::now() < deadline, "still {told}");
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let told = failed(1).await;
+    assert_eq!(told["state"], "missing");
+    assert_eq!(told["source"]["auto"], "nobody");
+    assert_eq!(told["hosts"], serde_json::json!(["a.example"]));
+    assert_eq!(told["problem"]["issuer"], "nobody");
+    assert_eq!(told["order"]["phase"], "waiting");
+    assert!(
+        told["order"]["until"].is_string() && told["not_after"].is_null(),
+        "{told}"
+    );
+    let table = stdout(&asked.says(&["certs", "list"]).await);
+    assert!(table.contains("missing, waiting until"), "{table}");
+    assert!(table.contains("\na.example: nobody: "), "{table}");
+
+    let renewed = asked.says(&["certs", "renew", "a.example"]).await;
+    assert!(renewed.status.success(), "{}", stderr(&renewed));
+    failed(2).await;
+}
+
+#[tokio::test]
+async fn what_was_ordered_is_exported_from_where_it_is_kept() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let pki = Pki::new();
+    fs::copy(pki.path("ca.pem"), folder.path().join("ca.pem")).expect("a file");
+    fs::write(
+        folder.path().join("sluice.toml"),
+        ordered().replace("{address}", ":0"),
+    )
+    .expect("a configuration");
+    let args = [
+        "certs",
+        "export",
+        "a.example",
+        "--chain",
+        "c.pem",
+        "--key",
+        "k.pem",
+    ];
+    let none = sluice(folder.path(), &args).await;
+    assert!(
+        stderr(&none).contains("no certificate named a.example"),
+        "{}",
+        stderr(&none)
+    );
+    let state = folder.path().join("state");
+    assert!(!state.exists(), "looking makes nothing");
+
+    let leaf = pki.authority.server(&["a.example"]);
+    let storage = Directory::new(state.join("certificates"), false);
+    let lock = storage.lock("a").await.expect("a storage").expect("a lock");
+    let text = format!(
+        "Directory: https://127.0.0.1/dir\n{}{}",
+        leaf.chain, leaf.key
+    );
+    let written = storage.write(Kind::Certificate, "a.example", text.into(), &lock);
+    written.await.expect("written");
+    let output = sluice(folder.path(), &args).await;
+    assert!(output.status.success(), "{}", stderr(&output));
+    let read = |name: &str| fs::read(folder.path().join(name)).expect("a file");
+    let pair = Pair::from_pem(&read("c.pem"), &read("k.pem")).expect("a pair");
+    assert_eq!(pair, leaf.pair());
+    assert_eq!(mode(&folder.path().join("k.pem")), 0o600);
 }
 
 #[tokio::test]

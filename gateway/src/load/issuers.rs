@@ -308,7 +308,7 @@ mod tests {
     }
 
     /// An issuer that trusts the certificate in `folder`, with `more` in its table.
-    fn issuer(folder: &std::path::Path, more: &str) -> String {
+    fn issuer(folder: &Path, more: &str) -> String {
         let made = Local::open(folder, "here", time::OffsetDateTime::now_utc());
         made.expect("an authority");
         let ca = Local::root(folder);

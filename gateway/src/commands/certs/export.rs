@@ -49,16 +49,17 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
         io::stderr().lock().write_all(text.as_bytes())?;
         return Ok(Exit::Refused);
     };
-    let found = load::files(&snapshot, &CertificateFiles::default());
-    let loaded = match found {
-        Ok(loaded) => loaded.certificates,
-        Err(problems) => {
-            let text = sluice_config::render(&problems, &sources, Style::Plain);
-            io::stderr().lock().write_all(text.as_bytes())?;
-            return Ok(Exit::Refused);
-        }
+    let (chain, key) = match written(&args.name, &snapshot)? {
+        Some(pair) => pair,
+        None => match load::files(&snapshot, &CertificateFiles::default()) {
+            Ok(loaded) => issued(&args.name, &loaded.certificates, &args.state.directory())?,
+            Err(problems) => {
+                let text = sluice_config::render(&problems, &sources, Style::Plain);
+                io::stderr().lock().write_all(text.as_bytes())?;
+                return Ok(Exit::Refused);
+            }
+        },
     };
-    let (chain, key) = find(&args.name, &snapshot, &loaded, &args.state.directory())?;
     // Neither is written unless they belong together.
     Pair::from_pem(chain.as_bytes(), key.as_bytes())?;
     for (path, text) in [(&args.key, &key), (&args.chain, &chain)] {
@@ -109,33 +110,36 @@ fn paths(pairs: &[KeyPairFiles]) -> String {
     each.collect::<Vec<_>>().join(", ")
 }
 
-/// The chain and the key of the certificate called `name`.
-fn find(
-    name: &str,
-    snapshot: &Snapshot,
-    loaded: &Certificates,
-    state: &Path,
-) -> anyhow::Result<(String, String)> {
-    let unknown = || Unexported::Unknown(name.to_owned());
+/// The chain and the key of the certificate called `name`, if it comes from files.
+fn written(name: &str, snapshot: &Snapshot) -> Result<Option<(String, String)>, Unexported> {
     let named = CertificateName::new(name).ok();
     let named = named.and_then(|name| snapshot.certificates.get(&name));
-    if let Some(CertificateSource::Files(pairs)) = named.map(|certificate| &certificate.source) {
-        return match pairs.as_slice() {
-            [KeyPairFiles { chain, key }] => Ok((read(chain)?, read(key)?)),
-            several => Err(Unexported::Several {
-                name: name.to_owned(),
-                pairs: several.to_vec(),
-            }
-            .into()),
-        };
+    let Some(CertificateSource::Files(pairs)) = named.map(|certificate| &certificate.source) else {
+        return Ok(None);
+    };
+    match pairs.as_slice() {
+        [KeyPairFiles { chain, key }] => Ok(Some((read(chain)?, read(key)?))),
+        several => Err(Unexported::Several {
+            name: name.to_owned(),
+            pairs: several.to_vec(),
+        }),
     }
-    let wanted = loaded.automatic.wanted.get(name);
+}
+
+/// The chain and the key of the certificate called `name`, made or ordered.
+fn issued(
+    name: &str,
+    certificates: &Certificates,
+    state: &Path,
+) -> anyhow::Result<(String, String)> {
+    let wanted = certificates.automatic.wanted.get(name);
     let text = if wanted.is_some_and(|wanted| wanted.issuer.is_local()) {
         made(name, &state.join(LOCAL))?
     } else {
-        ordered(name, loaded, state)?
+        ordered(name, certificates, state)?
     };
-    Ok(split(&text.ok_or_else(unknown)?)?)
+    let text = text.ok_or_else(|| Unexported::Unknown(name.to_owned()))?;
+    Ok(split(&text)?)
 }
 
 /// What the development CA has made.
