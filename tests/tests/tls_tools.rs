@@ -1,10 +1,11 @@
 //! Other people's programs against a listener that ends TLS: what they find, and that they get in.
 
-use std::{fs::File, path::Path};
+use std::{fs::File, net::SocketAddr, path::Path, sync::Arc};
 
 use sluice_certs::testing::{Key, Wanted};
 use sluice_tests::{
     Gateway, PATIENCE, gateway,
+    process::{Sluice, free_ports},
     tls::{Pki, https, s_client},
     tools::{are_there, program, run, run_for, said},
 };
@@ -243,24 +244,24 @@ async fn openssl_comes_back_with_a_ticket_and_without_early_data() {
     assert!(second.contains("200 OK"), "{second}");
 }
 
-/// A home whose browser believes the authority of `pki`.
-async fn browsing(pki: &Pki) {
-    let store = pki.path(".pki/nssdb");
+/// From now on the browsers of this home believe an authority.
+async fn trust(home: &Path, ca: &Path) {
+    let store = home.join(".pki/nssdb");
     std::fs::create_dir_all(&store).expect("a folder");
     let store = format!("sql:{}", store.display());
-    let ca = pki.path("ca.pem").display().to_string();
+    let ca = ca.display().to_string();
     for arguments in [
         &["-N", "--empty-password"][..],
         &["-A", "-n", "test", "-t", "C,,", "-i", &ca],
     ] {
-        let mut certutil = program("certutil", &pki.path("."));
+        let mut certutil = program("certutil", home);
         certutil.args(["-d", &store]).args(arguments);
         let output = run(certutil).await;
         assert!(output.status.success(), "{}", said(&output));
     }
 }
 
-/// The page that Chromium makes of an address, and what else it says.
+/// The page that Chromium makes of an address, and what else it says. `a.example` is at this port.
 async fn page(home: &Path, url: &str, port: u16) -> String {
     let mut chromium = program("chromium", home);
     chromium
@@ -268,7 +269,7 @@ async fn page(home: &Path, url: &str, port: u16) -> String {
         // Nothing but what it is asked for; no name leads anywhere but here.
         .args(["--disable-background-networking", "--disable-component-update"])
         .args(["--disable-sync", "--disable-extensions"])
-        .arg(format!("--host-resolver-rules=MAP a.example 127.0.0.1:{port}, MAP * ~NOTFOUND"))
+        .arg(format!("--host-resolver-rules=MAP a.example 127.0.0.1:{port}, MAP * ~NOTFOUND, EXCLUDE localhost"))
         .arg(format!("--user-data-dir={}", home.join("chromium").display()))
         .args(["--dump-dom", url]);
     said(&run_for(PATIENCE * 4, chromium).await)
@@ -286,9 +287,47 @@ async fn chromium_shows_a_page_once_it_knows_the_authority() {
 
     let refused = page(&pki.path("stranger"), "https://a.example/", port).await;
     assert!(!refused.contains(hello), "{refused}");
-    browsing(&pki).await;
+    trust(&pki.path("."), &pki.path("ca.pem")).await;
     let shown = page(&pki.path("."), "https://a.example/", port).await;
     assert!(shown.contains(hello), "{shown}");
     let log = gateway.log().wait(1).await.remove(0);
     assert_eq!(log["alpn"], "h2");
+}
+
+#[tokio::test]
+async fn the_demo_is_reached_by_openssl_and_chromium() {
+    if !are_there(&["chromium", "certutil", "openssl"]) {
+        return;
+    }
+    let folder = Arc::new(tempfile::tempdir().expect("a folder"));
+    let port = free_ports(8);
+    let text = |port: u16| port.to_string();
+    let (plain, secure, shop) = (text(port), text(port + 1), text(port + 2));
+    let arguments = [
+        "demo",
+        "--port",
+        &plain,
+        "--https-port",
+        &secure,
+        "--shop-port",
+        &shop,
+    ];
+    let arguments: Vec<_> = arguments.iter().map(AsRef::as_ref).collect();
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    let demo = Sluice::spawn(Arc::clone(&folder), address, &arguments);
+    demo.says("\"listener\":\"websecure\"").await;
+    let home = folder.path();
+    let root = home.join("sluice-demo/state/local/root.pem");
+
+    let mut openssl = program("openssl", home);
+    openssl
+        .args(["s_client", "-connect", &format!("localhost:{secure}")])
+        .args(["-verify_hostname", "localhost", "-CAfile"])
+        .arg(&root);
+    let text = said(&run(openssl).await);
+    assert!(text.contains("Verification: OK"), "{text}");
+
+    trust(home, &root).await;
+    let shown = page(home, &format!("https://localhost:{secure}/"), port).await;
+    assert!(shown.contains("Shakespeare"), "{shown}");
 }
