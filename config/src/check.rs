@@ -256,7 +256,6 @@ fn objects(document: &Document, findings: &mut Findings<'_>) -> Drafts {
             drafts.acme.insert(name, draft);
         }
     }
-    tls::acme::check_circles(&mut drafts, findings);
     for (name, node) in entries(root, "certificates") {
         let at = At::Root.key("certificates");
         let at = at.key(name);

@@ -1,9 +1,7 @@
 //! `[acme.NAME]`
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use super::acme_dns as dns;
-use crate::check::{Draft, Drafts, decode, references::Known, tls};
+use crate::check::{Draft, decode, references::Known, tls};
 use crate::{
     base64,
     findings::{Finding, Findings},
@@ -229,69 +227,6 @@ fn fallback(
         findings.value(&at, Finding::new("bad_fallback", what).hint(hint));
     }
     names
-}
-
-/// Issuers that stand in for each other in a circle: who follows it ends where he began. Each circle is told
-/// once, at the name that closes it.
-pub(in crate::check) fn check_circles(drafts: &mut Drafts, findings: &mut Findings<'_>) {
-    for (name, circle) in circles(&drafts.acme) {
-        let [first, ..] = circle.as_slice() else {
-            continue;
-        };
-        let round: Vec<&str> = circle
-            .iter()
-            .chain([first])
-            .map(IssuerName::as_str)
-            .collect();
-        let round = round.join(" → ");
-        let what = format!("the issuers stand in for each other in a circle: {round}");
-        let finding = Finding::new("bad_fallback", what).part(format!("\"{first}\""));
-        let hint = format!("take {first} away here, or another one of the circle");
-        let at = At::Root.key("acme");
-        let at = at.key(name.as_str());
-        findings.value(&at.key("fallback"), finding.hint(hint));
-        if let Some(draft) = drafts.acme.get_mut(&name) {
-            draft.clean = false;
-        }
-    }
-}
-
-/// Each circle, with the issuer whose `fallback` leads back to the first of it.
-fn circles(all: &BTreeMap<IssuerName, Draft<Acme>>) -> Vec<(IssuerName, Vec<IssuerName>)> {
-    fn stand_ins<'a>(
-        all: &'a BTreeMap<IssuerName, Draft<Acme>>,
-        name: &IssuerName,
-    ) -> std::slice::Iter<'a, IssuerName> {
-        let acme = all.get(name).and_then(|draft| draft.object.as_ref());
-        acme.map_or_else(Default::default, |acme| acme.fallback.iter())
-    }
-
-    let mut found = Vec::new();
-    // Those whose every way on was followed to its end.
-    let mut done = BTreeSet::new();
-    for name in all.keys() {
-        // Each with the ways that are still to be followed. No recursion: the chain may be long.
-        let mut way = vec![(name, stand_ins(all, name))];
-        while let Some((name, ways)) = way.last_mut() {
-            let name = *name;
-            let Some(next) = ways.next() else {
-                done.insert(name);
-                way.pop();
-                continue;
-            };
-            if done.contains(next) {
-                continue;
-            }
-            match way.iter().position(|(before, _)| *before == next) {
-                None => way.push((next, stand_ins(all, next))),
-                Some(begin) => {
-                    let circle = way.iter().skip(begin).map(|(name, _)| (*name).clone());
-                    found.push((name.clone(), circle.collect()));
-                }
-            }
-        }
-    }
-    found
 }
 
 fn on_demand_of(raw: &raw::OnDemand, at: &At<'_>, findings: &mut Findings<'_>) -> Option<OnDemand> {
