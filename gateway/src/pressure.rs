@@ -176,19 +176,35 @@ fn group_files(groups: &str) -> Vec<String> {
     files
 }
 
+/// Room for so many descriptors is made at start.
+const ROOM: u64 = 65_536;
+
 /// Lets the process open as many files as it may: the lower limit is for programs that keep sets of
-/// descriptors in a few words.
+/// descriptors in a few words. To be called before there are threads.
 pub fn raise_descriptor_limit() {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    if current == maximum {
-        return;
+    if current != maximum {
+        let raised = Rlimit {
+            current: maximum,
+            maximum,
+        };
+        if let Err(error) = setrlimit(Resource::Nofile, raised) {
+            tracing::warn!(%error, ?current, "the limit of open files stays as it is");
+        }
     }
-    let raised = Rlimit {
-        current: maximum,
-        maximum,
-    };
-    if let Err(error) = setrlimit(Resource::Nofile, raised) {
-        tracing::warn!(%error, ?current, "the limit of open files stays as it is");
+    make_room();
+}
+
+/// Lets the kernel make its table of descriptors large at once. Each time that it grows while there are
+/// several threads, the one whose descriptor did not fit sleeps until every processor has passed a quiet
+/// moment: a worker with all its connections for tens of milliseconds, longer on a busy machine.
+fn make_room() {
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(ROOM);
+    let highest = i32::try_from(limit.min(ROOM).saturating_sub(1)).unwrap_or_default();
+    let made = File::open("/dev/null")
+        .and_then(|file| Ok(rustix::io::fcntl_dupfd_cloexec(&file, highest)?));
+    if let Err(error) = made {
+        tracing::debug!(%error, "the table of descriptors grows as it is needed");
     }
 }
 
