@@ -124,6 +124,7 @@ async fn answer(
 
     choose(exchange, &parts)?;
     limit_body(exchange, body)?;
+    end_of_nothing(body).await?;
     exchange.kept = exchange.filters().kept(&parts.headers);
 
     let Some(rule) = exchange.chosen.as_ref().map(|it| Arc::clone(&it.rule)) else {
@@ -229,6 +230,18 @@ fn limit_body(exchange: &Exchange, body: &Body) -> Result<(), ProxyError> {
         Some(limit) if body.size_hint().lower() > limit => Err(ProxyError::BodyTooLarge { limit }),
         _ => Ok(()),
     }
+}
+
+/// Over HTTP/2 something may follow where nothing was promised, which makes the request malformed (RFC 9113
+/// §8.1.1). An origin would have all of it before that is known, so its end is waited for.
+async fn end_of_nothing(body: &mut Body) -> Result<(), ProxyError> {
+    if body.size_hint().exact() == Some(0) && !body.is_end_stream() {
+        while let Some(frame) = body.frame().await {
+            frame?;
+        }
+        *body = Body::Empty;
+    }
+    Ok(())
 }
 
 /// An answer to a failure.
