@@ -56,18 +56,9 @@ pub struct Report {
     pub longest: Duration,
     /// How much the gateway's resident memory grew, at its highest, in bytes.
     pub growth: u64,
-    /// How long they took part.
-    pub took: Duration,
-    /// How long the gateway's threads and their own were ready to run and had no processor, all together.
-    pub waited: Duration,
-}
-
-impl Report {
-    /// How many hundredths of the time a thread waited for a processor: what the machine did to the
-    /// figures.
-    pub fn crowded(&self) -> u128 {
-        self.waited.as_micros() * 100 / self.took.as_micros().max(1)
-    }
+    /// The longest that a thread of the gateway's workers, or that of the clients, was ready to run and had
+    /// no processor: what the machine did to the figures.
+    pub pause: Duration,
 }
 
 impl Witness {
@@ -99,9 +90,10 @@ impl Witness {
 /// Lets clients ask until told to stop, and watches the process.
 async fn watch(address: SocketAddr, process: &str, stop: &Arc<AtomicBool>) -> Report {
     let own = format!("{}/task/{}", std::process::id(), thread_id());
-    let waits = || waited(&own) + workers(process);
-    let (before, waited) = (resident(process), waits());
-    let (begun, mut most) = (Instant::now(), before);
+    let threads: Vec<_> = workers(process).chain([own]).collect();
+    let look = || threads.iter().map(|it| waited(it)).collect::<Vec<_>>();
+    let (before, mut waits, mut pause) = (resident(process), look(), Duration::ZERO);
+    let mut most = before;
     let (tasks, times) = (Tasks::new(), Rc::default());
     for number in 0..CLIENTS {
         let (stop, times) = (Arc::clone(stop), Rc::clone(&times));
@@ -109,10 +101,16 @@ async fn watch(address: SocketAddr, process: &str, stop: &Arc<AtomicBool>) -> Re
     }
     while !stop.load(Ordering::Relaxed) {
         most = most.max(resident(process));
+        let now = look();
+        let longer = now
+            .iter()
+            .zip(&waits)
+            .map(|(now, before)| now.saturating_sub(*before));
+        pause = longer.fold(pause, Duration::max);
+        waits = now;
         sleep(EVERY / CLIENTS).await;
     }
     assert!(tasks.finish(PATIENCE).await, "every answer arrives");
-    let (took, waited) = (begun.elapsed(), waits().saturating_sub(waited));
     let mut times = times.take();
     times.sort_unstable();
     let rank = times.len() * 99 / 100;
@@ -121,8 +119,7 @@ async fn watch(address: SocketAddr, process: &str, stop: &Arc<AtomicBool>) -> Re
         p99: times.get(rank).copied().unwrap_or(Duration::MAX),
         longest: times.last().copied().unwrap_or(Duration::MAX),
         growth: most.saturating_sub(before),
-        took,
-        waited,
+        pause,
     }
 }
 
@@ -170,22 +167,19 @@ fn thread_id() -> String {
     name.to_string_lossy().into_owned()
 }
 
-/// How long the workers of a gateway were ready to run and had no processor.
-fn workers(process: &str) -> Duration {
+/// The threads of a gateway's workers.
+fn workers(process: &str) -> impl Iterator<Item = String> {
     let threads = fs::read_dir(format!("/proc/{process}/task")).expect("Linux");
     let threads = threads.filter_map(|thread| Some(thread.ok()?.file_name()));
-    let threads = threads.map(|thread| format!("{process}/task/{}", thread.to_string_lossy()));
-    let is_worker = |thread: &String| {
+    let threads = threads.map(move |it| format!("{process}/task/{}", it.to_string_lossy()));
+    threads.filter(|thread| {
         let name = fs::read_to_string(format!("/proc/{thread}/comm"));
         name.is_ok_and(|name| name.starts_with("worker-"))
-    };
-    threads
-        .filter(is_worker)
-        .map(|thread| waited(&thread))
-        .sum()
+    })
 }
 
-/// The same of one thread. A kernel that does not count it says that it never waits.
+/// How long a thread was ready to run and had no processor. A kernel that does not count it says that it
+/// never waits.
 fn waited(thread: &str) -> Duration {
     let text = fs::read_to_string(format!("/proc/{thread}/schedstat")).unwrap_or_default();
     let nanoseconds = text.split_whitespace().nth(1);
