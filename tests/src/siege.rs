@@ -57,7 +57,7 @@ pub struct Report {
     /// How much the gateway's resident memory grew, at its highest, in bytes.
     pub growth: u64,
     /// The longest that a thread of the gateway's workers, or that of the clients, was ready to run and had
-    /// no processor: what the machine did to the figures.
+    /// no processor, or that the machine itself had none: what it did to the figures.
     pub pause: Duration,
 }
 
@@ -91,7 +91,10 @@ impl Witness {
 async fn watch(address: SocketAddr, process: &str, stop: &Arc<AtomicBool>) -> Report {
     let own = format!("{}/task/{}", std::process::id(), thread_id());
     let threads: Vec<_> = workers(process).chain([own]).collect();
-    let look = || threads.iter().map(|it| waited(it)).collect::<Vec<_>>();
+    let look = || {
+        let waits = threads.iter().map(|it| waited(it));
+        waits.chain([stolen()]).collect::<Vec<_>>()
+    };
     let (before, mut waits, mut pause) = (resident(process), look(), Duration::ZERO);
     let mut most = before;
     let (tasks, times) = (Tasks::new(), Rc::default());
@@ -176,6 +179,15 @@ fn workers(process: &str) -> impl Iterator<Item = String> {
         let name = fs::read_to_string(format!("/proc/{thread}/comm"));
         name.is_ok_and(|name| name.starts_with("worker-"))
     })
+}
+
+/// How long this machine, if it is a guest, was ready to run and its host ran something else.
+fn stolen() -> Duration {
+    let text = fs::read_to_string("/proc/stat").unwrap_or_default();
+    // Hundredths of a second: user, nice, system, idle, iowait, irq, softirq, steal.
+    let ticks = text.split_whitespace().nth(8);
+    let ticks = ticks.and_then(|it| it.parse::<u64>().ok());
+    Duration::from_millis(ticks.unwrap_or(0) * 10)
 }
 
 /// How long a thread was ready to run and had no processor. A kernel that does not count it says that it
