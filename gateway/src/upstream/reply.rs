@@ -134,6 +134,8 @@ pub(super) struct Reply {
     incoming: Incoming,
     /// Gone once the body is over.
     held: Option<Held>,
+    /// It broke; nobody has been told yet.
+    failure: Option<BoxError>,
     upload: Option<Rc<Upload>>,
     /// The longest pause between two pieces.
     pause: Option<Duration>,
@@ -157,6 +159,7 @@ impl Reply {
         Self {
             incoming,
             held: Some(held),
+            failure: None,
             upload,
             pause,
             timer: None,
@@ -216,6 +219,9 @@ impl HttpBody for Reply {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, ProxyError>>> {
         let this = self.get_mut();
+        if let Some(failure) = this.failure.take() {
+            return Poll::Ready(Some(Err(this.break_off(failure))));
+        }
         let Some(held) = &this.held else {
             return Poll::Ready(None);
         };
@@ -232,7 +238,12 @@ impl HttpBody for Reply {
                 }
                 Some(Ok(frame))
             }
-            Some(Err(error)) => Some(Err(this.break_off(error))),
+            Some(Err(error)) => {
+                // What came before it is to go out: who hears of the failure sends nothing more.
+                this.failure = Some(error);
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             None => {
                 this.finish(cx);
                 None
