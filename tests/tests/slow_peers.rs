@@ -17,14 +17,11 @@ use tokio::{
 /// 99 of 100 answers to the well-behaved client come within this time, in every build.
 const P99: Duration = Duration::from_millis(50);
 
-/// When a thread of the gateway or of the clients had to wait that long for a processor, the figures say
-/// nothing about the gateway: the machine paused, because somebody else has work on it.
-const PAUSE: Duration = Duration::from_millis(20);
-
 /// Fewer answers say nothing about the slowest of a hundred.
 const ANSWERS: usize = 200;
 
-/// So often a siege is measured on a machine that pauses. On any other once.
+/// So often a siege is measured at most: whatever else runs on the machine, or on its host, can only make
+/// an answer later, while a worker that is held up is so every time.
 const TRIES: usize = 5;
 
 /// How much the process may grow.
@@ -44,12 +41,8 @@ async fn besiege(attack: impl AsyncFn(&Sluice)) {
             return;
         }
         reports.push(report);
-        assert!(
-            report.pause >= PAUSE,
-            "a well-behaved client had to wait: {reports:?}"
-        );
     }
-    panic!("this machine has too much to do to measure anything: {reports:?}");
+    panic!("a well-behaved client had to wait: {reports:?}");
 }
 
 /// Lets things happen evenly: peers that are slow are not slow in step.
