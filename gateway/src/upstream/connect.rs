@@ -4,7 +4,6 @@
 //! request at a time or a [`Channel`] that takes many, and a typed reason when one fails.
 
 mod channel;
-mod codec;
 mod dial;
 mod http1;
 mod request;
@@ -103,29 +102,31 @@ pub(super) enum Incoming {
     Http2(Given),
 }
 
-impl Incoming {
-    /// The next piece; `connection` is the one it comes over, if that carries nothing else.
-    pub(super) fn poll_frame(
-        &mut self,
-        connection: Option<&Connection>,
+impl HttpBody for Incoming {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let frame = match (self, connection) {
-            (Self::Http1(body), Some(connection)) => ready!(connection.poll_frame(body, cx)),
-            (Self::Http1(body), None) => ready!(Pin::new(body).poll_frame(cx)),
-            (Self::Http2(body), _) => return body.poll_frame(cx),
-        };
-        Poll::Ready(frame.map(|frame| frame.map_err(BoxError::from)))
+        match self.get_mut() {
+            Self::Http1(body) => {
+                let frame = ready!(Pin::new(body).poll_frame(cx));
+                Poll::Ready(frame.map(|frame| frame.map_err(BoxError::from)))
+            }
+            Self::Http2(body) => body.poll_frame(cx),
+        }
     }
 
-    pub(super) fn is_end_stream(&self) -> bool {
+    fn is_end_stream(&self) -> bool {
         match self {
             Self::Http1(body) => body.is_end_stream(),
             Self::Http2(body) => body.is_over(),
         }
     }
 
-    pub(super) fn size_hint(&self) -> SizeHint {
+    fn size_hint(&self) -> SizeHint {
         match self {
             Self::Http1(body) => body.size_hint(),
             Self::Http2(body) => body.size_hint(),

@@ -169,7 +169,6 @@ impl Pool {
         if !self.may_serve(&connection) || self.is_closing() {
             return;
         }
-        connection.release();
         let waiting = self.state.budget.waiting();
         let Some(connection) = self.hand_over(connection, waiting) else {
             return;

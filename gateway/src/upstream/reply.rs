@@ -20,7 +20,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
 use super::{
-    connect::{Connection, Incoming, Sending},
+    connect::{Incoming, Sending},
     lease::Account,
     pool::Lent,
     upload::Upload,
@@ -51,14 +51,6 @@ pub(super) enum Unusable {
 }
 
 impl Held {
-    /// The connection, if it is for this exchange alone.
-    fn connection(&self) -> Option<&Connection> {
-        match &self.lent {
-            Lent::Whole(connection) => Some(connection),
-            Lent::Part(_) => None,
-        }
-    }
-
     /// The exchange ended cleanly.
     pub(super) fn give_back(self) {
         let Self {
@@ -134,8 +126,6 @@ pub(super) struct Reply {
     incoming: Incoming,
     /// Gone once the body is over.
     held: Option<Held>,
-    /// It broke; nobody has been told yet.
-    failure: Option<BoxError>,
     upload: Option<Rc<Upload>>,
     /// The longest pause between two pieces.
     pause: Option<Duration>,
@@ -159,7 +149,6 @@ impl Reply {
         Self {
             incoming,
             held: Some(held),
-            failure: None,
             upload,
             pause,
             timer: None,
@@ -167,14 +156,8 @@ impl Reply {
         }
     }
 
-    fn finish(&mut self, cx: &mut Context<'_>) {
+    fn finish(&mut self) {
         if let Some(held) = self.held.take() {
-            if let Some(connection) = held.connection()
-                && !connection.is_ready()
-            {
-                // It has yet to notice the end.
-                connection.poll(cx);
-            }
             held.give_back();
         }
     }
@@ -219,13 +202,10 @@ impl HttpBody for Reply {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, ProxyError>>> {
         let this = self.get_mut();
-        if let Some(failure) = this.failure.take() {
-            return Poll::Ready(Some(Err(this.break_off(failure))));
-        }
-        let Some(held) = &this.held else {
+        if this.held.is_none() {
             return Poll::Ready(None);
-        };
-        let Poll::Ready(frame) = this.incoming.poll_frame(held.connection(), cx) else {
+        }
+        let Poll::Ready(frame) = Pin::new(&mut this.incoming).poll_frame(cx) else {
             let paused = ready!(this.poll_pause(cx));
             return Poll::Ready(Some(Err(this.break_off(paused.into()))));
         };
@@ -234,18 +214,13 @@ impl HttpBody for Reply {
             Some(Ok(frame)) => {
                 // Nobody asks again once the length is reached.
                 if this.incoming.is_end_stream() {
-                    this.finish(cx);
+                    this.finish();
                 }
                 Some(Ok(frame))
             }
-            Some(Err(error)) => {
-                // What came before it is to go out: who hears of the failure sends nothing more.
-                this.failure = Some(error);
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
-            }
+            Some(Err(error)) => Some(Err(this.break_off(error))),
             None => {
-                this.finish(cx);
+                this.finish();
                 None
             }
         })

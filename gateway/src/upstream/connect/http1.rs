@@ -1,18 +1,9 @@
 //! HTTP/1.1 connections: each carries one request at a time.
 
-use std::{
-    any::Any,
-    cell::RefCell,
-    future::poll_fn,
-    io,
-    rc::Rc,
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::{any::Any, cell::RefCell, future::poll_fn, io, rc::Rc, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::TryFutureExt as _;
-use http_body::Frame;
 use hyper::{
     body::Incoming,
     client::conn::http1::{self, SendRequest},
@@ -28,7 +19,6 @@ use tokio::{
 
 use super::{
     super::{endpoints::Endpoint, upload::Outgoing},
-    codec::{Codec, Left},
     wire::{Line, Wire},
 };
 use crate::{
@@ -44,7 +34,6 @@ const BUFFER: usize = 64 * 1024;
 #[derive(Debug)]
 pub(in crate::upstream) struct Connection {
     sender: SendRequest<Outgoing>,
-    codec: Rc<Codec>,
     pub(in crate::upstream) line: Rc<Line>,
     pub(in crate::upstream) endpoint: Arc<Endpoint>,
     pub(in crate::upstream) born: Instant,
@@ -90,18 +79,41 @@ impl Connection {
             .handshake(TokioIo::new(wire))
             .await
             .map_err(io::Error::other)?;
-        let codec = Rc::new(Codec::new(codec));
         let (alive, dropped) = oneshot::channel::<()>();
         let switch = Switch::default();
-        tasks.spawn_local(attend(
-            permit,
-            Rc::clone(&codec),
-            dropped,
-            Rc::clone(&switch),
-        ));
+        let wanted = Rc::clone(&switch);
+        tasks.spawn_local(async move {
+            // Declared first, dropped last.
+            let permit = permit;
+            let mut codec = codec;
+            let outcome = tokio::select! {
+                biased;
+                _ = dropped => return,
+                outcome = poll_fn(|cx| codec.poll_without_shutdown(cx)) => outcome,
+            };
+            if let Err(error) = outcome {
+                let error: &dyn std::error::Error = &error;
+                tracing::debug!(error, "a connection to an endpoint broke");
+                return;
+            }
+            let parts = codec.into_parts();
+            let mut stream = parts.io.into_inner().into_inner();
+            let wanted = wanted.take();
+            if let Some(wanted) = wanted {
+                let permit = Box::new(permit);
+                // Whoever does not want it any more lets it close.
+                let _gone = wanted.send(Switched {
+                    stream,
+                    ahead: parts.read_buf,
+                    permit,
+                });
+            } else {
+                // The peer has closed, or will see that we have.
+                let _closed = stream.shutdown().await;
+            }
+        });
         Ok(Self {
             sender,
-            codec,
             line,
             endpoint,
             born: Instant::now(),
@@ -123,73 +135,19 @@ impl Connection {
         receiver
     }
 
-    /// Lets the exchange get on that has the connection.
-    pub(in crate::upstream) fn poll(&self, cx: &mut Context<'_>) {
-        self.codec.poll(cx);
-    }
-
-    /// The next piece of the response to the exchange that has the connection.
-    pub(in crate::upstream) fn poll_frame(
-        &self,
-        body: &mut Incoming,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        self.codec.poll_frame(body, cx)
-    }
-
-    /// From now on it gets on by itself.
-    pub(in crate::upstream) fn release(&self) {
-        self.codec.release();
-    }
-
-    /// Sends a request; completes with the head of the response, if it is polled after the
-    /// connection: nobody else lets that get on before it is released.
+    /// Sends a request; completes with the head of the response.
     pub(in crate::upstream) fn send(
         &mut self,
         request: http::Request<Outgoing>,
     ) -> impl Future<Output = Result<http::Response<Incoming>, Broken>> + use<> {
         self.served = self.served.saturating_add(1);
         self.line.received.set(false);
-        self.codec.hold();
         self.sender
             .try_send_request(request)
             .map_err(|mut failed| Broken {
                 unsent: failed.take_message(),
                 error: failed.into_error(),
             })
-    }
-}
-
-/// Runs a connection while nobody has it, and ends it.
-async fn attend(
-    permit: impl Sized + 'static,
-    codec: Rc<Codec>,
-    dropped: oneshot::Receiver<()>,
-    switch: Switch,
-) {
-    // Dropped last, whichever way this ends: arguments are dropped in the other order.
-    let permit = permit;
-    let codec = codec;
-    let left = tokio::select! {
-        biased;
-        _ = dropped => return,
-        left = poll_fn(|cx| codec.poll_own(cx)) => left,
-    };
-    let Some(Left { mut stream, ahead }) = left else {
-        return;
-    };
-    let wanted = switch.take();
-    if let Some(wanted) = wanted {
-        let permit = Box::new(permit);
-        // Whoever does not want it any more lets it close.
-        let _gone = wanted.send(Switched {
-            stream,
-            ahead,
-            permit,
-        });
-    } else {
-        // The peer has closed, or will see that we have.
-        let _closed = stream.shutdown().await;
     }
 }
 

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, header::UPGRADE, request};
+use http_body::Body as _;
 
 use super::{
     super::{

@@ -1,10 +1,6 @@
 //! An exchange on a connection of its own: HTTP/1.1.
 
-use std::{
-    pin::Pin,
-    rc::Rc,
-    task::{Context, Poll, Waker},
-};
+use std::{pin::Pin, rc::Rc};
 
 use futures_util::future::Either;
 use http::{
@@ -84,7 +80,7 @@ pub(super) fn send(
     if let Some(wanted) = wanted {
         return Either::Right(Box::pin(async move {
             let upload = exchange.upload.as_deref();
-            match wait(|cx| exchange.poll(&mut answer, cx), upload, limit).await {
+            match wait(|cx| Pin::new(&mut answer).poll(cx), upload, limit).await {
                 Some(Ok(response)) if wanted.is_met_by(response.status()) => {
                     exchange.switch(response, wanted).await
                 }
@@ -96,7 +92,7 @@ pub(super) fn send(
     }
     Either::Left(async move {
         let upload = exchange.upload.as_deref();
-        match wait(|cx| exchange.poll(&mut answer, cx), upload, limit).await {
+        match wait(|cx| Pin::new(&mut answer).poll(cx), upload, limit).await {
             Some(Ok(response)) => exchange.receive(response),
             Some(Err(broken)) => Err(exchange.fail(Some(broken))),
             None => Err(exchange.fail(None)),
@@ -105,17 +101,6 @@ pub(super) fn send(
 }
 
 impl Exchange {
-    /// Lets the connection get on, and looks for the answer.
-    fn poll<T>(
-        &self,
-        answer: &mut (impl Future<Output = T> + Unpin),
-        cx: &mut Context<'_>,
-    ) -> Poll<T> {
-        self.connection.poll(cx);
-        // It comes from the connection alone, which wakes whoever polled it.
-        Pin::new(answer).poll(&mut Context::from_waker(Waker::noop()))
-    }
-
     /// There was no response: the connection broke, or it took too long.
     fn fail(self, broken: Option<Broken>) -> Failed {
         let line = &self.connection.line;
@@ -173,7 +158,6 @@ impl Exchange {
             }
         }
         // The codec lets go as soon as it has seen the head.
-        self.connection.release();
         let limit = self.account.upstream.model().timeouts.response_head;
         let Switched {
             stream,
@@ -223,10 +207,6 @@ impl Exchange {
                 });
             }
         };
-        if early {
-            // The request must get on even while nobody reads the response.
-            connection.release();
-        }
         let pause = account.upstream.model().timeouts.response_body.get();
         let held = Held {
             account,
