@@ -34,8 +34,12 @@ pub use line::Line;
 pub use sink::{LogFile, Memory, Sink};
 pub use switch::{Choice, NoChoice, Switch};
 
-/// How long lines gather before they are written. Bounds the system calls per second.
-const GATHER: Duration = Duration::from_millis(10);
+/// How long lines gather before they are written: each time the writer is woken it takes a processor
+/// from a worker.
+const GATHER: Duration = Duration::from_millis(100);
+
+/// So many bytes of one worker are written without waiting for more.
+const ENOUGH: usize = 64 << 10;
 
 /// A lane that grew beyond this in a burst is freed again.
 const KEEP: usize = 256 << 10;
@@ -184,12 +188,14 @@ impl Shared {
             self.counters.count(Counter::AccessLogDropped);
             return;
         }
-        {
+        let enough = {
             let mut own = own.lock();
+            let before = own.text.len();
             self.shape.append(line, &mut own.text);
             own.lines = own.lines.saturating_add(1);
-        }
-        if self.asleep.swap(false, Ordering::SeqCst)
+            before < ENOUGH && own.text.len() >= ENOUGH
+        };
+        if (self.asleep.swap(false, Ordering::SeqCst) || enough)
             && let Some(thread) = self.thread.get()
         {
             thread.unpark();

@@ -52,6 +52,11 @@ class Place:
         shutil.rmtree(self.folder, ignore_errors=True)
         return self.folder
 
+    @property
+    def outside(self) -> Path:
+        """For what a proxy that watches its folder must not be woken by."""
+        return self.folder.parent
+
 
 def measured(running: Running, load: Callable[[], tools.Load]) -> tuple[tools.Load, float, float]:
     """The load, the CPU seconds it cost the proxy, and how busy the proxy's core was."""
@@ -123,7 +128,7 @@ def http2(peer: Peer, place: Place, tls: bool = False) -> Figures:
 
         def load(seconds: float) -> tools.Load:
             return tools.h2load(
-                own, work.asked(), "/small", seconds, place.folder, clients=8, streams=8, tls=tls
+                own, work.asked(), "/small", seconds, place.outside, clients=8, streams=8, tls=tls
             )
 
         load(1)
@@ -158,7 +163,7 @@ def latency(peer: Peer | None, place: Place) -> Figures:
 
     def load(port: int, seconds: float) -> tools.Load:
         return tools.h2load(
-            port, HOST, "/small", seconds, place.folder, clients=10, rate=RATE, http1=True
+            port, HOST, "/small", seconds, place.outside, clients=10, rate=RATE, http1=True
         )
 
     if peer is None:
@@ -248,7 +253,7 @@ def reload(peer: Peer, place: Place) -> Figures:
     if peer.reloads is None:
         raise RigError("does not take over a changed file by itself")
     work = place.work()
-    port, folder = work.port, work.folder
+    port = work.port
     with peer.start(work) as running:
         if peer.worker:
             running.unpin_all_but(peer.worker)
@@ -270,7 +275,7 @@ def reload(peer: Peer, place: Place) -> Figures:
         changing.start()
         seconds = 2 + RELOADS * 4
         load = tools.h2load(
-            port, HOST, "/small", seconds, folder, clients=10, rate=RATE, http1=True
+            port, HOST, "/small", seconds, place.outside, clients=10, rate=RATE, http1=True
         )
         changing.join()
         if failed:
