@@ -66,6 +66,10 @@ pub(super) fn check(snapshot: &Snapshot, budget: &mut Budget) -> Vec<Problem> {
         // Many hosts share the same routes: what is true of these is learned once.
         let mut learned: HashMap<Vec<RouteName>, Vec<Option<usize>>> = HashMap::new();
         for (host, routes) in &hosts {
+            if let Some(route) = alone(routes) {
+                findings.note_reached(route, host);
+                continue;
+            }
             let group = Group::new(routes, &listener.name, &any);
             let names: Vec<RouteName> = routes.iter().map(|route| route.name.clone()).collect();
             let first = !learned.contains_key(&names);
@@ -115,6 +119,17 @@ fn hosts<'a>(
     hosts
 }
 
+/// The route that has a host to itself, and nothing in it that could be in each other's way.
+fn alone(routes: &[Arc<Route>]) -> Option<&Route> {
+    let [route] = routes else {
+        return None;
+    };
+    match route.rules.as_slice() {
+        [rule] if rule.matches.len() <= 1 => Some(route),
+        _ => None,
+    }
+}
+
 /// Routes all of whose listeners redirect every request to https.
 fn redirected(snapshot: &Snapshot, open: &[&Listener]) -> Vec<Problem> {
     let closed = snapshot.routes.values().filter(|route| {
@@ -133,6 +148,15 @@ fn redirected(snapshot: &Snapshot, open: &[&Listener]) -> Vec<Problem> {
 }
 
 impl Findings {
+    /// For a route of one rule with one match at most.
+    fn note_reached(&mut self, route: &Route, host: &HostPattern) {
+        let reached = Reach::Reached;
+        self.matches
+            .insert(((route.name.clone(), 0), 0), reached.clone());
+        self.hosts
+            .insert((route.name.clone(), host.clone()), reached);
+    }
+
     fn note_shadows(
         &mut self,
         group: &Group<'_>,
