@@ -1,5 +1,7 @@
 //! Who speaks to us: facts about a client connection that every step may ask for.
 
+pub mod proxy_protocol;
+
 use std::{
     net::{IpAddr, SocketAddr},
     sync::Arc,
@@ -9,6 +11,8 @@ use http::HeaderValue;
 use sluice_certs::Session;
 use sluice_config::names::ListenerName;
 
+use proxy_protocol::{About, Extra, Header};
+
 /// A client connection.
 #[derive(Debug, Clone)]
 pub struct Connection {
@@ -16,14 +20,18 @@ pub struct Connection {
     pub id: u64,
     /// Where it came in.
     pub listener: ListenerName,
-    /// The connected peer.
+    /// The connected peer, or whom a trusted proxy in front says that it connects for.
     pub peer: SocketAddr,
-    /// Our side of it.
+    /// Our side of it, or that of the proxy in front.
     pub local: SocketAddr,
     /// `http` or `https`: what its requests are, unless a trusted proxy says something else.
     pub scheme: &'static str,
     /// What was agreed on where TLS is spoken.
     pub tls: Option<Box<Session>>,
+    /// It came over a unix socket, so that `peer` and `local` only stand in for addresses.
+    pub unix: bool,
+    /// What a trusted proxy in front said of it.
+    header: Option<Box<Header>>,
     /// The peer's address as text: every request needs it, and most need no other.
     peer_text: HeaderValue,
 }
@@ -38,8 +46,49 @@ impl Connection {
             local,
             scheme: "http",
             tls: None,
+            unix: false,
+            header: None,
             peer_text: address_text(peer.ip().to_canonical()),
         }
+    }
+
+    /// Believes what a trusted proxy in front says of it.
+    pub fn believe(&mut self, header: Header) {
+        if let About::Client {
+            source,
+            destination,
+        } = header.about
+        {
+            let canonical = |it: SocketAddr| SocketAddr::new(it.ip().to_canonical(), it.port());
+            (self.peer, self.local) = (canonical(source), canonical(destination));
+            self.peer_text = address_text(self.peer.ip());
+            self.unix = false;
+        }
+        self.header = Some(Box::new(header));
+    }
+
+    /// What is said of it to an endpoint that wants to be told by the PROXY protocol: who the client is, what
+    /// a proxy in front said besides, and what was agreed on in TLS.
+    pub fn header(&self) -> Header {
+        let said = self.header.as_deref();
+        let about = match said.map(|header| &header.about) {
+            Some(unix @ About::Unix(_)) => unix.clone(),
+            _ if self.unix => About::Unnamed,
+            _ => About::Client {
+                source: self.peer,
+                destination: self.local,
+            },
+        };
+        let extras = said.map(|header| header.extras.clone()).unwrap_or_default();
+        let mut header = Header { about, extras };
+        let session = self.tls.as_ref();
+        if let Some(protocol) = session.and_then(|session| session.protocol.as_deref()) {
+            header.set_extra(Extra::Alpn, protocol);
+        }
+        if let Some(host) = session.and_then(|session| session.sni.as_deref()) {
+            header.set_extra(Extra::Authority, host.as_bytes());
+        }
+        header
     }
 
     /// The text of an address: the peer's is at hand.

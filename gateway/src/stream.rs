@@ -1,5 +1,6 @@
 //! A byte stream to a peer, whatever carries it.
 
+mod ahead;
 mod memory;
 mod stall;
 mod tunnel;
@@ -16,6 +17,7 @@ use tokio::{
     net::{TcpStream, UnixStream},
 };
 
+pub use ahead::Ahead;
 pub use memory::{MemoryListener, MemoryNetwork};
 pub use stall::{Stalled, WriteStall};
 pub use tunnel::{Reset, Tunnel};
@@ -35,14 +37,24 @@ pub enum Stream {
     ToEndpoint(Box<ClientStream<Self>>),
     /// A stream of an HTTP/2 connection. Dropped before both sides are done, it is reset.
     Tunnel(Pin<Box<dyn Tunnel>>),
+    /// One of the others, and what was read off it already.
+    Ahead(Box<Ahead>),
 }
 
 impl Stream {
     /// Closes it so that the peer does not take what it got for the whole.
     pub fn abort(self) {
-        if let Self::Tcp(stream) = &self {
-            // Without it the peer is told that we are done; that is all that can be said then.
-            let _told = stream.set_zero_linger();
+        match self {
+            Self::Tcp(stream) => {
+                // Without it the peer is told that we are done; that is all that can be said then.
+                let _told = stream.set_zero_linger();
+            }
+            Self::Ahead(ahead) => ahead.into_stream().abort(),
+            Self::Unix(_)
+            | Self::Memory(_)
+            | Self::Tls(_)
+            | Self::ToEndpoint(_)
+            | Self::Tunnel(_) => {}
         }
     }
 }
@@ -73,6 +85,10 @@ macro_rules! each {
             }
             Stream::Tunnel(stream) => {
                 let $inner = stream.as_mut();
+                $body
+            }
+            Stream::Ahead(stream) => {
+                let $inner = Pin::new(stream);
                 $body
             }
         }
@@ -118,6 +134,7 @@ impl AsyncWrite for Stream {
             Self::Tls(stream) => stream.is_write_vectored(),
             Self::ToEndpoint(stream) => stream.is_write_vectored(),
             Self::Tunnel(_) => false,
+            Self::Ahead(stream) => stream.is_write_vectored(),
         }
     }
 

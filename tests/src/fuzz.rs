@@ -8,6 +8,7 @@ pub mod config;
 pub mod drive;
 pub mod http;
 mod mutate;
+pub mod proxy_protocol;
 pub mod route;
 
 /// Something to throw bytes at.
@@ -48,6 +49,12 @@ pub const TARGETS: &[Target] = &[
         run: http::authority,
         seeds: http::AUTHORITIES,
         words: http::PIECES,
+    },
+    Target {
+        name: "proxy_protocol",
+        run: proxy_protocol::header,
+        seeds: proxy_protocol::HEADERS,
+        words: proxy_protocol::WORDS,
     },
     Target {
         name: "route_find",

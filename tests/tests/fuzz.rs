@@ -27,6 +27,11 @@ fn authority() {
 }
 
 #[test]
+fn proxy_protocol() {
+    fuzz("proxy_protocol");
+}
+
+#[test]
 fn route_find() {
     fuzz("route_find");
 }
