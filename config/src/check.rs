@@ -269,7 +269,9 @@ fn objects(document: &Document, findings: &mut Findings<'_>) -> Drafts {
         let at = at.key(name);
         if let Some(name) = name_of(name, &at, ListenerName::new, findings) {
             let draft = listener::check(name.clone(), node, &at, &known, findings);
+            let readable = findings.is_clean(&at.key("protocol"));
             let protocol = draft.object.as_ref().map(|listener| listener.protocol);
+            let protocol = protocol.filter(|_| readable);
             known
                 .protocols
                 .extend(protocol.map(|it| (name.clone(), it)));
@@ -294,6 +296,8 @@ fn objects(document: &Document, findings: &mut Findings<'_>) -> Drafts {
             drafts.routes.insert(name, draft);
         }
     }
+    route::stream::check_upstreams(&mut drafts, findings);
+    tls::listener::check_unarmed(&mut drafts, findings);
     tls::certificate::check_orders(&mut drafts, findings);
     tls::certificate::check_shared(&mut drafts, findings);
     tls::client::check_shared(&mut drafts, findings);

@@ -173,12 +173,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::model::{Balance, CertificateSource, Filters, HostPattern};
+    use crate::model::{Balance, CertificateSource, Filters, HostPattern, Mode};
 
     fn route(name: &str, priority: i32) -> Route {
         Route {
             name: RouteName::new(name).unwrap(),
             listeners: vec![ListenerName::new("web").unwrap()],
+            mode: Mode::Http,
             hosts: vec![HostPattern::Any],
             priority,
             rules: Vec::new(),
@@ -202,7 +203,7 @@ mod tests {
                         .map(|(name, port)| {
                             let name = ListenerName::new(name).unwrap();
                             let address = SocketAddr::from(([0, 0, 0, 0], port));
-                            (name.clone(), Arc::new(Listener::new(name, address)))
+                            (name.clone(), Arc::new(Listener::new(name, address.into())))
                         })
                         .collect(),
                     routes: routes

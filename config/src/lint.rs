@@ -8,6 +8,7 @@ mod expression;
 mod group;
 mod reach;
 mod secure;
+mod stream;
 mod subsume;
 #[cfg(test)]
 mod tests;
@@ -37,6 +38,7 @@ pub fn lint(snapshot: &Snapshot) -> Vec<Problem> {
     problems.extend(unused(snapshot));
     problems.extend(no_endpoint_weight(snapshot));
     problems.extend(secure::check(snapshot));
+    problems.extend(stream::check(snapshot));
     problems.extend(reach::check(snapshot, &mut group::Budget(COMPARISONS)));
     problems.sort_by(|a, b| (&a.at, a.code).cmp(&(&b.at, b.code)));
     problems

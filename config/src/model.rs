@@ -20,13 +20,16 @@ pub use action::{
     Action, Address, Destination, Host, HostPort, PathChange, Redirect, Respond, RespondBody,
     Scheme, Target,
 };
-pub use filter::{Filters, HeaderEdits, Hsts, HstsTerms, Rewrite, Upgrade, UpgradeProtocol};
+pub use filter::{
+    Filters, HeaderEdits, Hsts, HstsTerms, Rewrite, StreamLimits, Upgrade, UpgradeProtocol,
+};
 pub use listener::{
-    Escapes, Http2, HttpsRedirect, Listener, ListenerLimits, ListenerTimeouts, Normalize, Protocol,
-    Underscores,
+    Bind, Escapes, Http2, HttpsRedirect, KeepAlive, Listener, ListenerLimits, ListenerSocket,
+    ListenerTimeouts, Normalize, Protocol, ProxyProtocolIn, Startup, Udp, Underscores,
+    UpstreamSocket,
 };
 pub use process::{ControlAddress, ControlAddressError, Process};
-pub use route::{HeaderMatch, HostPattern, Match, PathMatch, Route, Rule, ValueMatch};
+pub use route::{HeaderMatch, HostPattern, Match, Mode, PathMatch, Route, Rule, ValueMatch};
 pub use telemetry::{
     AccessLog, AccessLogOutput, LogField, LogFields, LogFilter, LogFormat, LogPart, Otlp,
     OtlpProtocol, ReceiverUrlError, Share, StatusClass, Trace, Tracing,
@@ -41,7 +44,7 @@ pub use tls::{
     UpstreamTls,
 };
 pub use upstream::{
-    Balance, Dns, Endpoint, Upstream, UpstreamLimits, UpstreamPool, UpstreamProtocol,
+    Balance, Dns, Endpoint, ProxyVersion, Upstream, UpstreamLimits, UpstreamPool, UpstreamProtocol,
     UpstreamTimeouts,
 };
 pub use value::{HeaderName, Limit, Method, Pattern, PatternError};

@@ -23,14 +23,14 @@ use serde::Deserialize;
 pub use access_log::{AccessLog, AccessLogFields, AccessLogFile, AccessLogFilter, StatusWord};
 pub use action::{PathRegex, Redirect, Respond, Target};
 pub use dns::Dns;
-pub use filter::{FilterSet, HeaderEdits, Hsts, HstsTerms, Rewrite, Upgrade};
+pub use filter::{FilterSet, HeaderEdits, Hsts, HstsTerms, Rewrite, StreamLimits, Upgrade};
 pub use listener::{
-    Escapes, Http2, HttpsRedirect, Listener, ListenerLimits, ListenerTimeouts, Normalize,
-    Underscores,
+    Escapes, Http2, HttpsRedirect, KeepAlive, Listener, ListenerLimits, ListenerSocket,
+    ListenerTimeouts, Normalize, ProxyProtocolIn, Startup, Udp, Underscores,
 };
-pub use matching::{Match, PathMatch, ValueMatch};
+pub use matching::{Match, PathMatch, Ports, ValueMatch};
 pub use process::Process;
-pub use route::{Route, Rule};
+pub use route::{Mode, Route, Rule};
 pub use tls::{
     Acme, AcmeChallenge, AcmeDns, AcmeKey, Certificate, ClientCertificateMode, ClientCertificates,
     DnsExec, DnsWebhook, Etcd, ExternalAccount, KeyPair, ListenerCertificates, ListenerTls,
@@ -38,7 +38,8 @@ pub use tls::{
 };
 pub use tracing::{Otlp, Trace, Tracing};
 pub use upstream::{
-    Balance, Endpoint, Upstream, UpstreamLimits, UpstreamPool, UpstreamProtocol, UpstreamTimeouts,
+    Balance, Endpoint, ProxyVersion, Upstream, UpstreamLimits, UpstreamPool, UpstreamProtocol,
+    UpstreamSocket, UpstreamTimeouts,
 };
 pub use value::{
     CountOrOff, DurationOrOff, DurationText, OneOrMany, SizeOrOff, SizeText, Switch, Table, TextOr,

@@ -101,6 +101,18 @@ pub(crate) fn rate_text(count: u32, per: Duration) -> String {
     format!("{count}/{unit}")
 }
 
+/// Reads the permissions of a file, `0660`: three or four octal digits, without special bits.
+pub(crate) fn octal(text: &str) -> Option<u32> {
+    let digits = text.bytes().all(|b| (b'0'..=b'7').contains(&b));
+    let mode = u32::from_str_radix(text, 8).ok()?;
+    (digits && (3..=4).contains(&text.len()) && mode <= 0o777).then_some(mode)
+}
+
+/// Prints permissions so that [`octal`] reads them.
+pub(crate) fn octal_text(mode: u32) -> String {
+    format!("{mode:04o}")
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -183,6 +195,17 @@ mod tests {
             "99999999999/h",
         ] {
             assert_eq!(rate(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn permissions_are_octal_digits() {
+        for (text, mode) in [("0660", 0o660), ("600", 0o600), ("0777", 0o777)] {
+            assert_eq!(octal(text), Some(mode), "{text}");
+            assert_eq!(octal(&octal_text(mode)), Some(mode), "{text}");
+        }
+        for text in ["", "66", "0o660", "00660", "1777", "0668", "+660", "rw-"] {
+            assert_eq!(octal(text), None, "{text}");
         }
     }
 }

@@ -10,21 +10,26 @@
     reason = "a measurement, and macros that generate undocumented items"
 )]
 
-use std::{hint::black_box, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    hint::black_box,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use http::{HeaderMap, HeaderValue, Request};
 use sluice_config::{
     Objects, Snapshot,
     model::{
-        Action, Filters, HeaderMatch, HeaderName, HostPattern, Listener, Match, Method, PathMatch,
-        Pattern, Route, Rule, ValueMatch,
+        Action, Filters, HeaderMatch, HeaderName, HostPattern, Listener, Match, Method, Mode,
+        PathMatch, Pattern, Route, Rule, ValueMatch,
     },
     names::{ListenerName, RouteName, RuleName},
 };
 use sluice_gateway::{
     http::normalize::normalize,
-    route::{Question, Table},
+    route::{Opening, Question, Table},
 };
 
 fn web() -> ListenerName {
@@ -48,6 +53,7 @@ fn route(name: &str, hosts: Vec<HostPattern>, matches: Vec<Match>) -> Route {
     Route {
         name: RouteName::new(name).expect("a name"),
         listeners: vec![web()],
+        mode: Mode::Http,
         hosts,
         priority: 0,
         rules: matches.into_iter().enumerate().map(rule).collect(),
@@ -232,6 +238,8 @@ fn question<'a>(host: &'a str, headers: &'a HeaderMap) -> Question<'a> {
         method: "M999",
         headers,
         client: IpAddr::from([10, 3, 249, 7]),
+        mode: Mode::Http,
+        opening: Opening::plain(SocketAddr::from(([127, 0, 0, 1], 80))),
     }
 }
 

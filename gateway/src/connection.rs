@@ -29,6 +29,14 @@ pub fn serve(
     if listener.tls.is_some() {
         return Box::pin(secured(stream, connection, listener, local));
     }
+    if listener.model.protocol == Protocol::Tcp {
+        return Box::pin(l4::stream::serve(
+            stream,
+            Arc::new(connection),
+            listener,
+            local,
+        ));
+    }
     Box::pin(http(stream, Arc::new(connection), listener, local))
 }
 
@@ -46,8 +54,10 @@ async fn secured(
     };
     let connection = Arc::new(connection);
     match listener.model.protocol {
-        Protocol::Tls => Box::pin(l4::stream::serve(inside, connection, listener, local)).await,
-        Protocol::Http | Protocol::Https => {
+        Protocol::Tls | Protocol::Tcp => {
+            Box::pin(l4::stream::serve(inside, connection, listener, local)).await;
+        }
+        Protocol::Http | Protocol::Https | Protocol::Auto | Protocol::Udp => {
             Box::pin(http(inside, connection, listener, local)).await;
         }
     }

@@ -6,6 +6,7 @@
 mod listener;
 mod print;
 mod report;
+mod stream;
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -19,7 +20,7 @@ use http::{
 };
 use sluice_config::{
     Snapshot,
-    model::{self, Destination},
+    model::{self, Destination, Mode, Protocol},
     names::{ListenerName, UpstreamName},
 };
 
@@ -31,10 +32,11 @@ use crate::{
         forward, forwarded,
         normalize::{Normalized, normalize},
     },
-    route::{Found, Question, Table},
+    route::{Found, Opening, Question, Table},
 };
 
-pub use report::{Answer, Endpoint, Filter, Report, Sent, Target};
+pub use report::{Answer, Endpoint, Filter, Report, Sent, StreamAnswer, StreamReport, Target};
+pub use stream::{AskedStream, Hello, explain_stream};
 
 /// A request as somebody asks about it.
 #[derive(Debug, Clone)]
@@ -49,6 +51,8 @@ pub struct Asked {
     pub client: Option<IpAddr>,
     /// Where it comes in; found by the URL when not given.
     pub listener: Option<ListenerName>,
+    /// Our side of the connection; the address of the listener when not given.
+    pub destination: Option<SocketAddr>,
 }
 
 /// Why there is nothing to explain.
@@ -62,8 +66,35 @@ pub enum Unexplained {
         /// Those that are.
         known: String,
     },
-    /// The configuration has none at all.
-    #[error("there are no listeners")]
+    /// Nothing accepts where somebody would connect to.
+    #[error("no such listener accepts at {to}; there are: {known}")]
+    NothingThere {
+        /// As asked for.
+        to: String,
+        /// Those that are.
+        known: String,
+    },
+    /// A stream was asked for where datagrams come, or the other way round.
+    #[error("listener {name} speaks {}; datagrams are asked for with --udp, all else with --tcp", .protocol.as_str())]
+    OtherTransport {
+        /// The listener.
+        name: ListenerName,
+        /// What it speaks.
+        protocol: Protocol,
+    },
+    /// A request was asked for where nobody reads any.
+    #[error("listener {name} speaks {}, so that there are no requests: ask with --tcp, --sni or --udp", .protocol.as_str())]
+    NoRequests {
+        /// The listener.
+        name: ListenerName,
+        /// What it speaks.
+        protocol: Protocol,
+    },
+    /// Nobody looks at TLS handshakes.
+    #[error("there is no https, tls or auto listener")]
+    NoTls,
+    /// The configuration has none for requests.
+    #[error("there is no listener for requests")]
     NoListeners,
     /// A user name or password stands in the URL, which no client sends.
     #[error("the URL holds a user name")]
@@ -119,6 +150,8 @@ fn walk(
         method: parts.method.as_str(),
         headers: &parts.headers,
         client: downstream.client,
+        mode: Mode::Http,
+        opening: Opening::plain(connection.local),
     };
     report.route = Some(table.explain(&listener.name, &question));
     let Some(found) = table.find(&listener.name, &question) else {
@@ -216,28 +249,37 @@ impl Way<'_> {
         Sent::of(&parts)
     }
 
-    fn forward(&self, targets: &[model::Target]) -> Answer {
-        if targets.iter().all(|target| target.weight == 0) {
-            return Answer::refused(&ProxyError::NoTarget);
-        }
-        let sum: u64 = targets.iter().map(|it| u64::from(it.weight)).sum();
-        let upstreams = &self.snapshot.upstreams;
-        let target = |target: &model::Target| {
-            let name = upstream_of(&target.destination);
-            let known = name.as_ref().and_then(|name| upstreams.get(name)).cloned();
-            let upstream = match &target.destination {
-                Destination::Address(address) => {
-                    Some(Arc::new(model::Upstream::of_address(address)))
-                }
-                Destination::Upstream(_) => known,
-                Destination::Service { .. } => None,
-            };
-            Target::of(target, upstream.as_deref(), sum)
-        };
-        Answer::Forward {
-            targets: targets.iter().map(target).collect(),
+    fn forward(&self, split: &[model::Target]) -> Answer {
+        match targets(self.snapshot, split) {
+            Some(targets) => Answer::Forward { targets },
+            None => Answer::refused(&ProxyError::NoTarget),
         }
     }
+}
+
+/// Where a split leads; none where every weight is 0.
+fn targets(snapshot: &Snapshot, split: &[model::Target]) -> Option<Vec<Target>> {
+    if split.iter().all(|target| target.weight == 0) {
+        return None;
+    }
+    let sum: u64 = split.iter().map(|it| u64::from(it.weight)).sum();
+    let target = |target: &model::Target| {
+        let name = upstream_of(&target.destination);
+        let named = name.and_then(|name| snapshot.upstreams.get(&name).cloned());
+        let upstream = match &target.destination {
+            Destination::Address(address) => Some(Arc::new(model::Upstream::of_address(address))),
+            Destination::Upstream(_) => named,
+            Destination::Service { .. } => None,
+        };
+        Target::of(target, upstream.as_deref(), sum)
+    };
+    Some(split.iter().map(target).collect())
+}
+
+/// Every listener, for whoever named none of them.
+fn known(snapshot: &Snapshot) -> String {
+    let names = snapshot.listeners.keys().map(ListenerName::as_str);
+    names.collect::<Vec<_>>().join(", ")
 }
 
 fn upstream_of(destination: &Destination) -> Option<UpstreamName> {
@@ -299,7 +341,8 @@ fn connection(
     let mut peer = client;
     let says = |name| parts.headers.contains_key(name);
     let https = asked.url.scheme_str() == Some("https");
-    let ends = listener.tls.is_some();
+    let auto = listener.protocol == Protocol::Auto;
+    let ends = listener.tls.is_some() && (https || !auto);
     if https && !ends && !says("x-forwarded-proto") && !says("forwarded") {
         match listener.trusted_proxies.first() {
             Some(proxies) => {
@@ -323,7 +366,8 @@ fn connection(
     }
     let peer = SocketAddr::new(peer, 0);
     let name = listener.name.clone();
-    let mut connection = Connection::new(0, name, peer, listener.address);
+    let ours = asked.destination.unwrap_or(listener.address.nominal());
+    let mut connection = Connection::new(0, name, peer, ours);
     connection.scheme = if ends { "https" } else { "http" };
     Arc::new(connection)
 }

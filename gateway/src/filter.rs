@@ -208,6 +208,7 @@ pub fn sources(
         nearest("grpc_web", |level| level.grpc_web.is_some()),
         nearest("hsts", |level| level.hsts.is_some()),
         nearest("trace", |level| level.trace.is_some()),
+        nearest("stream", |level| level.stream.is_some()),
         nearest("rewrite", |level| level.rewrite.is_some()),
         nearest("request_headers", |level| level.request_headers.is_some()),
         nearest("response_headers", |level| level.response_headers.is_some()),

@@ -287,7 +287,8 @@ impl Door {
             listener.traffic.count(self.local.worker, Event::Refused);
             return;
         };
-        let (local, berth) = (listener.model.address, self.crew.enter(self.local.worker));
+        let local = listener.model.address.nominal();
+        let berth = self.crew.enter(self.local.worker);
         self.run(Stream::Memory(stream), peer, local, listener, (seat, berth));
     }
 

@@ -40,7 +40,7 @@ use crate::{
     upstream::Upstream,
 };
 
-pub use crate::route::{Question, Table};
+pub use crate::route::{Opening, Question, Table};
 pub use census::{Census, Seat};
 pub use compile::{Parts, TlsClient, TlsClients};
 pub use held::{Held, Reaper, reaper};

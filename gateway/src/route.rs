@@ -1,4 +1,4 @@
-//! Step 5: Finds the route and the rule of a request.
+//! Step 5: Finds the route and the rule of a request, a raw stream or a datagram.
 //!
 //! Compiled from the snapshot alone, so that `sluice explain` decides as the running gateway does.
 //! What must stay true: [`Table::find`] gives the first rule, in the order of
@@ -10,6 +10,7 @@ mod entry;
 mod explain;
 mod hosts;
 mod keys;
+mod opening;
 mod predicate;
 mod rules;
 mod texts;
@@ -26,19 +27,20 @@ use std::{
 use http::HeaderMap;
 use sluice_config::{
     Snapshot,
-    model::{self, HostPattern, PathMatch},
+    model::{self, HostPattern, Mode, PathMatch},
     names::{ListenerName, RouteName},
 };
 
-use self::{hosts::Hosts, rules::Rules};
+use self::{hosts::Modes, rules::Rules};
 
 pub use self::explain::{Candidate, Chosen, Explanation, Nearest, Outcome};
+pub use self::opening::Opening;
 pub use self::predicate::Failure;
 
 /// Every route, ready to be asked.
 #[derive(Default)]
 pub struct Table {
-    listeners: HashMap<ListenerName, Hosts, foldhash::fast::RandomState>,
+    listeners: HashMap<ListenerName, Modes, foldhash::fast::RandomState>,
     /// The rules of every combination of routes that shares a host somewhere.
     compiled: HashMap<Vec<RouteName>, Arc<Rules>>,
 }
@@ -46,7 +48,10 @@ pub struct Table {
 /// What a route is chosen by.
 #[derive(Debug, Clone, Copy)]
 pub struct Question<'a> {
-    /// Normalised: lower case, no port, no trailing dot.
+    /// What looks for a route: only routes of this mode are asked.
+    pub mode: Mode,
+    /// Normalised: lower case, no port, no trailing dot. Of a raw stream the name that its client asks for
+    /// in the TLS handshake.
     pub host: Option<&'a str>,
     /// Normalised.
     pub path: &'a str,
@@ -58,6 +63,8 @@ pub struct Question<'a> {
     pub headers: &'a HeaderMap,
     /// The client's address.
     pub client: IpAddr,
+    /// What is known of its connection.
+    pub opening: Opening<'a>,
 }
 
 /// The rule that a request belongs to.
@@ -94,24 +101,26 @@ impl Table {
     pub fn compile(snapshot: &Snapshot, previous: Option<&Self>) -> Self {
         let mut table = Self::default();
         for listener in snapshot.listeners.keys() {
-            let mut by_host: BTreeMap<&HostPattern, Vec<&Arc<model::Route>>> = BTreeMap::new();
+            let mut by_host: BTreeMap<(Mode, &HostPattern), Vec<&Arc<model::Route>>> =
+                BTreeMap::new();
             for route in snapshot.routes.values() {
                 if !route.listeners.contains(listener) {
                     continue;
                 }
                 for host in &route.hosts {
-                    let routes = by_host.entry(host).or_default();
+                    let routes = by_host.entry((route.mode, host)).or_default();
                     // The same host may be written twice in one route.
                     if routes.last().is_none_or(|last| last.name != route.name) {
                         routes.push(route);
                     }
                 }
             }
-            let mut hosts = Hosts::default();
-            for (host, routes) in by_host {
+            let mut modes = Modes::default();
+            for ((mode, host), routes) in by_host {
+                let hosts = modes.of_mut(mode);
                 hosts.insert(host, table.rules(&routes, previous));
             }
-            table.listeners.insert(listener.clone(), hosts);
+            table.listeners.insert(listener.clone(), modes);
         }
         table
     }
@@ -129,14 +138,21 @@ impl Table {
         rules
     }
 
-    /// The rule of a request that came in by `listener`.
+    /// The rule of what came in by `listener`.
     pub fn find<'t>(
         &'t self,
         listener: &ListenerName,
         question: &Question<'_>,
     ) -> Option<Found<'t>> {
-        let hosts = self.listeners.get(listener)?;
+        let hosts = self.listeners.get(listener)?.of(question.mode);
         hosts.find(question.host)?.find(listener, question)
+    }
+
+    /// Whether any route of `listener` answers for the host, whatever its rules say.
+    pub fn knows(&self, listener: &ListenerName, question: &Question<'_>) -> bool {
+        let modes = self.listeners.get(listener);
+        let hosts = modes.map(|modes| modes.of(question.mode));
+        hosts.is_some_and(|hosts| hosts.find(question.host).is_some())
     }
 }
 

@@ -155,6 +155,7 @@ fn every_toml_in_the_documentation_is_a_good_configuration() {
         "docs/architecture.md",
         "docs/data-path.md",
         "docs/glossary.md",
+        "docs/streams.md",
         "docs/testing.md",
         "docs/tls.md",
         "docs/verdicts.md",

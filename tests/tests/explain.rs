@@ -232,6 +232,7 @@ impl Wish {
                 .collect(),
             client: Some(self.client.into()),
             listener: Some(ListenerName::new(self.listener).expect("a name")),
+            destination: None,
         })
     }
 

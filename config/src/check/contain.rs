@@ -10,7 +10,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{Draft, Drafts};
+use super::{Draft, Drafts, references::place};
 use crate::{
     Objects, Snapshot,
     model::{
@@ -60,8 +60,10 @@ pub(super) fn contain(drafts: Drafts, previous: Option<&Snapshot>) -> Option<Obj
         without_lost(listener, &objects.certificates, &objects.acme);
     }
     // A listener that keeps its previous address may stand where another one has moved.
-    let addresses = objects.listeners.values().map(|listener| listener.address);
-    let addresses: Vec<_> = addresses.filter(|address| address.port() != 0).collect();
+    let addresses = objects.listeners.values().map(|listener| place(listener));
+    let addresses: Vec<_> = addresses
+        .filter(|(_, address)| address.port() != Some(0))
+        .collect();
     if addresses.len() != addresses.iter().collect::<BTreeSet<_>>().len() {
         return None;
     }
@@ -145,7 +147,10 @@ fn without_lost(
 
 /// The route without what it referred to and is not there any more; none when nothing can reach it.
 fn bound(route: &Arc<Route>, objects: &Objects) -> Option<Arc<Route>> {
-    let there = |name| objects.listeners.contains_key(name);
+    let there = |name| {
+        let listener = objects.listeners.get(name);
+        listener.is_some_and(|listener| route.mode.is_allowed_on(listener.protocol))
+    };
     let lacks = |rule: &Arc<Rule>| match &rule.action {
         Action::Forward(targets) => targets.iter().any(|target| match &target.destination {
             Destination::Upstream(name) => !objects.upstreams.contains_key(name),

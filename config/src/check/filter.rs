@@ -1,6 +1,7 @@
 //! Filter keys on listeners, routes and rules, and `[filters.NAME]`.
 
 mod hsts;
+mod stream;
 mod upgrade;
 
 use super::{
@@ -57,6 +58,7 @@ pub(super) struct Keys<'r> {
     hsts: Option<&'r raw::Hsts>,
     grpc_web: Option<bool>,
     trace: Option<&'r raw::Trace>,
+    stream: Option<&'r raw::StreamLimits>,
 }
 
 macro_rules! keys {
@@ -74,6 +76,7 @@ macro_rules! keys {
                     hsts: self.hsts.as_ref(),
                     grpc_web: self.grpc_web,
                     trace: self.trace.as_ref(),
+                    stream: self.stream.as_ref(),
                 }
             }
         }
@@ -101,6 +104,7 @@ pub(super) fn check_sets(root: &Node, known: &mut Known, findings: &mut Findings
             hsts: raw.hsts.as_ref(),
             grpc_web: raw.grpc_web,
             trace: raw.trace.as_ref(),
+            stream: raw.stream.as_ref(),
         };
         let filters = check(&keys, &at, Level::Set, known, findings);
         let set = filters
@@ -152,6 +156,9 @@ pub(super) fn check(
         trace: keys
             .trace
             .and_then(|raw| tracing::trace(raw, &at.key("trace"), findings)),
+        stream: keys
+            .stream
+            .map(|raw| stream::check(raw, &at.key("stream"), findings)),
     };
     if let Some(filters) = &mut filters {
         overlay(filters, own);
@@ -169,6 +176,7 @@ fn overlay(filters: &mut Filters, nearer: Filters) {
         hsts,
         grpc_web,
         trace,
+        stream,
     } = nearer;
     filters.request_headers = request_headers.or_else(|| filters.request_headers.take());
     filters.response_headers = response_headers.or_else(|| filters.response_headers.take());
@@ -178,6 +186,7 @@ fn overlay(filters: &mut Filters, nearer: Filters) {
     filters.hsts = hsts.or(filters.hsts);
     filters.grpc_web = grpc_web.or(filters.grpc_web);
     filters.trace = trace.or(filters.trace);
+    filters.stream = stream.or(filters.stream);
 }
 
 fn used(

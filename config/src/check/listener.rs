@@ -1,13 +1,16 @@
 //! `[listeners.NAME]`
 
+pub(super) mod socket;
+mod stream;
+
 use ipnet::IpNet;
 
-use super::{Draft, decode, filter, nearest, references::Known, tls};
+use super::{Draft, decode, filter, references::Known, tls};
 use crate::{
     findings::{Finding, Findings},
     model::{
-        Escapes, Filters, Http2, HttpsRedirect, Limit, Listener, ListenerLimits, ListenerTimeouts,
-        Normalize, Protocol, Underscores,
+        Bind, Escapes, Filters, Http2, HttpsRedirect, Limit, Listener, ListenerLimits,
+        ListenerTimeouts, Normalize, Protocol, Underscores,
     },
     names::ListenerName,
     raw::{self, OneOrMany, Switch},
@@ -15,9 +18,6 @@ use crate::{
     text,
     tree::{At, Node},
 };
-
-/// Protocols of later versions, so that nobody looks for a typing error.
-const LATER: [&str; 2] = ["tcp", "udp"];
 
 pub(super) fn check(
     name: ListenerName,
@@ -28,7 +28,21 @@ pub(super) fn check(
 ) -> Draft<Listener> {
     let raw: raw::Listener = decode(node, at, findings);
     let address = address(raw.address.as_deref(), at, findings);
-    let protocol = protocol(raw.protocol.as_deref(), &at.key("protocol"), findings);
+    let protocol = stream::protocol(raw.protocol.as_deref(), &at.key("protocol"), findings);
+    let bind = address.as_ref();
+    if protocol == Protocol::Udp && bind.is_some_and(|bind| bind.socket().is_none()) {
+        let finding = Finding::new("conflict", "a udp listener cannot accept on a unix socket");
+        findings.value(&at.key("address"), finding.hint("write ADDRESS:PORT"));
+    }
+    let proxy_protocol = stream::proxy_protocol(&raw, protocol, bind, at, findings);
+    let startup = stream::startup(raw.startup, protocol, &at.key("startup"), findings);
+    let udp = stream::udp(raw.udp.as_ref(), protocol, &at.key("udp"), findings);
+    let socket = socket::check(
+        raw.socket.as_ref(),
+        (protocol, bind),
+        &at.key("socket"),
+        findings,
+    );
     let tls = tls::listener::check(&raw, protocol, at, known, findings);
     let filters = filter::check(&raw.filters(), at, filter::Level::Wide, known, findings);
     let https_redirect = https_redirect(raw.https_redirect.as_ref(), at, findings);
@@ -59,6 +73,10 @@ pub(super) fn check(
         https_redirect,
         trusted_proxies,
         trusted_hops,
+        proxy_protocol,
+        startup,
+        udp,
+        socket,
         normalize: normalize(&raw.normalize.unwrap_or_default()),
         limits,
         timeouts,
@@ -69,11 +87,7 @@ pub(super) fn check(
     Draft { object, clean }
 }
 
-fn address(
-    raw: Option<&str>,
-    at: &At<'_>,
-    findings: &mut Findings<'_>,
-) -> Option<std::net::SocketAddr> {
+fn address(raw: Option<&str>, at: &At<'_>, findings: &mut Findings<'_>) -> Option<Bind> {
     let Some(text) = raw else {
         let finding = Finding::new("missing_key", format!("{at} lacks its address"));
         findings.missing(
@@ -89,33 +103,6 @@ fn address(
         .ok()
 }
 
-fn protocol(raw: Option<&str>, at: &At<'_>, findings: &mut Findings<'_>) -> Protocol {
-    match raw {
-        None | Some("http") => {}
-        Some("https") => return Protocol::Https,
-        Some("tls") => return Protocol::Tls,
-        Some("h2c") => {
-            let finding = Finding::new("unknown_value", "there is no protocol \"h2c\"");
-            let hint = "write \"http\": it serves HTTP/2 to clients that begin with it";
-            findings.value(at, finding.hint(hint));
-        }
-        Some(word) if LATER.contains(&word) => {
-            let what = format!("the protocol {word:?} is not in this version yet");
-            findings.value(
-                at,
-                Finding::new("unsupported", what).hint("\"http\", \"https\" and \"tls\" work now"),
-            );
-        }
-        Some(word) => {
-            let what = format!("there is no protocol {word:?}");
-            let hint = nearest(["http", "https", "tls"], word)
-                .unwrap_or_else(|| "there is: http, https, tls".to_owned());
-            findings.value(at, Finding::new("unknown_value", what).hint(hint));
-        }
-    }
-    Protocol::Http
-}
-
 /// Reports what means nothing on a listener of this protocol.
 fn misplaced(
     protocol: Protocol,
@@ -124,16 +111,30 @@ fn misplaced(
     at: &At<'_>,
     findings: &mut Findings<'_>,
 ) {
-    if protocol != Protocol::Http && https_redirect.is_some() {
-        let what = format!("who reaches {at} speaks TLS already");
-        let hint = "write https_redirect on the http listener";
+    if !matches!(protocol, Protocol::Http | Protocol::Auto) && https_redirect.is_some() {
+        let (what, hint) = if protocol == Protocol::Https || protocol == Protocol::Tls {
+            let hint = "write https_redirect on the http listener";
+            (format!("who reaches {at} speaks TLS already"), hint)
+        } else {
+            let what = format!("{at} answers no requests: it passes on what comes");
+            (what, "take https_redirect away")
+        };
         let finding = Finding::new("conflict", what).hint(hint);
         findings.key(&at.key("https_redirect"), finding);
     }
-    if protocol == Protocol::Tls && *filters != Filters::default() {
+    if !protocol.has_requests() && filters.change_requests() {
         let what = format!("filters change requests, but {at} passes raw streams");
-        let hint = "for requests write protocol = \"https\"";
+        let hint = "for requests write protocol = \"https\" or \"http\"";
         findings.key(at, Finding::new("raw_stream", what).hint(hint));
+    }
+    if protocol == Protocol::Http && filters.stream.is_some() {
+        let what = format!("stream bounds raw streams, but {at} serves requests only");
+        let hint = "take it away; connections with requests have timeouts of their own, upgraded ones \
+                    `upgrade`";
+        findings.key(
+            &at.key("stream"),
+            Finding::new("no_stream", what).hint(hint),
+        );
     }
 }
 
@@ -290,5 +291,12 @@ fn timeouts(
             TIMEOUT,
             default.write_stall,
         ),
+        proxy_header: scalars.time(
+            "proxy_header",
+            raw.proxy_header.as_ref(),
+            TIMEOUT,
+            default.proxy_header,
+        ),
+        sniff: scalars.time("sniff", raw.sniff.as_ref(), TIMEOUT, default.sniff),
     }
 }

@@ -1,5 +1,7 @@
 //! `match = { … }`
 
+mod stream;
+
 use super::{filter::Offer, listener::networks, references::Known};
 use crate::{
     findings::{Finding, Findings},
@@ -65,6 +67,17 @@ fn one(raw: &raw::Match, at: &At<'_>, scope: Scope<'_>, findings: &mut Findings<
         cookies: cookies(raw.cookies.as_ref(), &at.key("cookies"), findings),
         clients: networks(raw.client.as_ref(), &at.key("client"), findings),
         listeners: listeners(raw.listener.as_ref(), &at.key("listener"), scope, findings),
+        destination: networks(raw.destination.as_ref(), &at.key("destination"), findings),
+        destination_port: stream::ports(
+            raw.destination_port.as_ref(),
+            &at.key("destination_port"),
+            findings,
+        ),
+        alpn: stream::alpn(raw.alpn.as_ref(), &at.key("alpn"), findings),
+        sni: raw
+            .sni
+            .as_ref()
+            .and_then(|raw| stream::sni(raw, &at.key("sni"), findings)),
     }
 }
 
@@ -174,7 +187,7 @@ const ORDINARY: [&str; 9] = [
 ];
 
 /// An empty list of alternatives holds for nothing, which nobody means.
-fn empty(list: &OneOrMany<String>, at: &At<'_>, findings: &mut Findings<'_>) {
+fn empty<T>(list: &OneOrMany<T>, at: &At<'_>, findings: &mut Findings<'_>) {
     if list.as_slice().is_empty() && findings.is_clean(at) {
         findings.value(
             at,

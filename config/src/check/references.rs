@@ -8,7 +8,7 @@ use std::{
 use super::{Draft, Drafts, entries, filter::Set, nearest};
 use crate::{
     findings::{Finding, Findings},
-    model::{Listener, Protocol},
+    model::{Bind, Listener, Protocol},
     names::{IssuerName, ListenerName},
     tree::{At, Node},
 };
@@ -123,7 +123,7 @@ pub(super) fn imply_listener(drafts: &mut Drafts, known: &mut Known) {
     known.protocols.insert(name.clone(), Protocol::Http);
     let mut listener = Listener::new(
         name.clone(),
-        SocketAddr::from((Ipv6Addr::UNSPECIFIED, 8080)),
+        SocketAddr::from((Ipv6Addr::UNSPECIFIED, 8080)).into(),
     );
     listener.implied = true;
     drafts.listeners.insert(
@@ -135,19 +135,24 @@ pub(super) fn imply_listener(drafts: &mut Drafts, known: &mut Known) {
     );
 }
 
+/// What a listener occupies: streams and datagrams do not stand in each other's way.
+pub(super) fn place(listener: &Listener) -> (bool, &Bind) {
+    (listener.protocol == Protocol::Udp, &listener.address)
+}
+
 /// Two listeners cannot accept on the same address: the one that is written later is wrong.
 pub(super) fn check_addresses(drafts: &Drafts, known: &Known, findings: &mut Findings<'_>) {
-    let mut taken: HashMap<SocketAddr, &ListenerName> = HashMap::new();
+    let mut taken: HashMap<(bool, &Bind), &ListenerName> = HashMap::new();
     let written = known.listeners.iter();
     let written = written.filter_map(|name| ListenerName::new(name).ok());
     for listener in written.filter_map(|name| drafts.listeners.get(&name)?.object.as_ref()) {
         // Port 0 is another one each time.
-        if listener.address.port() == 0 {
+        if listener.address.port() == Some(0) {
             continue;
         }
-        match taken.get(&listener.address) {
+        match taken.get(&place(listener)) {
             None => {
-                taken.insert(listener.address, &listener.name);
+                taken.insert(place(listener), &listener.name);
             }
             Some(first) => {
                 let what = format!(

@@ -1,5 +1,8 @@
 //! `[routes.NAME]` and its rules
 
+mod mode;
+pub(super) mod stream;
+
 use std::{collections::HashMap, sync::Arc};
 
 use super::{
@@ -14,8 +17,7 @@ use super::{
 use crate::{
     findings::{Finding, Findings},
     model::{
-        Action, ClientCertificateMode, ClientCertificates, Filters, HostPattern, Protocol, Route,
-        Rule,
+        Action, ClientCertificateMode, ClientCertificates, Filters, HostPattern, Mode, Route, Rule,
     },
     names::{ListenerName, RouteName, RuleName},
     raw::{self, OneOrMany},
@@ -35,16 +37,16 @@ pub(super) fn check(
 ) -> Draft<Route> {
     let raw: raw::Route = decode(node, at, findings);
     let hosts = hosts(raw.hosts.as_ref(), &at.key("hosts"), findings);
-    let listeners = listeners(
-        raw.listeners.as_ref(),
-        &at.key("listeners"),
-        known,
-        findings,
-    );
+    let (listeners, mode) = mode::bound(&raw, at, known, findings);
+    if let (Some(hosts), Some(listeners)) = (&hosts, &listeners) {
+        let is_list = raw.hosts.as_ref().is_some_and(OneOrMany::is_list);
+        let at = at.key("hosts");
+        mode::nameless(hosts, mode, listeners, known, (&at, is_list), findings);
+    }
     let filters = filter::check(&raw.filters(), at, Level::Wide, known, findings);
     let asked = raw.client_certificates.as_ref();
-    let client_certificates =
-        asked.map(|raw| client_certificates(raw, listeners.as_deref(), at, known, findings));
+    let client_certificates = asked
+        .map(|raw| client_certificates(raw, listeners.as_deref(), mode, (at, known), findings));
     let mut scalars = Scalars { at: *at, findings };
     let priority = scalars.number("priority", raw.priority, -1_000_000..=1_000_000, 0);
     let timeout = raw
@@ -80,6 +82,8 @@ pub(super) fn check(
         "hsts",
         "grpc_web",
         "trace",
+        "stream",
+        "mode",
         "timeout",
         "priority",
         "client_certificates",
@@ -97,6 +101,7 @@ pub(super) fn check(
             client_certificates: client_certificates.filter(|_| settled),
             name,
             listeners,
+            mode,
             hosts,
             priority,
             rules,
@@ -106,7 +111,7 @@ pub(super) fn check(
         _ => None,
     };
     if let Some(route) = object.as_ref().filter(|_| clean) {
-        tls::stream::check(route, at, known, findings);
+        stream::check(route, at, known, findings);
         clean = findings.is_clean(at);
     }
     Draft { object, clean }
@@ -115,14 +120,19 @@ pub(super) fn check(
 fn client_certificates(
     raw: &raw::ClientCertificates,
     listeners: Option<&[ListenerName]>,
-    route: &At<'_>,
-    known: &Known,
+    mode: Mode,
+    (route, known): (&At<'_>, &Known),
     findings: &mut Findings<'_>,
 ) -> ClientCertificates {
     let at = route.key("client_certificates");
     let checked = tls::client::check(raw, &at, findings);
-    let plain = |name: &ListenerName| known.protocol(name) == Some(Protocol::Http);
+    let plain = |name: &ListenerName| {
+        let protocol = known.protocol(name);
+        protocol.is_some_and(|protocol| !mode.is_inside_tls_of(protocol))
+    };
     let without = listeners.is_some_and(|listeners| listeners.iter().all(plain));
+    // Of what is never inside TLS more is said elsewhere.
+    let without = without && matches!(mode, Mode::Http | Mode::Tcp);
     if without && checked.mode != ClientCertificateMode::Off {
         let what =
             format!("{route} asks for client certificates, but none of its listeners ends TLS");
@@ -169,42 +179,6 @@ fn hosts(
         }
     }
     findings.is_clean(at).then_some(hosts)
-}
-
-/// None: one of them cannot be read.
-fn listeners(
-    raw: Option<&OneOrMany<String>>,
-    at: &At<'_>,
-    known: &Known,
-    findings: &mut Findings<'_>,
-) -> Option<Vec<ListenerName>> {
-    let Some(list) = raw else {
-        let all = known.listeners.iter();
-        let all = all.filter_map(|name| ListenerName::new(name).ok());
-        let all: Vec<_> = all
-            .filter(|name| known.protocol(name) != Some(Protocol::Tls))
-            .collect();
-        if all.is_empty() {
-            let finding = Finding::new("missing_key", "there is no http or https listener");
-            let hint = "a listener with protocol = \"tls\" must be named: listeners = [\"NAME\"]";
-            findings.key(at, finding.hint(hint));
-        }
-        return findings.is_clean(at).then_some(all);
-    };
-    if list.as_slice().is_empty() {
-        let finding = Finding::new("empty_list", "a route without listeners answers nothing");
-        findings.value(at, finding.hint("leave `listeners` out for all of them"));
-    }
-    let mut listeners = Vec::new();
-    for (index, name) in list.as_slice().iter().enumerate() {
-        let at = at.element(index, list.is_list());
-        if let Some(name) = known.listener(name, &at, findings)
-            && !listeners.contains(&name)
-        {
-            listeners.push(name);
-        }
-    }
-    findings.is_clean(at).then_some(listeners)
 }
 
 fn rules(

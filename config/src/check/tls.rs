@@ -7,7 +7,6 @@ pub(super) mod client;
 pub(super) mod coverage;
 pub(super) mod listener;
 pub(super) mod storage;
-pub(super) mod stream;
 pub(super) mod upstream;
 
 use std::path::PathBuf;

@@ -2,12 +2,12 @@
 
 pub(super) mod dns;
 
-use super::{Draft, decode, tls};
+use super::{Draft, decode, listener, tls};
 use crate::{
     findings::{Finding, Findings},
     model::{
-        Balance, Endpoint, Scheme, Upstream, UpstreamLimits, UpstreamPool, UpstreamProtocol,
-        UpstreamTimeouts,
+        Balance, Endpoint, ProxyVersion, Scheme, Startup, Upstream, UpstreamLimits, UpstreamPool,
+        UpstreamProtocol, UpstreamTimeouts,
     },
     names::UpstreamName,
     raw::{self, OneOrMany, TextOr},
@@ -37,7 +37,14 @@ pub(super) fn check(
             Some(raw::Balance::RoundRobin) => Balance::RoundRobin,
             Some(raw::Balance::Random) => Balance::Random,
             Some(raw::Balance::LeastRequest) => Balance::LeastRequest,
+            Some(raw::Balance::RingHash) => Balance::RingHash,
         },
+        proxy_protocol: raw.proxy_protocol.map(|version| match version {
+            raw::ProxyVersion::V1 => ProxyVersion::V1,
+            raw::ProxyVersion::V2 => ProxyVersion::V2,
+        }),
+        startup: raw.startup.map(|raw::Startup::Postgres| Startup::Postgres),
+        socket: listener::socket::upstream(raw.socket.as_ref(), &at.key("socket"), findings),
         timeouts: timeouts(
             &raw.timeouts.unwrap_or_default(),
             &at.key("timeouts"),

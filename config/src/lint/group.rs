@@ -7,7 +7,10 @@ use std::{
     sync::Arc,
 };
 
-use super::{expression, subsume, witness::Witness};
+use super::{
+    expression, subsume,
+    witness::{Scene, Witness},
+};
 use crate::{
     model::{
         Match, PathMatch, Route,
@@ -114,7 +117,7 @@ impl<'a> Group<'a> {
         &self,
         shadows: &[Option<usize>],
         host: &str,
-        listener: Option<&ListenerName>,
+        scene: Scene<'_>,
         budget: &mut Budget,
     ) -> Vec<Overlap> {
         let mut index = Index::default();
@@ -140,7 +143,7 @@ impl<'a> Group<'a> {
                 let orders = [[a.condition, b.condition], [b.condition, a.condition]];
                 let mut witnesses = orders
                     .iter()
-                    .filter_map(|pair| Witness::new(pair, host.to_owned(), listener))
+                    .filter_map(|pair| Witness::new(pair, host.to_owned(), scene))
                     .filter(|witness| self.first_route(witness, budget) == Some(pair.0));
                 if let Some(witness) = witnesses.next() {
                     done.insert(pair);

@@ -9,11 +9,11 @@ use super::{
     at_rule, call,
     group::{Budget, Group},
     problem,
-    witness::{self, Witness},
+    witness::{self, Scene, Witness},
 };
 use crate::{
     Problem, Snapshot,
-    model::{HostPattern, Listener, Match, Route},
+    model::{HostPattern, Listener, Match, Mode, Route},
     names::{ListenerName, RouteName},
 };
 
@@ -58,11 +58,30 @@ struct Rival {
 pub(super) fn check(snapshot: &Snapshot, budget: &mut Budget) -> Vec<Problem> {
     let any = Match::default();
     let mut findings = Findings::default();
-    let mut open: Vec<&Listener> = snapshot.listeners.values().map(|one| &**one).collect();
-    open.retain(|listener| listener.https_redirect.is_none());
     let several = snapshot.listeners.len() > 1;
-    for listener in &open {
-        let hosts = hosts(snapshot, &listener.name);
+    let listeners = snapshot.listeners.values();
+    let sides = listeners.flat_map(|listener| Mode::ALL.map(|mode| (listener, mode)));
+    let open = sides.filter(|(listener, mode)| {
+        mode.is_allowed_on(listener.protocol)
+            && !(*mode == Mode::Http && listener.https_redirect.is_some())
+    });
+    for (listener, mode) in open {
+        let hosts = hosts(snapshot, &listener.name, mode);
+        let scene = Scene {
+            // A stream comes to a listener, a request to a URL.
+            listener: (several || mode != Mode::Http).then_some(&listener.name),
+            mode,
+            hello: mode.knows_sni(listener.protocol),
+            offered: listener
+                .tls
+                .as_ref()
+                .map_or(&[][..], |tls| tls.terms.alpn.as_slice()),
+        };
+        // What is passed through does not come to routes behind TLS.
+        let through = match mode {
+            Mode::Tcp if scene.hello => self::hosts(snapshot, &listener.name, Mode::Passthrough),
+            _ => BTreeMap::new(),
+        };
         // Many hosts share the same routes: what is true of these is learned once.
         let mut learned: HashMap<Vec<RouteName>, Vec<Option<usize>>> = HashMap::new();
         for (host, routes) in &hosts {
@@ -76,16 +95,19 @@ pub(super) fn check(snapshot: &Snapshot, budget: &mut Budget) -> Vec<Problem> {
             let shadows = learned
                 .entry(names)
                 .or_insert_with(|| group.shadows(budget));
-            let said = several.then_some(&listener.name);
             let sample = witness::sample_host(host, &hosts);
-            findings.note_shadows(&group, shadows, host, sample.as_deref(), said);
+            let sample = sample.filter(|name| {
+                let mut through = through.keys();
+                !through.any(|pattern| witness::covers(pattern, name))
+            });
+            findings.note_shadows(&group, shadows, host, sample.as_deref(), scene);
             if first && routes.len() > 1 {
-                findings.note_overlaps(&group, shadows, host, sample.as_deref(), (said, budget));
+                findings.note_overlaps(&group, shadows, host, sample.as_deref(), (scene, budget));
             }
         }
     }
     let mut problems = findings.problems(snapshot);
-    problems.extend(redirected(snapshot, &open));
+    problems.extend(redirected(snapshot));
     if budget.0 == 0 {
         problems.push(problem(
             "lint_incomplete",
@@ -97,16 +119,17 @@ pub(super) fn check(snapshot: &Snapshot, budget: &mut Budget) -> Vec<Problem> {
     problems
 }
 
-/// The routes of each host on a listener.
+/// The routes of each host on a listener that take the same.
 fn hosts<'a>(
     snapshot: &'a Snapshot,
     listener: &ListenerName,
+    mode: Mode,
 ) -> BTreeMap<&'a HostPattern, Vec<Arc<Route>>> {
     let mut hosts: BTreeMap<&HostPattern, Vec<Arc<Route>>> = BTreeMap::new();
     for route in snapshot
         .routes
         .values()
-        .filter(|route| route.listeners.contains(listener))
+        .filter(|route| route.mode == mode && route.listeners.contains(listener))
     {
         for host in &route.hosts {
             let routes = hosts.entry(host).or_default();
@@ -131,10 +154,12 @@ fn alone(routes: &[Arc<Route>]) -> Option<&Route> {
 }
 
 /// Routes all of whose listeners redirect every request to https.
-fn redirected(snapshot: &Snapshot, open: &[&Listener]) -> Vec<Problem> {
+fn redirected(snapshot: &Snapshot) -> Vec<Problem> {
+    let open = |listener: &Arc<Listener>| listener.https_redirect.is_none();
     let closed = snapshot.routes.values().filter(|route| {
         let mut listeners = route.listeners.iter();
-        !listeners.any(|name| open.iter().any(|listener| listener.name == *name))
+        route.mode == Mode::Http
+            && !listeners.any(|name| snapshot.listeners.get(name).is_some_and(open))
     });
     let problems = closed.map(|route| {
         problem(
@@ -163,7 +188,7 @@ impl Findings {
         shadows: &[Option<usize>],
         host: &HostPattern,
         sample: Option<&str>,
-        listener: Option<&ListenerName>,
+        scene: Scene<'_>,
     ) {
         for (entry, shadow) in group.entries.iter().zip(shadows) {
             let Some(route) = group.routes.get(entry.merged.route) else {
@@ -183,7 +208,7 @@ impl Findings {
             };
             let blocked = || {
                 let witness = sample
-                    .and_then(|host| Witness::new(&[entry.condition], host.to_owned(), listener));
+                    .and_then(|host| Witness::new(&[entry.condition], host.to_owned(), scene));
                 Reach::Blocked(Box::new(Blocker {
                     by: call(winner, merged.rule),
                     witness,
@@ -208,11 +233,11 @@ impl Findings {
         shadows: &[Option<usize>],
         host: &HostPattern,
         sample: Option<&str>,
-        (listener, budget): (Option<&ListenerName>, &mut Budget),
+        (scene, budget): (Scene<'_>, &mut Budget),
     ) {
         // Whether two rules overlap does not depend on the host; only showing it needs one.
         let host_name = sample.unwrap_or("host");
-        for overlap in group.overlaps(shadows, host_name, listener, budget) {
+        for overlap in group.overlaps(shadows, host_name, scene, budget) {
             let entry = |position: usize| {
                 let entry = group.entries.get(position)?;
                 Some((entry, group.routes.get(entry.merged.route)?))
@@ -259,13 +284,24 @@ impl Findings {
                 let Reach::Blocked(blocker) = reach else {
                     return None;
                 };
-                let what = format!(
-                    "no request for host \"{host}\" reaches route {:?}: {} takes them first",
-                    route.name.as_str(),
-                    blocker.by
-                );
-                let at = format!("routes.{}.hosts[{position}]", route.name);
-                let hint = "give this route the higher `priority`, or take the host away";
+                let (name, noun, by) = (route.name.as_str(), noun(route.mode), &blocker.by);
+                let nameless = matches!(route.mode, Mode::Tcp | Mode::Udp);
+                let (what, at, hint) = if nameless && *host == HostPattern::Any {
+                    (
+                        format!("no {noun} reaches route {name:?}: {by} takes them first"),
+                        format!("routes.{name}"),
+                        "give this route the higher `priority`, or make the other one narrower",
+                    )
+                } else {
+                    (
+                        format!(
+                            "no {noun} for host \"{host}\" reaches route {name:?}: {by} takes them \
+                             first"
+                        ),
+                        format!("routes.{name}.hosts[{position}]"),
+                        "give this route the higher `priority`, or take the host away",
+                    )
+                };
                 Some(with_witness(
                     problem("unreachable_host", at, what, hint),
                     blocker,
@@ -293,8 +329,9 @@ impl Findings {
             match dead.first() {
                 None => {}
                 Some((_, blocker)) if dead.len() == reaches.len() => {
+                    let noun = noun(route.mode);
                     let what = format!(
-                        "no request reaches this rule: {} takes them first",
+                        "no {noun} reaches this rule: {} takes them first",
                         blocker.by
                     );
                     problems.push(with_witness(
@@ -303,8 +340,9 @@ impl Findings {
                     ));
                 }
                 Some(_) => problems.extend(dead.iter().map(|(matched, blocker)| {
+                    let noun = noun(route.mode);
                     let what = format!(
-                        "no request reaches this match: {} takes them first",
+                        "no {noun} reaches this match: {} takes them first",
                         blocker.by
                     );
                     let at = format!("{at}.match[{matched}]");
@@ -344,6 +382,15 @@ impl Findings {
             witness: first.witness.as_ref().map(ToString::to_string),
             ..found
         })
+    }
+}
+
+/// What rules are chosen for.
+fn noun(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Http => "request",
+        Mode::Tcp | Mode::Passthrough => "stream",
+        Mode::Udp => "datagram",
     }
 }
 

@@ -3,7 +3,7 @@
 use super::problem;
 use crate::{
     Problem, Snapshot,
-    model::{AcmeChallenge, CertificateSource, Protocol},
+    model::{AcmeChallenge, CertificateSource, Listener, Protocol},
     names::IssuerName,
 };
 
@@ -34,7 +34,12 @@ fn insecure(snapshot: &Snapshot) -> Vec<Problem> {
 /// Behind a proxy that is trusted to have ended TLS, the redirect leads back to that one.
 fn redirected_nowhere(snapshot: &Snapshot) -> Vec<Problem> {
     let mut listeners = snapshot.listeners.values();
-    if listeners.any(|listener| listener.protocol == Protocol::Https) {
+    let serves = |it: &Listener| match it.protocol {
+        Protocol::Https => true,
+        Protocol::Auto => it.tls.is_some(),
+        Protocol::Http | Protocol::Tls | Protocol::Tcp | Protocol::Udp => false,
+    };
+    if listeners.any(|listener| serves(listener)) {
         return Vec::new();
     }
     let listeners = snapshot.listeners.values();
@@ -83,13 +88,14 @@ fn issuers(snapshot: &Snapshot) -> Vec<Problem> {
             ));
             continue;
         }
-        let on = |port: u16, tls: bool| {
+        let on = |port: u16, serves: fn(&Listener) -> bool| {
             let mut listeners = snapshot.listeners.values();
-            listeners.any(|it| it.address.port() == port && it.tls.is_some() == tls)
+            listeners.any(|it| it.address.port() == Some(port) && serves(it))
         };
+        let plain = |it: &Listener| matches!(it.protocol, Protocol::Http | Protocol::Auto);
         let (port, protocol, there) = match acme.challenge {
-            AcmeChallenge::Http01 => (80, "http", on(80, false)),
-            AcmeChallenge::TlsAlpn01 => (443, "https", on(443, true)),
+            AcmeChallenge::Http01 => (80, "http", on(80, plain)),
+            AcmeChallenge::TlsAlpn01 => (443, "https", on(443, |it| it.tls.is_some())),
             AcmeChallenge::Dns01 => continue,
         };
         if !there {

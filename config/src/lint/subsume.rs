@@ -2,7 +2,7 @@
 //!
 //! Sound, not complete: `true` is a proof, `false` may only mean that we do not see it.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, ops::RangeInclusive};
 
 use ipnet::IpNet;
 
@@ -13,7 +13,11 @@ use crate::model::{Match, PathMatch, ValueMatch};
 pub(crate) fn subsumes(wide: &Match, narrow: &Match) -> bool {
     subset(&narrow.methods, &wide.methods)
         && subset(&narrow.listeners, &wide.listeners)
-        && clients(&wide.clients, &narrow.clients)
+        && networks(&wide.clients, &narrow.clients)
+        && networks(&wide.destination, &narrow.destination)
+        && ports(&wide.destination_port, &narrow.destination_port)
+        && subset(&narrow.alpn, &wide.alpn)
+        && sni(wide.sni.as_ref(), narrow.sni.as_ref())
         && wide.headers.iter().all(|wide| {
             let mut same = narrow
                 .headers
@@ -31,7 +35,7 @@ fn subset<T: PartialEq>(narrow: &[T], wide: &[T]) -> bool {
     wide.is_empty() || (!narrow.is_empty() && narrow.iter().all(|item| wide.contains(item)))
 }
 
-fn clients(wide: &[IpNet], narrow: &[IpNet]) -> bool {
+fn networks(wide: &[IpNet], narrow: &[IpNet]) -> bool {
     let everything: [IpNet; 2] = [
         IpNet::V4(ipnet::Ipv4Net::default()),
         IpNet::V6(ipnet::Ipv6Net::default()),
@@ -45,6 +49,22 @@ fn clients(wide: &[IpNet], narrow: &[IpNet]) -> bool {
         || narrow
             .iter()
             .all(|narrow| wide.iter().any(|wide| wide.contains(narrow)))
+}
+
+fn ports(wide: &[RangeInclusive<u16>], narrow: &[RangeInclusive<u16>]) -> bool {
+    let within = |narrow: &RangeInclusive<u16>| {
+        let mut wide = wide.iter();
+        wide.any(|wide| wide.contains(narrow.start()) && wide.contains(narrow.end()))
+    };
+    wide.is_empty() || (!narrow.is_empty() && narrow.iter().all(within))
+}
+
+fn sni(wide: Option<&ValueMatch>, narrow: Option<&ValueMatch>) -> bool {
+    match (wide, narrow) {
+        (None, _) => true,
+        (Some(_), None) => false,
+        (Some(wide), Some(narrow)) => value(wide, narrow),
+    }
 }
 
 fn values(wide: &[(String, ValueMatch)], narrow: &[(String, ValueMatch)]) -> bool {

@@ -2,12 +2,17 @@ use std::{net::SocketAddr, sync::Arc};
 
 use proptest::prelude::*;
 
-use super::{expression, subsume::subsumes, witness::Witness, *};
+use super::{
+    expression,
+    subsume::subsumes,
+    witness::{Scene, Witness},
+    *,
+};
 use crate::{
     Objects,
     model::{
         Address, Endpoint, Filters, HeaderMatch, HeaderName, HostPattern, HostPort, HttpsRedirect,
-        Listener, Match, Method, Pattern, Scheme, Upstream, ValueMatch,
+        Listener, Match, Method, Mode, Pattern, Scheme, Upstream, ValueMatch,
     },
     names::{ListenerName, RouteName, RuleName},
 };
@@ -77,6 +82,7 @@ fn route(name: &str, rules: Vec<Vec<Match>>) -> Route {
     Route {
         name: RouteName::new(name).unwrap(),
         listeners: vec![listener("web")],
+        mode: Mode::Http,
         hosts: vec![HostPattern::Exact("a.example".to_owned())],
         priority: 0,
         rules: rules.collect(),
@@ -87,7 +93,7 @@ fn route(name: &str, rules: Vec<Vec<Match>>) -> Route {
 }
 
 fn objects(routes: Vec<Route>) -> Objects {
-    let web = Listener::new(listener("web"), SocketAddr::from(([0, 0, 0, 0], 80)));
+    let web = Listener::new(listener("web"), SocketAddr::from(([0, 0, 0, 0], 80)).into());
     Objects {
         listeners: [(listener("web"), Arc::new(web))].into(),
         routes: routes
@@ -228,7 +234,10 @@ fn a_host_that_is_reached_on_another_listener_is_reachable() {
     let mut app = route("app", vec![vec![]]);
     app.listeners.push(listener("other"));
     let mut all = objects(vec![wide, app]);
-    let other = Listener::new(listener("other"), SocketAddr::from(([0, 0, 0, 0], 81)));
+    let other = Listener::new(
+        listener("other"),
+        SocketAddr::from(([0, 0, 0, 0], 81)).into(),
+    );
     all.listeners.insert(listener("other"), Arc::new(other));
     assert_eq!(lint(&Snapshot::seal(all)), []);
 }
@@ -428,8 +437,44 @@ fn some_match() -> impl Strategy<Value = Match> {
                     .map(|text| text.parse().unwrap())
                     .collect(),
                 listeners: listeners.into_iter().map(listener).collect(),
+                ..Match::default()
             },
         )
+        .prop_flat_map(on_connection)
+}
+
+/// The same with conditions on the connection.
+fn on_connection(condition: Match) -> impl Strategy<Value = Match> {
+    let nets = vec!["127.0.0.0/8", "127.0.0.1/32", "::/0"];
+    let ports = vec![80..=80, 5000..=5999, 5432..=5432];
+    let sni = vec![
+        None,
+        None,
+        Some(ValueMatch::Present(true)),
+        Some(ValueMatch::Present(false)),
+        Some(ValueMatch::Exact("a.example".to_owned())),
+        Some(ValueMatch::StartsWith("a.".to_owned())),
+        Some(ValueMatch::Regex(Pattern::new("[ab].example").unwrap())),
+    ];
+    (
+        prop::sample::subsequence(nets, 0..=1),
+        prop::sample::subsequence(ports, 0..=2),
+        prop::sample::subsequence(vec!["h2", "x"], 0..=1),
+        prop::sample::select(sni),
+        prop::bool::weighted(0.5),
+    )
+        .prop_map(move |(nets, ports, alpn, sni, plain)| {
+            if plain {
+                return condition.clone();
+            }
+            Match {
+                destination: nets.into_iter().map(|it| it.parse().unwrap()).collect(),
+                destination_port: ports,
+                alpn: alpn.into_iter().map(str::to_owned).collect(),
+                sni,
+                ..condition.clone()
+            }
+        })
 }
 
 fn some_request() -> impl Strategy<Value = Witness> {
@@ -469,8 +514,31 @@ fn some_request() -> impl Strategy<Value = Witness> {
                 cookies,
                 client: Some(client.parse().unwrap()),
                 listener: Some(listener(name)),
+                ..Witness::default()
             },
         )
+        .prop_flat_map(connected)
+}
+
+/// The same over some connection.
+fn connected(request: Witness) -> impl Strategy<Value = Witness> {
+    let destinations = vec![
+        "127.0.0.1:80",
+        "127.0.0.2:5432",
+        "[::1]:5001",
+        "10.0.0.1:5432",
+    ];
+    (
+        prop::sample::select(destinations),
+        prop::sample::subsequence(vec!["h2", "x", "y"], 0..=2),
+        prop::option::of(prop::sample::select(vec!["a.example", "b.example", "c"])),
+    )
+        .prop_map(move |(destination, alpn, sni)| Witness {
+            destination: Some(destination.parse().unwrap()),
+            alpn: alpn.into_iter().map(str::to_owned).collect(),
+            sni: sni.map(str::to_owned),
+            ..request.clone()
+        })
 }
 
 proptest! {
@@ -501,8 +569,13 @@ proptest! {
 
     #[test]
     fn a_witness_is_admitted_by_what_it_was_made_for(condition in some_match()) {
-        let name = condition.listeners.first();
-        if let Some(witness) = Witness::new(&[&condition], "a.example".to_owned(), name) {
+        let scene = Scene {
+            listener: condition.listeners.first(),
+            mode: Mode::Http,
+            hello: false,
+            offered: &[],
+        };
+        if let Some(witness) = Witness::new(&[&condition], "a.example".to_owned(), scene) {
             prop_assert!(witness.is_admitted_by(&condition), "{witness}");
         }
     }

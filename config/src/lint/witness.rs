@@ -1,14 +1,18 @@
 //! A request that shows a finding, in the form in which `sluice explain` takes it.
 
-use std::{collections::BTreeMap, fmt, net::IpAddr};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+};
 
 use super::{expression, subsume};
 use crate::{
-    model::{HostPattern, Match, PathMatch, ValueMatch},
+    model::{Alpn, HostPattern, Match, Mode, PathMatch, ValueMatch},
     names::ListenerName,
 };
 
-/// A request, as far as conditions look at it.
+/// A request, stream or datagram, as far as conditions look at it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Witness {
     pub(crate) method: String,
@@ -22,16 +26,33 @@ pub(crate) struct Witness {
     pub(crate) client: Option<IpAddr>,
     /// None where there is only one.
     pub(crate) listener: Option<ListenerName>,
+    /// What the rule takes.
+    pub(crate) mode: Mode,
+    /// Our side of the connection; none where no condition asks.
+    pub(crate) destination: Option<SocketAddr>,
+    /// What the client offers inside TLS.
+    pub(crate) alpn: Vec<String>,
+    /// The name that it asks for in its handshake.
+    pub(crate) sni: Option<String>,
+}
+
+/// Where conditions are held against something.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Scene<'a> {
+    /// None where there is only one.
+    pub(crate) listener: Option<&'a ListenerName>,
+    /// What the rules take.
+    pub(crate) mode: Mode,
+    /// Clients say in a TLS handshake which host they mean.
+    pub(crate) hello: bool,
+    /// What is offered inside TLS where it is ended, the best first.
+    pub(crate) offered: &'a [Alpn],
 }
 
 impl Witness {
     /// A request to `host` that each of `conditions` admits; its path is made for the first of them
     /// that has one.
-    pub(crate) fn new(
-        conditions: &[&Match],
-        host: String,
-        listener: Option<&ListenerName>,
-    ) -> Option<Self> {
+    pub(crate) fn new(conditions: &[&Match], host: String, scene: Scene<'_>) -> Option<Self> {
         let paths = conditions
             .iter()
             .filter_map(|condition| condition.path.as_ref());
@@ -46,13 +67,17 @@ impl Witness {
                 .map(|method| method.as_str().to_owned())
                 .next()
                 .unwrap_or("GET".into()),
+            sni: scene.hello.then(|| host.clone()),
             host,
             path: paths
                 .map(sample_path)
                 .next()
                 .unwrap_or(Some("/".to_owned()))?,
             client: clients.map(ipnet::IpNet::addr).next(),
-            listener: listener.cloned(),
+            listener: scene.listener.cloned(),
+            mode: scene.mode,
+            destination: destination(conditions),
+            alpn: alpn(conditions, scene)?,
             ..Self::default()
         };
         for condition in conditions {
@@ -94,7 +119,12 @@ impl Witness {
             cookies,
             clients,
             listeners,
+            destination,
+            destination_port,
+            alpn,
+            sni,
         } = condition;
+        let ours = self.destination;
         path.as_ref()
             .is_none_or(|path| subsume::admits(path, &self.path))
             && (methods.is_empty() || methods.iter().any(|method| method.as_str() == self.method))
@@ -116,6 +146,18 @@ impl Witness {
                     .listener
                     .as_ref()
                     .is_none_or(|own| listeners.contains(own)))
+            && (destination.is_empty()
+                || ours.is_some_and(|it| destination.iter().any(|net| net.contains(&it.ip()))))
+            && (destination_port.is_empty()
+                || ours.is_some_and(|it| {
+                    let mut ports = destination_port.iter();
+                    ports.any(|ports| ports.contains(&it.port()))
+                }))
+            && (alpn.is_empty() || alpn.iter().any(|one| self.alpn.contains(one)))
+            && sni.as_ref().is_none_or(|wanted| {
+                let asked = self.sni.iter().map(|name| (String::new(), name.clone()));
+                among(&asked.collect::<Vec<_>>(), "", wanted)
+            })
     }
 
     /// Whether it can be written on a command line without escapes that hide it.
@@ -127,12 +169,39 @@ impl Witness {
         };
         self.path.starts_with('/')
             && self.path.chars().all(plain)
+            && self.alpn.iter().all(|protocol| quoted(protocol))
             && self.headers.iter().all(|(_, value)| quoted(value))
             && self
                 .cookies
                 .iter()
                 .all(|(name, value)| quoted(name) && quoted(value))
     }
+}
+
+/// What the client offers inside TLS; none where the gateway would not agree to it.
+fn alpn(conditions: &[&Match], scene: Scene<'_>) -> Option<Vec<String>> {
+    let mut lists = conditions.iter().map(|condition| &condition.alpn);
+    if scene.mode != Mode::Tcp {
+        return Some(lists.filter_map(|list| list.first().cloned()).collect());
+    }
+    // One is agreed on, whatever is offered besides.
+    let Some(wanted) = lists.find(|list| !list.is_empty()) else {
+        return Some(Vec::new());
+    };
+    let offered = |name: &&String| scene.offered.iter().any(|it| it.as_str() == name.as_str());
+    wanted.iter().find(offered).map(|name| vec![name.clone()])
+}
+
+/// Our side of a connection that the conditions ask for; the caller tries whether they hold.
+fn destination(conditions: &[&Match]) -> Option<SocketAddr> {
+    let mut networks = conditions.iter().flat_map(|one| &one.destination);
+    let mut ports = conditions.iter().flat_map(|one| &one.destination_port);
+    let (network, ports) = (networks.next(), ports.next());
+    if network.is_none() && ports.is_none() {
+        return None;
+    }
+    let ip = network.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), ipnet::IpNet::addr);
+    Some(SocketAddr::new(ip, ports.map_or(1, |ports| *ports.start())))
 }
 
 /// Adds a value that holds, unless one is there (then the caller tries whether it holds).
@@ -163,6 +232,15 @@ fn sample_path(path: &PathMatch) -> Option<String> {
     }
 }
 
+/// Whether the pattern covers a host.
+pub(super) fn covers(pattern: &HostPattern, host: &str) -> bool {
+    match pattern {
+        HostPattern::Exact(name) => name == host,
+        HostPattern::Wildcard(suffix) => host.len() > suffix.len() && host.ends_with(&**suffix),
+        HostPattern::Any => true,
+    }
+}
+
 /// A host that the pattern covers and none of the `taken` ones, which would be preferred; none where
 /// we think of no such host.
 pub(super) fn sample_host<T>(
@@ -190,6 +268,9 @@ pub(super) fn sample_host<T>(
 
 impl fmt::Display for Witness {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.mode != Mode::Http {
+            return self.print_stream(f);
+        }
         write!(f, "{} http://{}{}", self.method, self.host, self.path)?;
         for (position, (name, value)) in self.query.iter().enumerate() {
             let mark = if position == 0 { '?' } else { '&' };
@@ -206,11 +287,34 @@ impl fmt::Display for Witness {
                 .collect();
             write!(f, " -H 'cookie: {}'", pairs.join("; "))?;
         }
+        self.print_connection(f)?;
+        if let Some(listener) = &self.listener {
+            write!(f, " --listener {listener}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Witness {
+    fn print_stream(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let transport = if self.mode == Mode::Udp { "udp" } else { "tcp" };
+        let listener = self.listener.as_ref().map_or("", ListenerName::as_str);
+        write!(f, "--{transport} {listener}")?;
+        if let Some(name) = &self.sni {
+            write!(f, " --sni {name}")?;
+        }
+        for protocol in &self.alpn {
+            write!(f, " --alpn '{protocol}'")?;
+        }
+        self.print_connection(f)
+    }
+
+    fn print_connection(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(client) = self.client {
             write!(f, " --client-ip {client}")?;
         }
-        if let Some(listener) = &self.listener {
-            write!(f, " --listener {listener}")?;
+        if let Some(destination) = self.destination {
+            write!(f, " --destination {destination}")?;
         }
         Ok(())
     }

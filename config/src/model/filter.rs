@@ -2,6 +2,7 @@
 //! the nearest wins whole.
 
 mod hsts;
+mod stream;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -10,6 +11,7 @@ use serde::Serialize;
 use super::{HeaderName, Limit, PathChange, Template, Trace, canonical, value::is_token};
 
 pub use hsts::{Hsts, HstsTerms};
+pub use stream::StreamLimits;
 
 /// One level's filters, `use` already resolved. `None`: this level says nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
@@ -41,9 +43,22 @@ pub struct Filters {
     /// Which requests are traced; none means what `[tracing]` says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trace: Option<Trace>,
+    /// How long raw streams last; none means the default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stream: Option<StreamLimits>,
 }
 
 impl Filters {
+    /// Whether something changes, bounds or answers requests.
+    pub fn change_requests(&self) -> bool {
+        let streams = Self {
+            trace: self.trace,
+            stream: self.stream,
+            ..Self::default()
+        };
+        *self != streams
+    }
+
     /// Bodies are streamed, so this protects origins, not the gateway's memory.
     pub const MAX_BODY: Limit<u64> = Limit::At(1 << 30);
 }

@@ -1,12 +1,20 @@
 //! Listeners: an address and protocol we accept on.
 
-use std::{net::SocketAddr, time::Duration};
+mod bind;
+mod socket;
+mod stream;
+
+use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::Serialize;
 
 use super::{Filters, Limit, ListenerTls, canonical};
 use crate::names::ListenerName;
+
+pub use bind::Bind;
+pub use socket::{KeepAlive, ListenerSocket, UpstreamSocket};
+pub use stream::{Protocol, ProxyProtocolIn, Startup, Udp};
 
 /// An address and protocol we accept on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -15,14 +23,15 @@ pub struct Listener {
     #[serde(skip)]
     pub name: ListenerName,
     /// Where it accepts.
-    pub address: SocketAddr,
+    pub address: Bind,
     /// Nobody wrote it: it exists because no listener was configured. Only then may the load step
     /// fall back from `[::]` to `0.0.0.0` where the machine has no IPv6.
     #[serde(skip)]
     pub implied: bool,
     /// What is spoken there.
     pub protocol: Protocol,
-    /// What belongs to TLS; there exactly when the protocol ends it.
+    /// What belongs to TLS; there when it ends it: always with `https`, with `auto` where there are
+    /// certificates, with `tls` unless there are none and every route of it is passed through.
     #[serde(flatten)]
     pub tls: Option<ListenerTls>,
     /// Answer every request with a redirect to https.
@@ -34,6 +43,18 @@ pub struct Listener {
     /// many entries from the right end of the forwarding header.
     #[serde(skip_serializing_if = "Limit::is_off")]
     pub trusted_hops: Limit<usize>,
+    /// Whether connections of `trusted_proxies` begin with a header of the PROXY protocol.
+    #[serde(skip_serializing_if = "ProxyProtocolIn::is_off")]
+    pub proxy_protocol: ProxyProtocolIn,
+    /// What clients say before their TLS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub startup: Option<Startup>,
+    /// How datagrams become sessions.
+    #[serde(skip_serializing_if = "Udp::is_default")]
+    pub udp: Udp,
+    /// Settings of its sockets.
+    #[serde(skip_serializing_if = "ListenerSocket::is_default")]
+    pub socket: ListenerSocket,
     /// How requests are brought into one form before anybody trusts them.
     pub normalize: Normalize,
     /// Bounds on what peers may take.
@@ -49,7 +70,7 @@ pub struct Listener {
 
 impl Listener {
     /// A listener with every default.
-    pub fn new(name: ListenerName, address: SocketAddr) -> Self {
+    pub fn new(name: ListenerName, address: Bind) -> Self {
         Self {
             name,
             address,
@@ -59,6 +80,10 @@ impl Listener {
             https_redirect: None,
             trusted_proxies: Vec::new(),
             trusted_hops: Limit::Off,
+            proxy_protocol: ProxyProtocolIn::default(),
+            startup: None,
+            udp: Udp::default(),
+            socket: ListenerSocket::default(),
             normalize: Normalize::default(),
             limits: ListenerLimits::default(),
             timeouts: ListenerTimeouts::default(),
@@ -66,18 +91,6 @@ impl Listener {
             filters: Filters::default(),
         }
     }
-}
-
-/// What is spoken on a listener.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Protocol {
-    /// HTTP without TLS.
-    Http,
-    /// HTTP inside TLS.
-    Https,
-    /// Ends TLS and passes what is inside on, whatever it is.
-    Tls,
 }
 
 /// The redirect to https.
@@ -225,6 +238,12 @@ pub struct ListenerTimeouts {
     /// How long a client may accept no byte of a response.
     #[serde(serialize_with = "canonical::time")]
     pub write_stall: Duration,
+    /// From the first moment of a connection to the end of its PROXY header.
+    #[serde(serialize_with = "canonical::time")]
+    pub proxy_header: Duration,
+    /// How long the first bytes may take where they decide what becomes of a connection.
+    #[serde(serialize_with = "canonical::time")]
+    pub sniff: Duration,
 }
 
 impl ListenerTimeouts {
@@ -238,6 +257,10 @@ impl ListenerTimeouts {
     pub const REQUEST_BODY: Duration = Duration::from_secs(30);
     /// As above.
     pub const WRITE_STALL: Duration = Duration::from_secs(30);
+    /// Proxies send it with their first segment.
+    pub const PROXY_HEADER: Duration = Duration::from_secs(5);
+    /// As for the handshake, of which the first bytes mostly are.
+    pub const SNIFF: Duration = Duration::from_secs(10);
 }
 
 impl Default for ListenerTimeouts {
@@ -248,6 +271,8 @@ impl Default for ListenerTimeouts {
             idle: Self::IDLE,
             request_body: Self::REQUEST_BODY,
             write_stall: Self::WRITE_STALL,
+            proxy_header: Self::PROXY_HEADER,
+            sniff: Self::SNIFF,
         }
     }
 }

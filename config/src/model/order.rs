@@ -13,13 +13,21 @@ use crate::names::RouteName;
 /// How much a match asks for; the greater is asked first. The fields are compared in their order,
 /// which is the Gateway API's, with cookies counted as the headers they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each says whether there is a condition at all"
+)]
 pub struct Specificity {
     path: PathRank,
     method: bool,
     headers: usize,
     query: usize,
-    // The Gateway API knows neither of these two: they only decide where it would not.
+    // The Gateway API knows none of these: they only decide where it would not.
+    sni: bool,
+    alpn: bool,
     client: bool,
+    destination: bool,
+    destination_port: bool,
     listener: bool,
 }
 
@@ -54,7 +62,11 @@ pub fn specificity(condition: &Match) -> Specificity {
             .len()
             .saturating_add(condition.cookies.len()),
         query: condition.query.len(),
+        sni: condition.sni.is_some(),
+        alpn: !condition.alpn.is_empty(),
         client: !condition.clients.is_empty(),
+        destination: !condition.destination.is_empty(),
+        destination_port: !condition.destination_port.is_empty(),
         listener: !condition.listeners.is_empty(),
     }
 }
@@ -157,7 +169,7 @@ fn first_match(route: &Route, rule: usize) -> Option<usize> {
 mod tests {
     use super::*;
     use crate::{
-        model::{Action, Filters, HostPattern, Method, Pattern, Rule},
+        model::{Action, Filters, HostPattern, Method, Mode, Pattern, Rule},
         names::{ListenerName, RuleName},
     };
 
@@ -185,6 +197,7 @@ mod tests {
         Arc::new(Route {
             name: RouteName::new(name).unwrap(),
             listeners: vec![ListenerName::new("web").unwrap()],
+            mode: Mode::Http,
             hosts: vec![HostPattern::Any],
             priority,
             rules: rules.collect(),

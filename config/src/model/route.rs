@@ -1,6 +1,8 @@
 //! Routes: hosts and ordered rules.
 
-use std::{sync::Arc, time::Duration};
+mod mode;
+
+use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
 use serde::{Serialize, Serializer};
@@ -11,13 +13,17 @@ use super::{
 };
 use crate::names::{ListenerName, RouteName, RuleName};
 
+pub use mode::Mode;
+
 /// Hosts and ordered rules.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
     /// Its name.
     pub name: RouteName,
-    /// The listeners it is bound to; never empty (routes that name none get all http and https listeners).
+    /// The listeners it is bound to; never empty, and each can hand it what its mode says.
     pub listeners: Vec<ListenerName>,
+    /// What it takes from them.
+    pub mode: Mode,
     /// The hosts it answers; never empty (`*` when none is written).
     pub hosts: Vec<HostPattern>,
     /// Rules of a route with a higher priority come first where routes share a host.
@@ -38,6 +44,9 @@ impl Serialize for Route {
         #[derive(Serialize)]
         struct Form<'r> {
             listeners: &'r [ListenerName],
+            // Where http is possible it is also what is meant when nothing is said.
+            #[serde(skip_serializing_if = "Mode::is_http")]
+            mode: Mode,
             hosts: &'r [HostPattern],
             priority: i32,
             #[serde(
@@ -63,6 +72,7 @@ impl Serialize for Route {
         };
         let form = Form {
             listeners: &self.listeners,
+            mode: self.mode,
             hosts: &self.hosts,
             priority: self.priority,
             timeout: self.timeout,
@@ -84,7 +94,8 @@ impl Route {
         &'a self,
         listener: &'a Listener,
     ) -> Option<&'a ClientCertificates> {
-        let tls = listener.tls.as_ref()?;
+        let inside = self.mode.is_inside_tls_of(listener.protocol);
+        let tls = listener.tls.as_ref().filter(|_| inside)?;
         let asked = self.client_certificates.as_ref();
         asked
             .or(tls.client_certificates.as_ref())
@@ -172,6 +183,38 @@ pub struct Match {
     /// Any of these; empty means every listener of the route.
     #[serde(rename = "listener", skip_serializing_if = "Vec::is_empty")]
     pub listeners: Vec<ListenerName>,
+    /// Our side of the connection is in any of these; empty means every address.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub destination: Vec<IpNet>,
+    /// The port on our side is in any of these; empty means every port.
+    #[serde(skip_serializing_if = "Vec::is_empty", serialize_with = "ports")]
+    pub destination_port: Vec<RangeInclusive<u16>>,
+    /// The client offers any of these inside TLS, or one of them was agreed on; empty means whatever
+    /// it offers.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub alpn: Vec<String>,
+    /// On the name that the client asks for in its TLS handshake; names are lower-case.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sni: Option<ValueMatch>,
+}
+
+/// Numbers where they are one, else `5000-5999`.
+fn ports<S: Serializer>(ports: &[RangeInclusive<u16>], serializer: S) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    #[serde(untagged)]
+    enum Form {
+        One(u16),
+        Range(String),
+    }
+
+    serializer.collect_seq(ports.iter().map(|range| {
+        let (first, last) = (*range.start(), *range.end());
+        if first == last {
+            Form::One(first)
+        } else {
+            Form::Range(format!("{first}-{last}"))
+        }
+    }))
 }
 
 fn by_name<S: Serializer>(headers: &[HeaderMatch], serializer: S) -> Result<S::Ok, S::Error> {

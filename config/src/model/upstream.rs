@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{Address, Limit, Scheme, UpstreamTls, canonical};
+use super::{Address, Limit, Scheme, Startup, UpstreamSocket, UpstreamTls, canonical};
 use crate::names::UpstreamName;
 
 pub use dns::Dns;
@@ -26,6 +26,15 @@ pub struct Upstream {
     pub tls: Option<UpstreamTls>,
     /// How an endpoint is chosen.
     pub balance: Balance,
+    /// In which version of the PROXY protocol they are told who the client is, if they are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proxy_protocol: Option<ProxyVersion>,
+    /// What is said to them before TLS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub startup: Option<Startup>,
+    /// Settings of the connections to them.
+    #[serde(skip_serializing_if = "UpstreamSocket::is_default")]
+    pub socket: UpstreamSocket,
     /// Bounds on how long endpoints may take.
     pub timeouts: UpstreamTimeouts,
     /// How connections are kept.
@@ -43,6 +52,9 @@ impl Upstream {
             protocol: UpstreamProtocol::default(),
             tls: None,
             balance: Balance::default(),
+            proxy_protocol: None,
+            startup: None,
+            socket: UpstreamSocket::default(),
             timeouts: UpstreamTimeouts::default(),
             pool: UpstreamPool::default(),
             limits: UpstreamLimits::default(),
@@ -109,6 +121,18 @@ pub enum Balance {
     Random,
     /// Of two chosen by chance the one with fewer requests under way for its weight.
     LeastRequest,
+    /// By the client's address, so that a change of endpoints moves few clients.
+    RingHash,
+}
+
+/// A version of the PROXY protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProxyVersion {
+    /// A line of text.
+    V1,
+    /// A binary header, with what an earlier proxy has said besides the addresses.
+    V2,
 }
 
 /// Bounds on how long endpoints may take.

@@ -5,7 +5,7 @@ mod hsts;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{DurationOrOff, OneOrMany, PathRegex, SizeOrOff, Table, Trace};
+use super::{DurationOrOff, DurationText, OneOrMany, PathRegex, SizeOrOff, Table, Trace};
 
 pub use hsts::{Hsts, HstsTerms};
 
@@ -33,6 +33,8 @@ pub struct FilterSet {
     pub grpc_web: Option<bool>,
     /// The share of requests whose traces are recorded, where they begin here: `trace = { sample = 0.1 }`.
     pub trace: Option<Trace>,
+    /// How long raw streams last. For what passes raw streams or datagrams only.
+    pub stream: Option<StreamLimits>,
 }
 
 /// Edits of headers, applied in the order remove, set, add. Variables such as `{client.ip}` and
@@ -80,4 +82,19 @@ pub struct Upgrade {
     pub idle_timeout: Option<DurationOrOff>,
     /// How long an upgraded connection may last, or `off`. Range `1ms` to `24h`. Default `off`.
     pub max_duration: Option<DurationOrOff>,
+}
+
+/// How long raw streams last. Wins whole: what is not written here has its default, whatever stands
+/// further away.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+#[serde(default)]
+pub struct StreamLimits {
+    /// How long nothing may move in either direction, or `off`. Range `1ms` to `24h`. Default `1h`.
+    pub idle_timeout: Option<DurationOrOff>,
+    /// How long a stream may last, or `off`. Range `1ms` to `24h`. Default `off`.
+    pub max_duration: Option<DurationOrOff>,
+    /// How long a stream goes on when its listener or route has changed or is gone, or the gateway stops
+    /// (verdict `draining`). Range `0s` to `24h`. Default `30s`.
+    pub drain: Option<DurationText>,
 }

@@ -1,12 +1,17 @@
 //! `[listeners.NAME]`
 
+mod stream;
+
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
     ClientCertificates, CountOrOff, DurationText, HeaderEdits, Hsts, ListenerCertificates,
-    ListenerTls, NamesOr, OneOrMany, Rewrite, SizeOrOff, SizeText, Switch, Trace, Upgrade,
+    ListenerTls, NamesOr, OneOrMany, Rewrite, SizeOrOff, SizeText, StreamLimits, Switch, Trace,
+    Upgrade,
 };
+
+pub use stream::{KeepAlive, ListenerSocket, ProxyProtocolIn, Startup, Udp};
 
 /// An address and protocol we accept on.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
@@ -14,17 +19,21 @@ use super::{
 #[serde(default)]
 pub struct Listener {
     /// Where it accepts: `0.0.0.0:80`, `[::]:8080`; `:8080` means `[::]:8080`, which accepts IPv4
-    /// too. Required.
+    /// too; or `unix:/run/sluice/app.sock`, a unix socket. Required.
     pub address: Option<String>,
-    /// What is spoken there: `http`; `https`; or `tls`, which ends TLS and passes what is inside on as a
-    /// raw stream. Default `http`.
+    /// What is spoken there: `http`; `https`; `tls`, which ends TLS and passes what is inside on as a
+    /// raw stream; `tcp`, which passes everything on as a raw stream; `udp`; or `auto`, where the first
+    /// bytes decide: HTTP is served as on `http`, TLS as on `https` (where there are certificates or
+    /// routes with `mode = "passthrough"`), and everything else, silence included, is a raw stream for a
+    /// route with `mode = "tcp"`. Default `http`.
     pub protocol: Option<String>,
-    /// The certificates it serves, by name; or a table that says more. For `https` and `tls`.
+    /// The certificates it serves, by name; or a table that says more. For `https`, `tls` and `auto`; `tls`
+    /// may do without where every route of it has `mode = "passthrough"`, `auto` always.
     /// Default every `[certificates.*]`.
     pub certificates: Option<NamesOr<ListenerCertificates>>,
-    /// How TLS is spoken. For `https` and `tls`.
+    /// How TLS is spoken. For `https`, `tls` and `auto`.
     pub tls: Option<ListenerTls>,
-    /// Whose certificates clients are asked for, where a route does not say. For `https` and `tls`.
+    /// Whose certificates clients are asked for, where a route does not say. For `https`, `tls` and `auto`.
     /// Default nobody's.
     pub client_certificates: Option<ClientCertificates>,
     /// Answers every request with a redirect to https, also where no route is bound, and keeps host,
@@ -38,6 +47,20 @@ pub struct Listener {
     /// Default as many as are in `trusted_proxies`.
     #[schemars(range(min = 1, max = 32))]
     pub trusted_hops: Option<i64>,
+    /// Whether connections of `trusted_proxies` begin with a header of the PROXY protocol (version 1 or
+    /// 2), which says who the client is: `true`, they must, `"optional"`, they may. From everybody else none
+    /// is read: what looks like one is passed on or parsed like any other bytes. Needs `trusted_proxies`,
+    /// unless `address` is a unix socket, where everybody who may open it is believed. Not for `udp`.
+    /// Default `false`.
+    pub proxy_protocol: Option<ProxyProtocolIn>,
+    /// What clients say before their TLS; `postgres` answers the `SSLRequest` of `PostgreSQL`, so that routes by
+    /// the name that is asked for work for its clients, and refuses its `GSSENCRequest`. For `tls` and
+    /// `auto`. Default none.
+    pub startup: Option<Startup>,
+    /// How datagrams become sessions. For `udp`.
+    pub udp: Option<Udp>,
+    /// Settings of its sockets.
+    pub socket: Option<ListenerSocket>,
     /// How requests are brought into one form before anybody trusts them. The same path is matched
     /// and forwarded.
     pub normalize: Option<Normalize>,
@@ -71,6 +94,8 @@ pub struct Listener {
     /// The share of requests whose traces are recorded, where they begin here: `trace = { sample = 0.1 }`.
     /// Default that of `[tracing]`.
     pub trace: Option<Trace>,
+    /// How long raw streams last. Not for `http`. Default an hour idle.
+    pub stream: Option<StreamLimits>,
 }
 
 /// The redirect to https.
@@ -188,4 +213,10 @@ pub struct ListenerTimeouts {
     pub request_body: Option<DurationText>,
     /// How long a client may accept no byte of a response. Range `1ms` to `24h`. Default `30s`.
     pub write_stall: Option<DurationText>,
+    /// From the first moment of a connection to the end of its PROXY header. Range `1ms` to `24h`.
+    /// Default `5s`.
+    pub proxy_header: Option<DurationText>,
+    /// How long the first bytes of a client may take where they decide what becomes of it: on `auto`, and
+    /// where the first message of TLS is looked at. Range `1ms` to `24h`. Default `10s`.
+    pub sniff: Option<DurationText>,
 }

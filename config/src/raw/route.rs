@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use super::{
     ClientCertificates, DurationOrOff, HeaderEdits, Hsts, Match, OneOrMany, Redirect, Respond,
-    Rewrite, SizeOrOff, Target, TextOr, Trace, Upgrade,
+    Rewrite, SizeOrOff, StreamLimits, Target, TextOr, Trace, Upgrade,
 };
 
 /// Hosts and ordered rules. The first rule with a match that holds decides.
@@ -13,10 +13,16 @@ use super::{
 #[schemars(deny_unknown_fields)]
 #[serde(default)]
 pub struct Route {
-    /// The listeners it is bound to, by name. Default all http and https listeners.
+    /// The listeners it is bound to, by name. Default all `http`, `https` and `auto` listeners; with
+    /// `mode = "passthrough"` all `https`, `tls` and `auto` ones; with `tcp` and `udp` they must be named.
     pub listeners: Option<OneOrMany<String>>,
+    /// What its listeners hand it. Each of them must be able to. Default `http` on `http`, `https` and `auto`
+    /// listeners, `tcp` on `tcp` and `tls`, `udp` on `udp`.
+    pub mode: Option<Mode>,
     /// The hosts it answers: `shop.example.com`, `*.example.com` (one or more labels before it), or
-    /// `*`. The exact one wins, then the longest wildcard, then `*`. Default `["*"]`.
+    /// `*`. The exact one wins, then the longest wildcard, then `*`. With `mode = "passthrough"`, and on
+    /// `tls` listeners, the name that the client asks for in its TLS handshake; who asks for none has `*`.
+    /// Raw streams without TLS, and datagrams, name no host, so that only `*` can be written. Default `["*"]`.
     pub hosts: Option<OneOrMany<String>>,
     /// Whose certificates clients of its hosts are asked for, on listeners that end TLS; routes that
     /// share a host and a listener ask for the same. Default what the listener says.
@@ -66,6 +72,23 @@ pub struct Route {
     /// The share of requests whose traces are recorded, where they begin here: `trace = { sample = 0.1 }`.
     /// Default that of the listener.
     pub trace: Option<Trace>,
+    /// How long raw streams last. Not with `mode = "http"`. Default what the listener says.
+    pub stream: Option<StreamLimits>,
+}
+
+/// What a route takes from its listeners.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Requests. On `http`, `https` and `auto` listeners.
+    Http,
+    /// Raw streams, on a `tls` listener what is inside TLS. On `tcp`, `tls` and `auto` listeners.
+    Tcp,
+    /// TLS that is passed on as it came, by the name that is asked for. On `https`, `tls` and `auto`
+    /// listeners; there it comes before everything that ends TLS.
+    Passthrough,
+    /// Datagrams. On `udp` listeners.
+    Udp,
 }
 
 /// Which requests, and what happens to them.
@@ -118,4 +141,6 @@ pub struct Rule {
     /// The share of requests whose traces are recorded, where they begin here: `trace = { sample = 0.1 }`.
     /// Default that of the route.
     pub trace: Option<Trace>,
+    /// How long raw streams last. Not with `mode = "http"`. Default what the route says.
+    pub stream: Option<StreamLimits>,
 }

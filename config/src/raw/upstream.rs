@@ -1,9 +1,15 @@
 //! `[upstreams.NAME]`
 
+mod socket;
+
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{CountOrOff, DurationOrOff, DurationText, OneOrMany, Switch, TextOr, UpstreamTls};
+use super::{
+    CountOrOff, DurationOrOff, DurationText, OneOrMany, Startup, Switch, TextOr, UpstreamTls,
+};
+
+pub use socket::{ProxyVersion, UpstreamSocket};
 
 /// A named group of endpoints with balancing, pool and limits.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
@@ -22,9 +28,18 @@ pub struct Upstream {
     /// Whether endpoints are reached over TLS; a table says how. Where every endpoint is `https://` or
     /// `h2://`, `true` need not be written. Default `false`.
     pub tls: Option<Switch<UpstreamTls>>,
-    /// How an endpoint is chosen: `round-robin`, `random` or `least-request`, each by weight.
+    /// How an endpoint is chosen: `round-robin`, `random`, `least-request` or `ring-hash`, each by weight.
     /// Default `round-robin`.
     pub balance: Option<Balance>,
+    /// Whether endpoints are told who the client is with a header of the PROXY protocol at the beginning of
+    /// each connection, and in which version; for requests and raw streams. A connection that began with a
+    /// header is only used again for what would have the same one. Default none.
+    pub proxy_protocol: Option<ProxyVersion>,
+    /// What is said to an endpoint before its TLS; `postgres` sends the `SSLRequest` of `PostgreSQL`. For raw
+    /// streams. Default none; passed through from a listener with the same `startup`, that.
+    pub startup: Option<Startup>,
+    /// Settings of the connections to endpoints.
+    pub socket: Option<UpstreamSocket>,
     /// Bounds on how long endpoints may take.
     pub timeouts: Option<UpstreamTimeouts>,
     /// How connections are kept.
@@ -68,6 +83,9 @@ pub enum Balance {
     Random,
     /// Of two chosen by chance the one with fewer requests under way for its weight.
     LeastRequest,
+    /// By the client's address: the same client gets the same endpoint as long as it is there, and a
+    /// change of endpoints moves few clients.
+    RingHash,
 }
 
 /// Bounds on how long endpoints may take.

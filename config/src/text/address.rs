@@ -1,13 +1,17 @@
 //! Addresses of listeners, endpoints, name servers and networks.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::{
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    ops::RangeInclusive,
+    path::PathBuf,
+};
 
 use ipnet::IpNet;
 
 use super::host;
 use crate::{
     findings::Finding,
-    model::{Address, HostPort, Scheme},
+    model::{Address, Bind, HostPort, Scheme},
 };
 
 /// The longest path a unix socket can have on Linux.
@@ -17,12 +21,17 @@ fn bad(what: String) -> Finding {
     Finding::new("bad_address", what)
 }
 
-/// Where a listener accepts: `0.0.0.0:80`, `[::]:80`, `:80`. Port 0 asks the system for one.
-pub(crate) fn listener_address(text: &str) -> Result<SocketAddr, Finding> {
+/// Where a listener accepts: `0.0.0.0:80`, `[::]:80`, `:80`, `unix:/path`. Port 0 asks the system for one.
+pub(crate) fn listener_address(text: &str) -> Result<Bind, Finding> {
     if let Some(port) = text.strip_prefix(':') {
-        return Ok(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port_of(port, 0)?)));
+        let port = port_of(port, 0)?;
+        return Ok(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)).into());
     }
-    text.parse().map_err(|_| {
+    if let Some(path) = text.strip_prefix("unix:") {
+        return unix_path(path).map(Bind::Unix);
+    }
+    let address: Result<SocketAddr, _> = text.parse();
+    address.map(Bind::Socket).map_err(|_| {
         let finding = bad(format!("{text:?} is no address to listen on"));
         match text.rsplit_once(':') {
             Some(("*", port)) => finding.hint(format!("write \":{port}\" for every address")),
@@ -40,7 +49,7 @@ pub(crate) fn listener_address(text: &str) -> Result<SocketAddr, Finding> {
 /// `h2://name`, `unix:/path`.
 pub(crate) fn endpoint(text: &str) -> Result<Address, Finding> {
     if let Some(path) = text.strip_prefix("unix:") {
-        return unix(path).map(|host| address(Scheme::Http, host));
+        return unix_path(path).map(|path| address(Scheme::Http, HostPort::Unix(path)));
     }
     let (scheme, rest, default) = match text.split_once("://") {
         Some(("http", rest)) => (Scheme::Http, rest, Some(80)),
@@ -76,7 +85,7 @@ fn address(scheme: Scheme, host: HostPort) -> Address {
     Address { scheme, host }
 }
 
-fn unix(path: &str) -> Result<HostPort, Finding> {
+fn unix_path(path: &str) -> Result<PathBuf, Finding> {
     if !path.starts_with('/') {
         return Err(bad(format!(
             "the path {path:?} of a unix socket does not begin with /"
@@ -87,7 +96,7 @@ fn unix(path: &str) -> Result<HostPort, Finding> {
             "the path of a unix socket has at most {MAX_UNIX} bytes"
         )));
     }
-    Ok(HostPort::Unix(path.into()))
+    Ok(path.into())
 }
 
 fn host_port(text: &str, rest: &str, default: Option<u16>) -> Result<HostPort, Finding> {
@@ -179,4 +188,14 @@ pub(crate) fn network(text: &str) -> Result<IpNet, Finding> {
         Finding::new("bad_network", format!("{text:?} is no address or network"))
             .hint("write \"10.0.0.1\" or \"10.0.0.0/8\"")
     })
+}
+
+/// A port, or a range of ports: `5432`, `5000-5999`.
+pub(crate) fn ports(text: &str) -> Result<RangeInclusive<u16>, Finding> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let range = port_of(first.trim(), 1)?..=port_of(last.trim(), 1)?;
+    if range.is_empty() {
+        return Err(bad(format!("the range {text:?} ends before it begins")));
+    }
+    Ok(range)
 }

@@ -150,7 +150,7 @@ impl Doors {
         let snapshot = sluice_config::check(&sources, None).snapshot?;
         let first = |protocol| {
             let mut all = snapshot.listeners.values();
-            let mut address = all.find(|it| it.protocol == protocol)?.address;
+            let mut address = all.find(|it| it.protocol == protocol)?.address.socket()?;
             if address.ip().is_unspecified() {
                 address.set_ip(Ipv4Addr::LOCALHOST.into());
             }

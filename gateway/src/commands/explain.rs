@@ -1,13 +1,15 @@
 //! `sluice explain`: what would become of one request, from the files alone.
 
 use std::{
+    fmt::Display,
     io::{self, IsTerminal, Write},
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
 };
 
 use http::{HeaderName, HeaderValue, Method, Uri};
+use serde::Serialize;
 use sluice_config::{Style, check, names::ListenerName, read, render};
-use sluice_gateway::explain::{Asked, explain};
+use sluice_gateway::explain::{Asked, AskedStream, Hello, explain, explain_stream};
 
 use crate::{
     Exit,
@@ -18,15 +20,32 @@ use crate::{
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The method, case-sensitive.
-    method: Method,
+    #[arg(required_unless_present_any = ["tcp", "udp", "sni"])]
+    method: Option<Method>,
     /// A whole URL, as a client would be given it: `https://shop.example.com/cart`.
-    url: Uri,
+    #[arg(required_unless_present_any = ["tcp", "udp", "sni"])]
+    url: Option<Uri>,
+    /// Instead of a request a connection to this listener, by its name or at `ADDRESS:PORT`.
+    #[arg(long, value_name = "LISTENER", conflicts_with_all = ["method", "url", "headers", "udp"])]
+    tcp: Option<String>,
+    /// Instead of a request a datagram to this listener, by its name or at `ADDRESS:PORT`.
+    #[arg(long, value_name = "LISTENER", conflicts_with_all = ["method", "url", "headers", "sni"])]
+    udp: Option<String>,
+    /// Instead of a request a TLS connection that asks for this name, which is empty for none.
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["method", "url", "headers"])]
+    sni: Option<String>,
+    /// What is offered inside TLS; may be repeated.
+    #[arg(long, value_name = "PROTOCOL", value_delimiter = ',', conflicts_with_all = ["method", "udp"])]
+    alpn: Vec<String>,
     /// A header of the request; may be repeated.
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", value_parser = header)]
     headers: Vec<(HeaderName, HeaderValue)>,
     /// The address of the connected peer [default: 127.0.0.1].
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, visible_alias = "client", value_name = "ADDRESS")]
     client_ip: Option<IpAddr>,
+    /// The address and port that the client has connected to [default: those of the listener].
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    destination: Option<SocketAddr>,
     /// The listener it comes in by [default: found by the URL].
     #[arg(long, value_name = "NAME", value_parser = ListenerName::new)]
     listener: Option<ListenerName>,
@@ -56,31 +75,61 @@ fn run_to(args: Args, out: &mut dyn Write) -> anyhow::Result<Exit> {
     let Some(snapshot) = report.snapshot else {
         return Ok(Exit::Refused);
     };
-    let asked = Asked {
-        method: args.method,
-        url: args.url,
-        headers: args.headers,
-        client: args.client_ip,
-        listener: args.listener,
+    let explained = if let (Some(method), Some(url)) = (args.method, args.url) {
+        let asked = Asked {
+            method,
+            url,
+            headers: args.headers,
+            client: args.client_ip,
+            listener: args.listener,
+            destination: args.destination,
+        };
+        explain(&snapshot, &asked).map(|report| tell(&report, report.matches(), args.json))
+    } else {
+        let says = args.sni.is_some() || !args.alpn.is_empty();
+        let name = args
+            .sni
+            .map(|name| name.trim_end_matches('.').to_ascii_lowercase());
+        let listener = args.listener.map(|name| name.to_string());
+        let asked = AskedStream {
+            datagram: args.udp.is_some(),
+            to: args.tcp.or(args.udp).or(listener),
+            hello: says.then(|| Hello {
+                sni: name.filter(|name| !name.is_empty()),
+                alpn: args.alpn,
+            }),
+            client: args.client_ip,
+            destination: args.destination,
+        };
+        explain_stream(&snapshot, &asked).map(|report| tell(&report, report.matches(), args.json))
     };
-    let explained = match explain(&snapshot, &asked) {
-        Ok(explained) => explained,
+    match explained {
+        Ok(told) => {
+            let (text, matches) = told?;
+            out.write_all(text.as_bytes())?;
+            Ok(if matches { Exit::Fine } else { Exit::NoMatch })
+        }
         Err(unexplained) => {
             writeln!(io::stderr().lock(), "sluice: {unexplained}")?;
-            return Ok(Exit::Usage);
+            Ok(Exit::Usage)
         }
-    };
-    if args.json {
-        let text = serde_json::to_string_pretty(&explained)?;
-        writeln!(out, "{text}")?;
-    } else {
-        write!(out, "{explained}")?;
     }
-    Ok(if explained.matches() {
-        Exit::Fine
+}
+
+/// A report as text, and whether anything matches.
+fn tell(
+    report: &(impl Serialize + Display),
+    matches: bool,
+    json: bool,
+) -> serde_json::Result<(String, bool)> {
+    let text = if json {
+        let mut text = serde_json::to_string_pretty(report)?;
+        text.push('\n');
+        text
     } else {
-        Exit::NoMatch
-    })
+        report.to_string()
+    };
+    Ok((text, matches))
 }
 
 /// Why a header is refused.

@@ -2,13 +2,13 @@
 
 use sluice_config::{
     Snapshot,
-    model::{Listener, Protocol},
+    model::{Listener, Mode, Protocol},
 };
 
-use super::{Asked, Unexplained, request};
+use super::{Asked, Unexplained, known, request};
 use crate::{
     http::normalize::normalize,
-    route::{Question, Table},
+    route::{Opening, Question, Table},
 };
 
 /// The listener that was named; else, among those whose port the URL has (or all, where none has
@@ -20,17 +20,24 @@ pub(super) fn choose<'s>(
     asked: &Asked,
     notes: &mut Vec<String>,
 ) -> Result<&'s Listener, Unexplained> {
-    let all = || snapshot.listeners.values().map(AsRef::as_ref);
-    let known = || {
-        let names: Vec<&str> = all().map(|listener| listener.name.as_str()).collect();
-        names.join(", ")
+    let all = snapshot.listeners.values().map(AsRef::as_ref);
+    let all = || {
+        all.clone()
+            .filter(|it: &&Listener| it.protocol.has_requests())
     };
     if let Some(name) = &asked.listener {
         let found = snapshot.listeners.get(name).map(AsRef::as_ref);
-        return found.ok_or_else(|| Unexplained::NoListener {
+        let found: &Listener = found.ok_or_else(|| Unexplained::NoListener {
             name: name.clone(),
-            known: known(),
-        });
+            known: known(snapshot),
+        })?;
+        if !found.protocol.has_requests() {
+            return Err(Unexplained::NoRequests {
+                name: name.clone(),
+                protocol: found.protocol,
+            });
+        }
+        return Ok(found);
     }
     let port = asked.url.port_u16().or(match asked.url.scheme_str() {
         Some("http") => Some(80),
@@ -38,7 +45,7 @@ pub(super) fn choose<'s>(
         _ => None,
     });
     let by_port: Vec<&Listener> = all()
-        .filter(|listener| Some(listener.address.port()) == port)
+        .filter(|listener| port.is_some() && listener.address.port() == port)
         .collect();
     let mut candidates = if by_port.is_empty() {
         all().collect()
@@ -59,7 +66,6 @@ pub(super) fn choose<'s>(
         .find(|listener| answers(listener, table, asked))
         .or_else(|| candidates.first())
         .copied();
-    // A snapshot has a listener always: one is implied where none is written.
     let chosen = chosen.ok_or(Unexplained::NoListeners)?;
     if candidates.len() > 1 {
         notes.push(format!(
@@ -84,6 +90,8 @@ fn answers(listener: &Listener, table: &Table, asked: &Asked) -> bool {
         method: parts.method.as_str(),
         headers: &parts.headers,
         client: asked.client.unwrap_or([127, 0, 0, 1].into()),
+        mode: Mode::Http,
+        opening: Opening::plain(asked.destination.unwrap_or(listener.address.nominal())),
     };
     table.find(&listener.name, &question).is_some()
 }

@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use sluice_config::model::{Balance, RespondBody};
+use sluice_config::model::{Balance, Limit, Mode, RespondBody, StreamLimits};
 
-use super::report::{Answer, Report, Sent, Target};
+use super::report::{Answer, Report, Sent, StreamAnswer, StreamReport, Target};
 use crate::route::{Candidate, Chosen, Explanation, Failure, Outcome};
 
 impl fmt::Display for Report {
@@ -54,6 +54,73 @@ impl Report {
             None => writeln!(f, "  timeout           off"),
         }
     }
+}
+
+impl fmt::Display for StreamReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = if self.mode == Mode::Udp {
+            "datagram"
+        } else {
+            "stream  "
+        };
+        writeln!(f, "{what}  to {}", self.destination)?;
+        writeln!(f, "client    {}", self.client)?;
+        if self.sni.is_some() || !self.alpn.is_empty() || self.ended {
+            let name = self.sni.as_deref().unwrap_or("no name");
+            let offered = match self.alpn.as_slice() {
+                [] => String::new(),
+                alpn => format!(", offers {}", alpn.join(", ")),
+            };
+            let way = match self.mode {
+                _ if self.ended => "; ended here",
+                Mode::Passthrough => "; not ended",
+                Mode::Http | Mode::Tcp | Mode::Udp => "",
+            };
+            writeln!(f, "tls       for {name}{offered}{way}")?;
+        }
+        let protocol = self.protocol.as_str();
+        writeln!(
+            f,
+            "listener  {} ({}, {protocol})",
+            self.listener, self.address
+        )?;
+        for note in &self.notes {
+            writeln!(f, "note      {note}")?;
+        }
+        if let Some(route) = &self.route {
+            writeln!(f, "mode      {}", self.mode)?;
+            print_route(f, route)?;
+        }
+        if let Some(stream) = &self.stream {
+            print_stream(f, stream)?;
+        }
+        match &self.answer {
+            StreamAnswer::Forward { targets } => {
+                writeln!(f, "\nforwarded to")?;
+                targets
+                    .iter()
+                    .try_for_each(|target| print_target(f, target))
+            }
+            StreamAnswer::Requests => {
+                writeln!(
+                    f,
+                    "\nread as requests: ask with a method and URL what becomes of one"
+                )
+            }
+            StreamAnswer::Refuse { reason, why } => writeln!(f, "\nclosed, {reason}: {why}"),
+        }
+    }
+}
+
+fn print_stream(f: &mut fmt::Formatter<'_>, stream: &StreamLimits) -> fmt::Result {
+    let limit = |limit: Limit<std::time::Duration>| match limit {
+        Limit::Off => "off".to_owned(),
+        Limit::At(time) => format!("{time:?}"),
+    };
+    writeln!(f, "\nlasts")?;
+    writeln!(f, "  idle_timeout      {}", limit(stream.idle_timeout))?;
+    writeln!(f, "  max_duration      {}", limit(stream.max_duration))?;
+    writeln!(f, "  drain             {:?}", stream.drain)
 }
 
 fn print_route(f: &mut fmt::Formatter<'_>, route: &Explanation) -> fmt::Result {
@@ -158,6 +225,7 @@ fn print_target(f: &mut fmt::Formatter<'_>, target: &Target) -> fmt::Result {
         Some(Balance::RoundRobin) => ", round-robin",
         Some(Balance::Random) => ", random",
         Some(Balance::LeastRequest) => ", least-request",
+        Some(Balance::RingHash) => ", ring-hash",
         None => "",
     };
     let Target {

@@ -8,7 +8,10 @@ use std::{
 use http::{HeaderValue, request::Parts};
 use serde::Serialize;
 use sluice_config::{
-    model::{Balance, Destination, Listener, RespondBody, Target as Written, Upstream},
+    model::{
+        Balance, Bind, Destination, Listener, Mode, Protocol, RespondBody, StreamLimits,
+        Target as Written, Upstream,
+    },
     names::ListenerName,
 };
 
@@ -20,7 +23,7 @@ pub struct Report {
     /// Where it comes in.
     pub listener: ListenerName,
     /// The address of the listener.
-    pub address: SocketAddr,
+    pub address: Bind,
     /// The client, after trusted proxies have been heard.
     pub client: IpAddr,
     /// Whether the connected peer is one of `trusted_proxies`.
@@ -132,7 +135,7 @@ impl Report {
     pub(super) fn new(listener: &Listener, parts: &Parts) -> Self {
         Self {
             listener: listener.name.clone(),
-            address: listener.address,
+            address: listener.address.clone(),
             client: IpAddr::from([127, 0, 0, 1]),
             trusted: false,
             method: parts.method.to_string(),
@@ -222,6 +225,101 @@ impl Target {
                 .unwrap_or_default(),
             balance: upstream.map(|upstream| upstream.balance),
             endpoints,
+        }
+    }
+}
+
+/// What would become of a raw stream or datagram.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct StreamReport {
+    /// Where it comes in.
+    pub listener: ListenerName,
+    /// The address of the listener.
+    pub address: Bind,
+    /// What the listener speaks.
+    pub protocol: Protocol,
+    /// The client.
+    pub client: IpAddr,
+    /// Our side of the connection.
+    pub destination: SocketAddr,
+    /// The name that is asked for in the TLS handshake.
+    pub sni: Option<String>,
+    /// What is offered there.
+    pub alpn: Vec<String>,
+    /// Whether TLS is ended here.
+    pub ended: bool,
+    /// What is looked for among the routes.
+    pub mode: Mode,
+    /// The way through the routes; none when it did not come that far.
+    pub route: Option<Explanation>,
+    /// How long it lasts.
+    pub stream: Option<StreamLimits>,
+    /// Where it goes.
+    pub answer: StreamAnswer,
+    /// What was assumed.
+    pub notes: Vec<String>,
+}
+
+/// Where a raw stream goes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "action")]
+pub enum StreamAnswer {
+    /// To one of these.
+    Forward {
+        /// By weight.
+        targets: Vec<Target>,
+    },
+    /// It is read as requests.
+    Requests,
+    /// It is closed.
+    Refuse {
+        /// The word in the access log.
+        reason: &'static str,
+        /// The same for people.
+        why: String,
+    },
+}
+
+impl StreamReport {
+    pub(super) fn new(listener: &Listener, client: IpAddr, destination: SocketAddr) -> Self {
+        Self {
+            listener: listener.name.clone(),
+            address: listener.address.clone(),
+            protocol: listener.protocol,
+            client,
+            destination,
+            sni: None,
+            alpn: Vec::new(),
+            ended: false,
+            mode: Mode::of(listener.protocol),
+            route: None,
+            stream: None,
+            answer: StreamAnswer::refused(&ProxyError::NoRoute),
+            notes: Vec::new(),
+        }
+    }
+
+    pub(super) fn note(&mut self, text: &str) {
+        self.notes.push(text.to_owned());
+    }
+
+    pub(super) fn hello(&mut self, hello: &super::Hello) {
+        self.sni.clone_from(&hello.sni);
+        self.alpn.clone_from(&hello.alpn);
+    }
+
+    /// Whether it goes anywhere.
+    pub fn matches(&self) -> bool {
+        let chosen = self.route.as_ref().is_some_and(|it| it.chosen.is_some());
+        chosen || self.answer == StreamAnswer::Requests
+    }
+}
+
+impl StreamAnswer {
+    pub(super) fn refused(error: &ProxyError) -> Self {
+        Self::Refuse {
+            reason: error.verdict().reason,
+            why: error.to_string(),
         }
     }
 }

@@ -50,6 +50,7 @@ fn ask(method: &str, url: &str, headers: &[(&'static str, &'static str)]) -> Rep
             .collect(),
         client: None,
         listener: None,
+        destination: None,
     };
     explain(&report.snapshot.expect("a snapshot"), &asked).expect("explained")
 }
@@ -149,6 +150,7 @@ fn says_which_listeners_there_are() {
         headers: Vec::new(),
         client: None,
         listener: ListenerName::new("none").ok(),
+        destination: None,
     };
     let refused = explain(&report.snapshot.expect("a snapshot"), &asked).expect_err("no listener");
     let text = refused.to_string();
@@ -185,6 +187,7 @@ fn a_url_comes_in_where_its_scheme_is_spoken() {
             headers: Vec::new(),
             client: None,
             listener: None,
+            destination: None,
         };
         let report = explain(&snapshot, &asked).expect("explained");
         assert_eq!(report.listener.as_str(), listener, "{url}");

@@ -12,6 +12,7 @@ use http::{HeaderValue, Method, StatusCode, Version, header, request::Parts};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use sluice_certs::Pending;
+use sluice_config::model::Mode;
 
 use super::{
     download::{self, Download},
@@ -26,7 +27,7 @@ use crate::{
     error::ProxyError,
     filter::{self, Rpc},
     message::{Body, Request, Response},
-    plan::{Action, Question},
+    plan::{Action, Opening, Question},
     telemetry::metrics::{Counter, Shard},
 };
 
@@ -188,12 +189,14 @@ fn choose(exchange: &mut Exchange, parts: &Parts) -> Result<(), ProxyError> {
     let listener = &exchange.visitor.connection.listener;
     let plan = exchange.visitor.local.plan();
     let question = Question {
+        mode: Mode::Http,
         host: exchange.host(),
         path: parts.uri.path(),
         query: parts.uri.query(),
         method: parts.method.as_str(),
         headers: &parts.headers,
         client: exchange.downstream().client,
+        opening: Opening::plain(exchange.visitor.connection.local),
     };
     let found = plan.table.find(listener, &question);
     let found = found.ok_or(ProxyError::NoRoute)?;

@@ -5,8 +5,8 @@ use std::{rc::Rc, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
-use http::{HeaderMap, HeaderValue};
-use sluice_config::model;
+use http::HeaderValue;
+use sluice_config::model::{self, Mode};
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
@@ -14,7 +14,7 @@ use super::copy::{self, Bounds, Carried, End, Parted};
 use crate::{
     downstream::{Connection, Downstream},
     error::{ProxyError, Verdict},
-    plan::{self, Action, Destination, Local, Question, Route, Rule},
+    plan::{self, Action, Destination, Local, Opening, Route, Rule},
     stream::{Stream, WriteStall},
     telemetry::access_log::Line,
     upstream::Upstream,
@@ -104,15 +104,13 @@ fn choose(
 ) -> Result<Arc<Upstream>, ProxyError> {
     let plan = local.plan();
     let session = connection.tls.as_ref();
-    let headers = HeaderMap::new();
-    let question = Question {
-        host: session.and_then(|session| session.sni.as_deref()),
-        path: "/",
-        query: None,
-        method: "",
-        headers: &headers,
-        client: connection.peer.ip(),
+    let agreed = session.and_then(|session| session.protocol.as_deref());
+    let opening = Opening {
+        destination: connection.local,
+        alpn: agreed.as_slice(),
+        sni: session.and_then(|session| session.sni.as_deref()),
     };
+    let question = opening.question(Mode::Tcp, connection.peer.ip());
     let found = plan.table.find(&connection.listener, &question);
     let found = found.ok_or(ProxyError::NoRoute)?;
     let name = &found.route.name;

@@ -64,7 +64,10 @@ impl Automatic {
             };
             let files = Named::of(chosen, snapshot, names);
             let routes = snapshot.routes.values();
-            let routes = routes.filter(|route| route.listeners.contains(name));
+            let routes = routes.filter(|route| {
+                let inside = route.mode.is_inside_tls_of(listener.protocol);
+                inside && route.listeners.contains(name)
+            });
             let hosts = routes.flat_map(|route| &route.hosts).cloned();
             let mut hosts: BTreeSet<HostPattern> = hosts.collect();
             if issuer.is_local() && hosts.iter().any(is_here) {

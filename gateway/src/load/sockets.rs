@@ -10,7 +10,11 @@ use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},
 };
 
-use sluice_config::{Problem, Snapshot, model::Listener, names::ListenerName};
+use sluice_config::{
+    Problem, Snapshot,
+    model::{Bind, Listener},
+    names::ListenerName,
+};
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// Connections that may wait for `accept`; the kernel caps it at `net.core.somaxconn`.
@@ -19,7 +23,7 @@ const BACKLOG: i32 = 4096;
 /// What tells one set from another: the configured address. Port 0 is another port for each name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SocketKey {
-    address: SocketAddr,
+    address: Bind,
     name: Option<ListenerName>,
 }
 
@@ -27,8 +31,8 @@ impl SocketKey {
     /// The key of the set that `listener` accepts on.
     pub fn of(listener: &Listener) -> Self {
         Self {
-            address: listener.address,
-            name: (listener.address.port() == 0).then(|| listener.name.clone()),
+            address: listener.address.clone(),
+            name: (listener.address.port() == Some(0)).then(|| listener.name.clone()),
         }
     }
 }
@@ -62,11 +66,13 @@ impl Sockets {
             if self.bound.contains_key(&key) || fresh.contains_key(&key) {
                 continue;
             }
-            match set(listener, workers, self.holds_port(listener.address.port())) {
+            let shared = listener.address.port();
+            let shared = shared.is_some_and(|port| self.holds_port(port));
+            match set(listener, workers, shared) {
                 Ok(bound) => {
                     fresh.insert(key, bound);
                 }
-                Err(error) => problems.push(problem(name, listener.address, &error)),
+                Err(error) => problems.push(problem(name, &listener.address, &error)),
             }
         }
         if problems.is_empty() {
@@ -99,7 +105,7 @@ impl Sockets {
     }
 }
 
-fn problem(name: &ListenerName, address: SocketAddr, error: &io::Error) -> Problem {
+fn problem(name: &ListenerName, address: &Bind, error: &io::Error) -> Problem {
     let hint = match error.kind() {
         io::ErrorKind::AddrInUse => {
             Some("another process listens there; stop it, or choose another port")
@@ -122,10 +128,13 @@ fn problem(name: &ListenerName, address: SocketAddr, error: &io::Error) -> Probl
 
 /// Binds one set.
 fn set(listener: &Listener, workers: usize, shared_port: bool) -> io::Result<Bound> {
-    match set_at(listener.address, workers, shared_port) {
+    let Bind::Socket(address) = listener.address else {
+        return Err(io::ErrorKind::Unsupported.into());
+    };
+    match set_at(address, workers, shared_port) {
         // Only for the listener that nobody wrote: whoever writes `[::]` wants IPv6.
-        Err(_) if listener.implied && listener.address.is_ipv6() => {
-            let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, listener.address.port()));
+        Err(_) if listener.implied && address.is_ipv6() => {
+            let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
             set_at(address, workers, shared_port)
         }
         result => result,

@@ -87,8 +87,10 @@ fn asked(
     let base = listener.tls.as_ref();
     let base = find(base.and_then(|tls| tls.client_certificates.as_ref()));
     let bound = snapshot.routes.values();
-    let bound = bound.filter(|route| route.listeners.contains(&listener.name));
-    let bound: Vec<&Arc<model::Route>> = bound.collect();
+    let inside = |route: &&Arc<model::Route>| {
+        route.listeners.contains(&listener.name) && route.mode.is_inside_tls_of(listener.protocol)
+    };
+    let bound: Vec<&Arc<model::Route>> = bound.filter(inside).collect();
     let mut policies = Policies {
         base,
         hosts: Vec::new(),
@@ -125,7 +127,7 @@ fn terms(protocol: Protocol, model: &TlsTerms) -> Terms {
         tickets: model.session_tickets,
         plain: match protocol {
             Protocol::Https => PLAIN,
-            Protocol::Http | Protocol::Tls => b"",
+            Protocol::Http | Protocol::Tls | Protocol::Tcp | Protocol::Udp | Protocol::Auto => b"",
         },
     }
 }

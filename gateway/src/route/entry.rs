@@ -1,16 +1,16 @@
 //! The conditions of one match, compiled.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, ops::RangeInclusive};
 
 use foldhash::fast::RandomState;
 use ipnet::IpNet;
 use sluice_config::{
-    model::{self, Match, PathMatch},
+    model::{self, Match, PathMatch, ValueMatch},
     names::ListenerName,
 };
 
 use super::{
-    Question,
+    Opening, Question,
     truth::{Kind, Need, Values},
 };
 
@@ -26,6 +26,16 @@ pub(super) struct Entry {
     clients: Box<[IpNet]>,
     listeners: Box<[ListenerName]>,
     needs: Box<[Need]>,
+    /// Few rules have any.
+    connection: Option<Box<OnConnection>>,
+}
+
+/// Conditions on a connection, whatever it carries.
+struct OnConnection {
+    destinations: Box<[IpNet]>,
+    ports: Box<[RangeInclusive<u16>]>,
+    alpn: Box<[String]>,
+    sni: Option<ValueMatch>,
 }
 
 impl Entry {
@@ -54,6 +64,7 @@ impl Entry {
             clients: condition.clients.clone().into(),
             listeners: condition.listeners.clone().into(),
             needs: needs.into(),
+            connection: OnConnection::compile(condition).map(Box::new),
         }
     }
 
@@ -81,6 +92,7 @@ impl Entry {
             && self.admits_method(method)
             && self.admits_listener(listener)
             && self.admits_client(question)
+            && self.admits_connection(question)
     }
 
     fn admits_path(&self, question: &Question<'_>) -> bool {
@@ -101,5 +113,55 @@ impl Entry {
                 .clients
                 .iter()
                 .any(|net| net.contains(&question.client))
+    }
+
+    fn admits_connection(&self, question: &Question<'_>) -> bool {
+        let connection = self.connection.as_ref();
+        connection.is_none_or(|connection| connection.admits(&question.opening))
+    }
+}
+
+impl OnConnection {
+    fn compile(condition: &Match) -> Option<Self> {
+        let Match {
+            destination,
+            destination_port,
+            alpn,
+            sni,
+            ..
+        } = condition;
+        let none = destination.is_empty()
+            && destination_port.is_empty()
+            && alpn.is_empty()
+            && sni.is_none();
+        (!none).then(|| Self {
+            destinations: destination.clone().into(),
+            ports: destination_port.clone().into(),
+            alpn: alpn.clone().into(),
+            sni: sni.clone(),
+        })
+    }
+
+    fn admits(&self, opening: &Opening<'_>) -> bool {
+        let (ip, port) = (opening.destination.ip(), opening.destination.port());
+        let offered = |name: &String| opening.alpn.contains(&name.as_bytes());
+        (self.destinations.is_empty() || self.destinations.iter().any(|net| net.contains(&ip)))
+            && (self.ports.is_empty() || self.ports.iter().any(|ports| ports.contains(&port)))
+            && (self.alpn.is_empty() || self.alpn.iter().any(offered))
+            && self.admits_sni(opening.sni)
+    }
+
+    fn admits_sni(&self, sni: Option<&str>) -> bool {
+        match &self.sni {
+            None => true,
+            Some(ValueMatch::Present(present)) => sni.is_some() == *present,
+            Some(ValueMatch::Exact(name)) => sni == Some(name),
+            Some(ValueMatch::StartsWith(text)) => {
+                sni.is_some_and(|name| name.starts_with(text.as_str()))
+            }
+            Some(ValueMatch::Regex(pattern)) => {
+                sni.is_some_and(|name| pattern.regex().is_match(name))
+            }
+        }
     }
 }

@@ -73,7 +73,8 @@ impl Table {
     /// Explains what [`Table::find`] decides.
     pub fn explain(&self, listener: &ListenerName, question: &Question<'_>) -> Explanation {
         let chosen = self.find(listener, question).map(|found| place(&found));
-        let hosts = self.listeners.get(listener);
+        let modes = self.listeners.get(listener);
+        let hosts = modes.map(|modes| modes.of(question.mode));
         let rules = hosts.and_then(|hosts| hosts.find(question.host));
         let mut candidates = Vec::new();
         for found in rules.iter().flat_map(|rules| rules.iter()) {
@@ -124,7 +125,7 @@ impl Table {
         let all = self
             .listeners
             .iter()
-            .flat_map(|(name, hosts)| distances(name, hosts));
+            .flat_map(|(name, modes)| distances(name, modes.of(question.mode)));
         let ((_, elsewhere, pattern, name), place) = all.min_by(|(a, _), (b, _)| a.cmp(b))?;
         let mut failed = Vec::new();
         if pattern != asked && pattern != "*" {

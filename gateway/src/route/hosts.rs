@@ -3,11 +3,41 @@
 use std::{collections::HashMap, sync::Arc};
 
 use foldhash::fast::RandomState;
-use sluice_config::model::HostPattern;
+use sluice_config::model::{HostPattern, Mode};
 
 use super::rules::Rules;
 
-/// The hosts of one listener.
+/// The hosts of one listener, by what their routes take: a name that is passed through has nothing to do
+/// with the same name where TLS is ended.
+#[derive(Default)]
+pub(super) struct Modes {
+    http: Hosts,
+    tcp: Hosts,
+    passthrough: Hosts,
+    udp: Hosts,
+}
+
+impl Modes {
+    pub(super) fn of(&self, mode: Mode) -> &Hosts {
+        match mode {
+            Mode::Http => &self.http,
+            Mode::Tcp => &self.tcp,
+            Mode::Passthrough => &self.passthrough,
+            Mode::Udp => &self.udp,
+        }
+    }
+
+    pub(super) fn of_mut(&mut self, mode: Mode) -> &mut Hosts {
+        match mode {
+            Mode::Http => &mut self.http,
+            Mode::Tcp => &mut self.tcp,
+            Mode::Passthrough => &mut self.passthrough,
+            Mode::Udp => &mut self.udp,
+        }
+    }
+}
+
+/// The hosts of one listener and mode.
 #[derive(Default)]
 pub(super) struct Hosts {
     exact: HashMap<Box<str>, Arc<Rules>, RandomState>,

@@ -2,7 +2,7 @@
 //!
 //! `explain` shows these reasons; tests hold the fast table against them.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, net::IpAddr};
 
 use http::HeaderName;
 use ipnet::IpNet;
@@ -12,7 +12,7 @@ use sluice_config::{
     names::ListenerName,
 };
 
-use super::{Question, value};
+use super::{Opening, Question, value};
 
 /// A condition that did not hold.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -41,8 +41,9 @@ pub(super) fn failures(
         .into_iter()
         .chain(any_of("method is", method, &question.method))
         .chain(values)
-        .chain(none_contains(clients, question))
+        .chain(none_contains("client", clients, question.client))
         .chain(any_of("listener is", listeners, &listener))
+        .chain(connection_failures(condition, question))
         .collect()
 }
 
@@ -63,13 +64,52 @@ fn any_of<T: PartialEq + ToString>(
 }
 
 fn none_contains<'a>(
-    mut clients: impl Iterator<Item = &'a IpNet> + Clone,
-    question: &Question<'_>,
+    what: &str,
+    mut networks: impl Iterator<Item = &'a IpNet> + Clone,
+    address: IpAddr,
 ) -> Option<Failure> {
-    let all = clients.clone();
-    let client = question.client;
-    let holds = all.clone().next().is_none() || clients.any(|net| net.contains(&client));
-    (!holds).then(|| failure(format!("client is in {}", list(all)), &client))
+    let all = networks.clone();
+    let holds = all.clone().next().is_none() || networks.any(|net| net.contains(&address));
+    (!holds).then(|| failure(format!("{what} is in {}", list(all)), &address))
+}
+
+/// What a connection is asked for, whatever it carries.
+fn connection_failures(condition: &Match, question: &Question<'_>) -> Vec<Failure> {
+    let Opening {
+        destination,
+        alpn,
+        sni,
+    } = question.opening;
+    let mut failures = Vec::new();
+    let networks = condition.destination.iter();
+    failures.extend(none_contains("destination", networks, destination.ip()));
+    let (ports, port) = (&condition.destination_port, destination.port());
+    if !ports.is_empty() && !ports.iter().any(|ports| ports.contains(&port)) {
+        let ports = ports
+            .iter()
+            .map(|ports| match (ports.start(), ports.end()) {
+                (first, last) if first == last => first.to_string(),
+                (first, last) => format!("{first}-{last}"),
+            });
+        let wanted = format!("destination port is {}", list(ports));
+        failures.push(failure(wanted, &port));
+    }
+    let wanted = &condition.alpn;
+    let offered = |name: &String| alpn.contains(&name.as_bytes());
+    if !wanted.is_empty() && !wanted.iter().any(offered) {
+        let offered = alpn.iter().map(|name| String::from_utf8_lossy(name));
+        let found = if alpn.is_empty() {
+            "nothing".to_owned()
+        } else {
+            list(offered)
+        };
+        failures.push(failure(format!("ALPN has {}", list(wanted.iter())), &found));
+    }
+    if let Some(wanted) = &condition.sni {
+        let asked: Vec<String> = sni.map(str::to_owned).into_iter().collect();
+        failures.extend(value_failure("SNI", wanted, &asked));
+    }
+    failures
 }
 
 /// Headers, query parameters and cookies.

@@ -7,8 +7,8 @@ use proptest::{collection::vec, option, prelude::*, sample::select};
 use sluice_config::{
     Objects,
     model::{
-        Action, Filters, HeaderMatch, Listener, Match, Method, Pattern, Route, Rule, ValueMatch,
-        order,
+        Action, Filters, HeaderMatch, Listener, Match, Method, Mode, Pattern, Route, Rule,
+        ValueMatch, order,
     },
     names::RuleName,
 };
@@ -32,6 +32,7 @@ fn route(name: &str, hosts: &[&str], rules: Vec<Vec<Match>>) -> Route {
     Route {
         name: RouteName::new(name).expect("a name"),
         listeners: vec![listener("web")],
+        mode: Mode::Http,
         hosts: hosts.iter().map(|host| pattern(host)).collect(),
         priority: 0,
         rules: rules.into_iter().enumerate().map(rule).collect(),
@@ -70,7 +71,13 @@ fn ask<'a>(host: &'a str, path: &'a str, headers: &'a HeaderMap) -> Question<'a>
         method: "GET",
         headers,
         client: IpAddr::from([192, 0, 2, 7]),
+        opening: opening(),
+        mode: Mode::Http,
     }
+}
+
+fn opening() -> Opening<'static> {
+    Opening::plain("127.0.0.1:80".parse().expect("an address"))
 }
 
 fn prefix(path: &str) -> Match {
@@ -220,9 +227,10 @@ fn condition() -> impl Strategy<Value = Match> {
         (named(), named(), named()),
         (rare(), vec(client, 1..3)),
         (rare(), listener),
+        option::weighted(0.3, on_connection()),
     )
         .prop_map(
-            |(path, methods, (headers, query, cookies), clients, listeners)| {
+            |(path, methods, (headers, query, cookies), clients, listeners, connection)| {
                 let header = |(name, value): (String, ValueMatch)| HeaderMatch {
                     name: model::HeaderName::new(&name).expect("a header name"),
                     value,
@@ -247,9 +255,40 @@ fn condition() -> impl Strategy<Value = Match> {
                         .then(|| self::listener(listeners.1))
                         .into_iter()
                         .collect(),
+                    ..connection.unwrap_or_default()
                 }
             },
         )
+}
+
+/// What clients offer inside TLS.
+const OFFERS: &[&[u8]] = &[b"h2", b"x", b"y"];
+
+/// Conditions on the connection alone.
+fn on_connection() -> impl Strategy<Value = Match> {
+    let net = select(&["127.0.0.0/8", "::/0", "127.0.0.1/32"][..]);
+    let ports = prop_oneof![Just(80..=80_u16), Just(5000..=5999)];
+    let sni = prop_oneof![
+        any::<bool>().prop_map(ValueMatch::Present),
+        select(&["a.x", "b"][..]).prop_map(|it| ValueMatch::Exact(it.to_owned())),
+        select(&["a", "b."][..]).prop_map(|it| ValueMatch::StartsWith(it.to_owned())),
+        Just(ValueMatch::Regex(
+            Pattern::new("[ab][.]x").expect("an expression")
+        )),
+    ];
+    let alpn = vec(select(&["h2", "x"][..]), 0..2);
+    (vec(net, 0..2), vec(ports, 0..2), alpn, option::of(sni)).prop_map(
+        |(nets, ports, alpn, sni)| Match {
+            destination: nets
+                .iter()
+                .map(|it| it.parse().expect("a network"))
+                .collect(),
+            destination_port: ports,
+            alpn: alpn.into_iter().map(str::to_owned).collect(),
+            sni,
+            ..Match::default()
+        },
+    )
 }
 
 fn routes() -> impl Strategy<Value = Vec<Route>> {
@@ -260,10 +299,12 @@ fn routes() -> impl Strategy<Value = Vec<Route>> {
         -1..2_i32,
         rules,
         vec(select(&["web", "other"][..]), 1..2),
+        prop_oneof![3 => Just(Mode::Http), 1 => select(&Mode::ALL[..])],
     );
     vec(one, 0..4).prop_map(|routes| {
         let made = routes.into_iter().enumerate();
-        made.map(|(index, (hosts, priority, rules, listeners))| Route {
+        made.map(|(index, (hosts, priority, rules, listeners, mode))| Route {
+            mode,
             priority,
             listeners: listeners.iter().map(|name| listener(name)).collect(),
             ..route(&format!("r{index}"), &hosts, rules)
@@ -323,7 +364,7 @@ fn plainly(
         snapshot
             .routes
             .values()
-            .filter(|route| route.listeners.contains(listener))
+            .filter(|route| route.mode == question.mode && route.listeners.contains(listener))
     };
     let best = bound()
         .flat_map(|route| &route.hosts)
@@ -362,12 +403,20 @@ proptest! {
         query in option::of(select(&["x-a=a&x-b", "x-a=%61b&x-a=b", "x%2da=a", "x-c=a,%20b", ""][..])),
         method in select(&["GET", "POST", "PUT"][..]),
         client in select(&["192.0.2.7", "192.0.2.8", "10.1.1.1", "::1"][..]),
+        (destination, alpn, sni) in (
+            select(&["127.0.0.1:80", "127.0.0.2:5432", "[::1]:5001"][..]),
+            vec(select(OFFERS), 0..3),
+            option::of(select(&["a.x", "b.x", "b"][..])),
+        ),
+        mode in prop_oneof![3 => Just(Mode::Http), 1 => select(&Mode::ALL[..])],
     ) {
         let snapshot = snapshot(routes);
         let previous = Table::compile(&self::snapshot(before), None);
         let table = Table::compile(&snapshot, Some(&previous));
         let client = client.parse().expect("an address");
-        let question = Question { host, path, query, method, headers: &headers, client };
+        let destination = destination.parse().expect("an address");
+        let opening = Opening { destination, alpn: &alpn, sni };
+        let question = Question { mode, host, path, query, method, headers: &headers, client, opening };
         for listener in ["web", "other"].map(listener) {
             let found = table
                 .find(&listener, &question)

@@ -142,7 +142,8 @@ pub(super) fn pick(
         _ => {}
     }
     Some(match balance {
-        Balance::RoundRobin => rotor.turn(weights),
+        // Whose request it is nobody says here yet.
+        Balance::RoundRobin | Balance::RingHash => rotor.turn(weights),
         Balance::Random => weights.draw(random),
         Balance::LeastRequest => {
             // Both are drawn by weight and the first wins a tie, so that an upstream without load

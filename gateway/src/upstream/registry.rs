@@ -208,6 +208,9 @@ fn same_settings(a: &model::Upstream, b: &model::Upstream) -> bool {
         protocol,
         tls,
         balance,
+        proxy_protocol,
+        startup,
+        socket,
         timeouts,
         pool,
         limits,
@@ -216,6 +219,9 @@ fn same_settings(a: &model::Upstream, b: &model::Upstream) -> bool {
         && *protocol == b.protocol
         && *tls == b.tls
         && *balance == b.balance
+        && *proxy_protocol == b.proxy_protocol
+        && *startup == b.startup
+        && *socket == b.socket
         && *timeouts == b.timeouts
         && *pool == b.pool
         && *limits == b.limits

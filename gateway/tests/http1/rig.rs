@@ -6,7 +6,8 @@ use sluice_config::{
     Objects, Snapshot,
     model::{
         AccessLog, Action, Address, Destination, Endpoint, Filters, HostPattern, HostPort,
-        Listener, Match, PathMatch, Respond, RespondBody, Route, Rule, Scheme, Target, Upstream,
+        Listener, Match, Mode, PathMatch, Respond, RespondBody, Route, Rule, Scheme, Target,
+        Upstream,
     },
     names::{ListenerName, RouteName, RuleName, UpstreamName},
 };
@@ -116,7 +117,7 @@ impl Rig {
 fn snapshot(edit: Edit) -> Snapshot {
     let address = SocketAddr::from(([127, 0, 0, 1], 8080));
     let web = ListenerName::new("web").unwrap();
-    let mut listener = Listener::new(web.clone(), address);
+    let mut listener = Listener::new(web.clone(), address.into());
     let origin = Address {
         scheme: Scheme::Http,
         host: HostPort::Name {
@@ -140,6 +141,7 @@ fn snapshot(edit: Edit) -> Snapshot {
     let mut route = Route {
         name: app.clone(),
         listeners: vec![web.clone()],
+        mode: Mode::Http,
         hosts: vec![HostPattern::Exact("app.test".into())],
         priority: 0,
         rules: vec![Arc::new(rule)],

@@ -6,12 +6,12 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use sluice_config::{
     Objects, Snapshot,
     model::{
-        self, Action, Filters, HeaderMatch, HostPattern, Listener, Match, Method, PathMatch,
+        self, Action, Filters, HeaderMatch, HostPattern, Listener, Match, Method, Mode, PathMatch,
         Pattern, Route, Rule, ValueMatch, order,
     },
     names::{ListenerName, RouteName, RuleName},
 };
-use sluice_gateway::route::{Question, Table};
+use sluice_gateway::route::{Opening, Question, Table};
 
 /// Any bytes will do.
 pub const SEEDS: &[&[u8]] = &[
@@ -64,6 +64,8 @@ pub fn find(input: &[u8]) {
                 .one(&["192.0.2.7", "10.1.1.1", "::1"])
                 .parse()
                 .expect("an address"),
+            mode: Mode::Http,
+            opening: Opening::plain("127.0.0.1:80".parse().expect("an address")),
         };
         let listener = ListenerName::new(dice.one(LISTENERS)).expect("a name");
         let found = table
@@ -103,6 +105,7 @@ impl Dice<'_> {
         Route {
             name: RouteName::new(&format!("r{number}")).expect("a name"),
             listeners: vec![ListenerName::new(self.one(LISTENERS)).expect("a name")],
+            mode: Mode::Http,
             hosts: (0..=self.below(2)).map(|_| self.host()).collect(),
             priority: i32::from(self.chance()),
             rules: (0..rules)
@@ -150,6 +153,7 @@ impl Dice<'_> {
             cookies: self.some(1, named),
             clients: self.some(1, client),
             listeners: self.some(1, listener),
+            ..Match::default()
         }
     }
 

@@ -122,8 +122,12 @@ pub(in crate::check) fn check_shared(drafts: &mut Drafts, findings: &mut Finding
             BTreeMap::new();
         let routes = drafts.routes.values().filter(|draft| draft.clean);
         let routes = routes.filter_map(|draft| draft.object.as_ref());
-        for route in routes.filter(|route| route.listeners.contains(listener) && !is_refused(route))
-        {
+        let inside = |route: &&Route| {
+            route.listeners.contains(listener)
+                && route.mode.is_inside_tls_of(listener_of.protocol)
+                && !is_refused(route)
+        };
+        for route in routes.filter(inside) {
             let asks = route.client_certificates_on(listener_of);
             for host in &route.hosts {
                 let (first, asked) = hosts.entry(host).or_insert((route, asks));

@@ -9,7 +9,9 @@ use crate::check::{Draft, Drafts, tls::client::is_refused};
 use crate::{
     Problem, Snapshot,
     findings::{Finding, Findings},
-    model::{Acme, Certificate, CertificateSource, HostPattern, Listener, Route, is_address},
+    model::{
+        Acme, Certificate, CertificateSource, HostPattern, Listener, Protocol, Route, is_address,
+    },
     names::{CertificateName, IssuerName, ListenerName, RouteName},
     tree::At,
 };
@@ -126,16 +128,23 @@ fn named<'d, N: Ord, D, T>(
 }
 
 fn gaps(listeners: &[&Listener], routes: &[&Route], held: &Held<'_>) -> Vec<Gap> {
-    let covered: BTreeMap<&ListenerName, Covered<'_>> = listeners
+    // On auto a host may be meant for requests without TLS.
+    let covered: BTreeMap<&ListenerName, (Protocol, Covered<'_>)> = listeners
         .iter()
-        .filter_map(|listener| Some((&listener.name, Covered::by(listener, held)?)))
+        .filter(|listener| listener.protocol != Protocol::Auto)
+        .filter_map(|listener| {
+            let covered = Covered::by(listener, held)?;
+            Some((&listener.name, (listener.protocol, covered)))
+        })
         .collect();
     let mut gaps = Vec::new();
     for route in routes.iter().filter(|route| !is_refused(route)) {
         for (position, host) in route.hosts.iter().enumerate() {
             let lacks = |listener: &&ListenerName| {
                 let covered = covered.get(*listener);
-                covered.is_some_and(|covered| !covered.has(host))
+                covered.is_some_and(|(protocol, covered)| {
+                    route.mode.is_inside_tls_of(*protocol) && !covered.has(host)
+                })
             };
             if let Some(listener) = route.listeners.iter().find(lacks) {
                 gaps.push(Gap {
@@ -143,7 +152,9 @@ fn gaps(listeners: &[&Listener], routes: &[&Route], held: &Held<'_>) -> Vec<Gap>
                     position,
                     host: host.clone(),
                     listener: listener.clone(),
-                    issuer: covered.get(listener).is_some_and(|it| it.issuer.is_some()),
+                    issuer: covered
+                        .get(listener)
+                        .is_some_and(|(_, it)| it.issuer.is_some()),
                 });
             }
         }

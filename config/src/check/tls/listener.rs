@@ -1,10 +1,13 @@
 //! TLS on a listener.
 
-use crate::check::references::{Known, unknown};
+use crate::check::{
+    Drafts,
+    references::{Known, unknown},
+};
 use crate::{
     findings::{Finding, Findings},
-    model::{Alpn, CertificateNames, ListenerCertificates, ListenerTls, Protocol, TlsTerms},
-    names::CertificateName,
+    model::{Alpn, CertificateNames, ListenerCertificates, ListenerTls, Mode, Protocol, TlsTerms},
+    names::{CertificateName, ListenerName},
     raw::{self, NamesOr, OneOrMany},
     tree::At,
 };
@@ -19,11 +22,18 @@ pub(in crate::check) fn check(
     known: &Known,
     findings: &mut Findings<'_>,
 ) -> Option<ListenerTls> {
-    if protocol == Protocol::Http {
-        if findings.is_clean(&at.key("protocol")) {
-            without(raw, at, findings);
+    let silent =
+        raw.certificates.is_none() && raw.tls.is_none() && raw.client_certificates.is_none();
+    match protocol {
+        Protocol::Http | Protocol::Tcp | Protocol::Udp => {
+            if findings.is_clean(&at.key("protocol")) {
+                without(raw, at, findings);
+            }
+            return None;
         }
-        return None;
+        // Whether it needs any is known with its routes (`check_unarmed`).
+        Protocol::Tls | Protocol::Auto if silent && known.certificates.is_empty() => return None,
+        Protocol::Https | Protocol::Tls | Protocol::Auto => {}
     }
     let certificates = certificates(raw.certificates.as_ref(), at, known, findings);
     let default = raw::ListenerTls::default();
@@ -35,6 +45,53 @@ pub(in crate::check) fn check(
         client_certificates: client
             .map(|raw| client::check(raw, &at.key("client_certificates"), findings)),
     })
+}
+
+/// Reports tls listeners that have nothing to end TLS with, though not all that comes in is passed
+/// through.
+pub(in crate::check) fn check_unarmed(drafts: &mut Drafts, findings: &mut Findings<'_>) {
+    let mut bare: Vec<ListenerName> = Vec::new();
+    for (name, draft) in &drafts.listeners {
+        let Some(listener) = draft.object.as_ref().filter(|_| draft.clean) else {
+            continue;
+        };
+        if listener.protocol != Protocol::Tls || listener.tls.is_some() {
+            continue;
+        }
+        let routes = drafts.routes.values();
+        let modes = routes.filter_map(|draft| match &draft.object {
+            Some(route) if !draft.clean || route.listeners.contains(name) => {
+                Some((route.mode == Mode::Passthrough, draft.clean))
+            }
+            Some(_) => None,
+            None => Some((false, false)),
+        });
+        // Of a refused route nobody knows what it was meant to be.
+        let (mut through, mut unknown, mut ended) = (false, false, false);
+        for (passes, clean) in modes {
+            unknown |= !clean;
+            through |= clean && passes;
+            ended |= clean && !passes;
+        }
+        if ended || !(through || unknown) {
+            bare.push(name.clone());
+        }
+    }
+    for name in bare {
+        let at = At::Root.key("listeners");
+        let at = at.key(name.as_str());
+        findings.key(&at, no_certificate(&at));
+        if let Some(draft) = drafts.listeners.get_mut(&name) {
+            draft.clean = false;
+        }
+    }
+}
+
+fn no_certificate(listener: &At<'_>) -> Finding {
+    let what = format!("{listener} has no certificate to serve");
+    let hint = "write [certificates.NAME] with files = { chain = \"chain.pem\", \
+                key = \"key.pem\" }, or certificates = { auto = \"local\" } for development";
+    Finding::new("no_certificate", what).hint(hint)
 }
 
 /// Reports what means nothing without TLS.
@@ -90,10 +147,7 @@ fn certificates(
         CertificateNames::Listed(names) => !names.is_empty(),
     };
     if !any && checked.auto.is_none() && findings.is_clean(&at) {
-        let what = format!("{listener} has no certificate to serve");
-        let hint = "write [certificates.NAME] with files = { chain = \"chain.pem\", \
-                    key = \"key.pem\" }, or certificates = { auto = \"local\" } for development";
-        findings.key(listener, Finding::new("no_certificate", what).hint(hint));
+        findings.key(listener, no_certificate(listener));
     }
     checked
 }
@@ -149,8 +203,8 @@ fn terms(
     findings: &mut Findings<'_>,
 ) -> TlsTerms {
     let mut terms = match protocol {
-        Protocol::Https => TlsTerms::http(),
-        Protocol::Http | Protocol::Tls => TlsTerms::default(),
+        Protocol::Https | Protocol::Auto => TlsTerms::http(),
+        Protocol::Http | Protocol::Tls | Protocol::Tcp | Protocol::Udp => TlsTerms::default(),
     };
     terms.min_version = version(raw.min_version);
     terms.session_tickets = raw.session_tickets.unwrap_or(terms.session_tickets);
@@ -166,8 +220,8 @@ fn terms(
                 let what = format!("{name:?} is offered twice");
                 findings.value(&at, Finding::new("duplicate_value", what));
             }
-            Some(Alpn::Other(_)) | None if protocol == Protocol::Https => {
-                let what = format!("an https listener does not speak {name:?}");
+            Some(Alpn::Other(_)) | None if protocol != Protocol::Tls => {
+                let what = format!("an {} listener does not speak {name:?}", protocol.as_str());
                 let hint = "it speaks \"h2\" and \"http/1.1\"; other protocols pass through a \
                             listener with protocol = \"tls\"";
                 findings.value(&at, Finding::new("unknown_value", what).hint(hint));

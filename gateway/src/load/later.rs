@@ -1,0 +1,64 @@
+//! What the language has words for and the gateway does not do yet: refused, so that nobody believes
+//! that it is done.
+
+use sluice_config::{
+    Problem, Snapshot,
+    model::{Balance, Listener, Mode, Protocol, ProxyProtocolIn, Upstream},
+};
+
+/// Everything in `snapshot` that is not done yet.
+pub(super) fn problems(snapshot: &Snapshot) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for (name, listener) in &snapshot.listeners {
+        let keys = of_listener(listener).into_iter();
+        let keys = keys.filter(|(_, written)| *written);
+        problems.extend(keys.map(|(key, _)| problem(format!("listeners.{name}.{key}"))));
+    }
+    for (name, route) in &snapshot.routes {
+        if route.mode == Mode::Passthrough {
+            problems.push(problem(format!("routes.{name}.mode")));
+        }
+    }
+    for (name, upstream) in &snapshot.upstreams {
+        let keys = of_upstream(upstream).into_iter();
+        let keys = keys.filter(|(_, written)| *written);
+        problems.extend(keys.map(|(key, _)| problem(format!("upstreams.{name}.{key}"))));
+    }
+    problems
+}
+
+/// Keys of a listener.
+fn of_listener(listener: &Listener) -> [(&'static str, bool); 6] {
+    [
+        ("protocol", listener.protocol == Protocol::Auto),
+        ("protocol", listener.protocol == Protocol::Udp),
+        ("address", listener.address.socket().is_none()),
+        (
+            "proxy_protocol",
+            listener.proxy_protocol != ProxyProtocolIn::Off,
+        ),
+        ("startup", listener.startup.is_some()),
+        ("socket", !listener.socket.is_default()),
+    ]
+}
+
+/// Keys of an upstream.
+fn of_upstream(upstream: &Upstream) -> [(&'static str, bool); 4] {
+    [
+        ("balance", upstream.balance == Balance::RingHash),
+        ("proxy_protocol", upstream.proxy_protocol.is_some()),
+        ("startup", upstream.startup.is_some()),
+        ("socket", !upstream.socket.is_default()),
+    ]
+}
+
+fn problem(at: String) -> Problem {
+    Problem {
+        code: "unsupported",
+        what: format!("what {at} asks for is not in this version yet"),
+        at,
+        hint: Some("take it away".to_owned()),
+        witness: None,
+        place: None,
+    }
+}
