@@ -2,6 +2,8 @@
 //!
 //! Which version of HTTP is spoken is told by the first bytes, which `http/serve` looks at.
 
+pub mod hello;
+pub mod spoken;
 mod tls;
 
 use std::{cell::RefCell, pin::Pin, rc::Rc, sync::Arc};

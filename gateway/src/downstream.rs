@@ -106,6 +106,36 @@ fn address_text(address: IpAddr) -> HeaderValue {
     HeaderValue::try_from(address.to_string()).unwrap_or(HeaderValue::from_static("unknown"))
 }
 
+/// What a client of TLS said first, where TLS is not ended.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Hello {
+    /// The host that it asks for: lower case, without the dot at its end.
+    pub sni: Option<Box<str>>,
+    /// As on the wire, each name behind its length.
+    protocols: Box<[u8]>,
+}
+
+impl Hello {
+    /// `protocols` are what it offers to speak inside, each name behind a byte with its length.
+    pub fn new(sni: Option<Box<str>>, protocols: &[u8]) -> Self {
+        Self {
+            sni,
+            protocols: protocols.into(),
+        }
+    }
+
+    /// What it offers to speak inside, preferred first.
+    pub fn protocols(&self) -> impl Iterator<Item = &[u8]> {
+        let mut rest = &*self.protocols;
+        std::iter::from_fn(move || {
+            let (length, names) = rest.split_first()?;
+            let (name, others) = names.split_at_checked(usize::from(*length))?;
+            rest = others;
+            Some(name)
+        })
+    }
+}
+
 /// The sender of one request.
 #[derive(Debug, Clone)]
 pub struct Downstream {

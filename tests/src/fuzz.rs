@@ -5,6 +5,7 @@
 //! the files below, a line in [`TARGETS`], and a wrapper in `tests/fuzz/fuzz_targets`.
 
 pub mod config;
+pub mod connection;
 pub mod drive;
 pub mod http;
 mod mutate;
@@ -61,6 +62,18 @@ pub const TARGETS: &[Target] = &[
         run: route::find,
         seeds: route::SEEDS,
         words: &[],
+    },
+    Target {
+        name: "client_hello",
+        run: connection::client_hello,
+        seeds: connection::HELLOS,
+        words: &[],
+    },
+    Target {
+        name: "sniff",
+        run: connection::sniff,
+        seeds: connection::BEGINNINGS,
+        words: &["GET ", "http://", "PRI * HTTP/2.0\r\n", " /"],
     },
 ];
 

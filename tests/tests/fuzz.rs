@@ -37,6 +37,16 @@ fn route_find() {
 }
 
 #[test]
+fn client_hello() {
+    fuzz("client_hello");
+}
+
+#[test]
+fn sniff() {
+    fuzz("sniff");
+}
+
+#[test]
 fn every_target_has_a_test_and_a_wrapper() {
     let tests = include_str!("fuzz.rs");
     for target in TARGETS {

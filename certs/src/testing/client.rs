@@ -8,9 +8,12 @@ use std::{
 };
 
 use rustls::{
-    AlertDescription, ClientConfig, RootCertStore,
-    client::Resumption,
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _},
+    AlertDescription, ClientConfig, ClientConnection, RootCertStore,
+    client::{EchConfig, EchMode, Resumption},
+    crypto::{aws_lc_rs::hpke, hpke::Hpke as _},
+    pki_types::{
+        CertificateDer, EchConfigListBytes, PrivateKeyDer, ServerName, pem::PemObject as _,
+    },
     version::{TLS12, TLS13},
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -46,7 +49,13 @@ impl Client {
 
     /// A client that believes this root (PEM) and offers these protocols.
     pub fn believing(root: &str, protocols: &[&str]) -> Self {
-        Self::of(root, protocols, Speaks::Any, None)
+        Self::of(root, protocols, Speaks::Any, None, None)
+    }
+
+    /// A client that hides whom it asks for, as if `public` could find out (RFC 9849).
+    pub fn hiding(authority: &Authority, protocols: &[&str], public: &str) -> Self {
+        let hidden = Some(hidden_behind(public));
+        Self::of(authority.pem(), protocols, Speaks::Tls13, None, hidden)
     }
 
     /// The same with versions, and a certificate of its own.
@@ -56,10 +65,16 @@ impl Client {
         speaks: Speaks,
         identity: Option<&Leaf>,
     ) -> Self {
-        Self::of(authority.pem(), protocols, speaks, identity)
+        Self::of(authority.pem(), protocols, speaks, identity, None)
     }
 
-    fn of(root: &str, protocols: &[&str], speaks: Speaks, identity: Option<&Leaf>) -> Self {
+    fn of(
+        root: &str,
+        protocols: &[&str],
+        speaks: Speaks,
+        identity: Option<&Leaf>,
+        hidden: Option<EchMode>,
+    ) -> Self {
         let mut roots = RootCertStore::empty();
         let root = CertificateDer::from_pem_slice(root.as_bytes()).expect("a root");
         roots.add(root).expect("a root");
@@ -68,10 +83,12 @@ impl Client {
             Speaks::Tls12 => &[&TLS12],
             Speaks::Tls13 => &[&TLS13],
         };
-        let builder = ClientConfig::builder_with_provider(crate::provider())
-            .with_protocol_versions(versions)
-            .expect("versions")
-            .with_root_certificates(roots);
+        let builder = ClientConfig::builder_with_provider(crate::provider());
+        let builder = match hidden {
+            Some(hidden) => builder.with_ech(hidden),
+            None => builder.with_protocol_versions(versions),
+        };
+        let builder = builder.expect("versions").with_root_certificates(roots);
         let mut config = match identity {
             None => builder.with_no_client_auth(),
             Some(leaf) => {
@@ -107,6 +124,18 @@ impl Client {
         self
     }
 
+    /// What it says first to `name`.
+    pub fn first_message(&self, name: &str) -> Vec<u8> {
+        let name = ServerName::try_from(name.to_owned()).expect("a name");
+        let config = Arc::new(self.0.clone());
+        let mut connection = ClientConnection::new(config, name).expect("a client");
+        let mut bytes = Vec::new();
+        while connection.wants_write() {
+            connection.write_tls(&mut bytes).expect("a vector");
+        }
+        bytes
+    }
+
     /// Connects as if to `name`.
     pub async fn connect<IO>(&self, io: IO, name: &str) -> io::Result<Connected<IO>>
     where
@@ -116,6 +145,31 @@ impl Client {
         let connector = TlsConnector::from(Arc::new(self.0.clone()));
         connector.connect(name, io).await.map(Connected)
     }
+}
+
+/// A key that nobody has, for hosts behind `public`.
+fn hidden_behind(public: &str) -> EchMode {
+    let suite = hpke::DH_KEM_X25519_HKDF_SHA256_AES_128;
+    let (key, _) = suite.generate_key_pair().expect("a key");
+    let vector = |bytes: &[u8]| {
+        let length = u16::try_from(bytes.len()).expect("a length");
+        [&length.to_be_bytes()[..], bytes].concat()
+    };
+    let length = u8::try_from(public.len()).expect("a length");
+    let contents = [
+        // Its number, the key, HKDF-SHA256 with AES-128-GCM, the longest name, extensions.
+        &[1, 0, 0x20][..],
+        &vector(&key.0),
+        &vector(&[0, 1, 0, 1]),
+        &[64, length],
+        public.as_bytes(),
+        &vector(&[]),
+    ]
+    .concat();
+    let config = [&[0xfe, 0x0d][..], &vector(&contents)].concat();
+    let list = EchConfigListBytes::from(vector(&config));
+    let config = EchConfig::new(list, &[suite]).expect("a configuration");
+    config.into()
 }
 
 /// The alert that an error says was received.
