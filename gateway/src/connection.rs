@@ -8,6 +8,7 @@ mod tls;
 
 use std::{cell::RefCell, pin::Pin, rc::Rc, sync::Arc};
 
+use bytes::Bytes;
 use sluice_config::model::Protocol;
 
 use crate::{
@@ -32,12 +33,9 @@ pub fn serve(
         return Box::pin(secured(stream, connection, listener, local));
     }
     if listener.model.protocol == Protocol::Tcp {
-        return Box::pin(l4::stream::serve(
-            stream,
-            Arc::new(connection),
-            listener,
-            local,
-        ));
+        let (ahead, connection) = (Bytes::new(), Arc::new(connection));
+        let served = l4::stream::serve(stream, ahead, None, connection, listener, local);
+        return Box::pin(served);
     }
     Box::pin(http(stream, Arc::new(connection), listener, local))
 }
@@ -57,7 +55,9 @@ async fn secured(
     let connection = Arc::new(connection);
     match listener.model.protocol {
         Protocol::Tls | Protocol::Tcp => {
-            Box::pin(l4::stream::serve(inside, connection, listener, local)).await;
+            let ahead = Bytes::new();
+            let served = l4::stream::serve(inside, ahead, None, connection, listener, local);
+            Box::pin(served).await;
         }
         Protocol::Http | Protocol::Https | Protocol::Auto | Protocol::Udp => {
             Box::pin(http(inside, connection, listener, local)).await;

@@ -2,11 +2,15 @@
 //!
 //! [`ProxyError::verdict`] is the only table from failure to consequence.
 
+mod grpc;
+
 use std::io;
 
 use http::StatusCode;
 use sluice_certs::client::{ConnectError, Part};
 use sluice_config::names::{ServiceName, UpstreamName};
+
+pub use grpc::GrpcStatus;
 
 /// Why a request was not answered by its upstream.
 #[derive(Debug, thiserror::Error)]
@@ -178,6 +182,12 @@ pub enum ProxyError {
     /// An upgraded connection lasted for `upgrade.max_duration`.
     #[error("the upgraded connection lasted longer than allowed")]
     UpgradeExpired,
+    /// Nothing moved on a raw stream for `stream.idle_timeout`.
+    #[error("nothing moved on the stream for too long")]
+    StreamIdle,
+    /// A raw stream lasted for `stream.max_duration`.
+    #[error("the stream lasted longer than allowed")]
+    StreamExpired,
     /// The gateway is stopping, or the object that served the request is gone and its grace over.
     #[error("the gateway is draining")]
     Draining,
@@ -312,6 +322,8 @@ impl ProxyError {
             Self::ProtocolUnsupported { .. } => (StatusCode::BAD_GATEWAY, "protocol_unsupported", "PU", Upstream, Never),
             Self::UpgradeIdle => (StatusCode::SWITCHING_PROTOCOLS, "upgrade_idle", "SI", Downstream, Never),
             Self::UpgradeExpired => (StatusCode::SWITCHING_PROTOCOLS, "upgrade_expired", "DT", Gateway, Never),
+            Self::StreamIdle => (StatusCode::OK, "stream_idle", "SI", Downstream, Never),
+            Self::StreamExpired => (StatusCode::OK, "stream_expired", "DT", Gateway, Never),
             Self::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining", "GD", Gateway, Never),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "GE", Gateway, Never),
         };
@@ -323,9 +335,12 @@ impl ProxyError {
     #[must_use]
     pub const fn grpc_status(&self) -> GrpcStatus {
         match self {
-            Self::ClientClosed | Self::ClientStalled | Self::UpgradeIdle | Self::UpgradeExpired => {
-                GrpcStatus::Cancelled
-            }
+            Self::ClientClosed
+            | Self::ClientStalled
+            | Self::UpgradeIdle
+            | Self::UpgradeExpired
+            | Self::StreamIdle
+            | Self::StreamExpired => GrpcStatus::Cancelled,
             Self::HeadTimeout
             | Self::BodyTimeout
             | Self::ResponseTimeout { .. }
@@ -357,38 +372,6 @@ impl ProxyError {
             | Self::Overloaded
             | Self::NoDescriptor
             | Self::Draining => GrpcStatus::Unavailable,
-        }
-    }
-}
-
-/// The statuses of gRPC that the gateway gives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum GrpcStatus {
-    /// 1: the caller is gone.
-    Cancelled,
-    /// 4: it took too long.
-    DeadlineExceeded,
-    /// 8: larger than allowed.
-    ResourceExhausted,
-    /// 12: nobody here serves it.
-    Unimplemented,
-    /// 13: a broken protocol or a defect.
-    Internal,
-    /// 14: nobody can serve it now.
-    Unavailable,
-}
-
-impl GrpcStatus {
-    /// Its number, as it is sent.
-    #[must_use]
-    pub const fn code(self) -> &'static str {
-        match self {
-            Self::Cancelled => "1",
-            Self::DeadlineExceeded => "4",
-            Self::ResourceExhausted => "8",
-            Self::Unimplemented => "12",
-            Self::Internal => "13",
-            Self::Unavailable => "14",
         }
     }
 }

@@ -12,7 +12,7 @@ mod rewrite;
 mod template;
 
 use http::{HeaderMap, HeaderName, HeaderValue, request::Parts};
-use sluice_config::model::{self, Filters, PathMatch, Share, Template};
+use sluice_config::model::{self, Filters, PathMatch, Share, StreamLimits, Template};
 
 use self::{edits::Edits, template::Filled};
 use crate::downstream::Downstream;
@@ -62,6 +62,7 @@ pub struct Chain {
     grpc_web: bool,
     hsts: Option<HeaderValue>,
     trace: Option<Share>,
+    stream: StreamLimits,
     /// What response templates want to know of the request.
     wanted: Vec<HeaderName>,
 }
@@ -98,6 +99,7 @@ impl Chain {
             grpc_web: nearest(levels, |level| level.grpc_web.as_ref()) == Some(&true),
             hsts: hsts::compile(nearest(levels, |level| level.hsts.as_ref())),
             trace: nearest(levels, |level| level.trace.as_ref()).map(|trace| trace.sample),
+            stream: StreamLimits::nearest(levels),
             wanted: response.map(edits::wanted).unwrap_or_default(),
         }
     }
@@ -162,6 +164,11 @@ impl Chain {
     /// Whether calls in gRPC-Web become gRPC.
     pub fn grpc_web(&self) -> bool {
         self.grpc_web
+    }
+
+    /// How long raw streams last.
+    pub fn stream(&self) -> StreamLimits {
+        self.stream
     }
 
     /// The share of traces that begin here and are recorded; none: what the tracer says.

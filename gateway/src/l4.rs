@@ -1,4 +1,5 @@
 //! Raw streams: bytes that nobody takes apart.
 
 pub(crate) mod copy;
+pub(crate) mod record;
 pub(crate) mod stream;

@@ -2,6 +2,7 @@
 
 mod ahead;
 mod memory;
+mod pipe;
 mod stall;
 mod tunnel;
 
@@ -19,6 +20,7 @@ use tokio::{
 
 pub use ahead::Ahead;
 pub use memory::{MemoryListener, MemoryNetwork};
+pub use pipe::{Pipe, Socket};
 pub use stall::{Stalled, WriteStall};
 pub use tunnel::{Reset, Tunnel};
 
@@ -42,6 +44,16 @@ pub enum Stream {
 }
 
 impl Stream {
+    /// The socket, where nothing lies between it and what is read and written.
+    pub fn socket(&self) -> Option<Socket<'_>> {
+        match self {
+            Self::Tcp(stream) => Some(Socket::Tcp(stream)),
+            Self::Unix(stream) => Some(Socket::Unix(stream)),
+            Self::Ahead(stream) => stream.socket(),
+            Self::Memory(_) | Self::Tls(_) | Self::ToEndpoint(_) | Self::Tunnel(_) => None,
+        }
+    }
+
     /// Closes it so that the peer does not take what it got for the whole.
     pub fn abort(self) {
         match self {

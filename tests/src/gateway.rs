@@ -8,7 +8,7 @@ use sluice_config::{Snapshot, Sources, Style};
 use sluice_gateway::{
     engine::{Engine, Options},
     telemetry::{
-        metrics::{Counter, HandshakeReading},
+        metrics::{Counter, HandshakeReading, Reading},
         trace::Environment,
     },
 };
@@ -121,6 +121,27 @@ impl Gateway {
         let found = all.find(|(name, _)| name.as_str() == upstream);
         let (_, upstream) = found.expect("there is such an upstream");
         upstream.handshakes().expect("it speaks TLS").read()
+    }
+
+    /// The raw streams of a listener, route or upstream so far.
+    pub fn streams(&self, kind: &str, name: &str) -> Reading {
+        let plan = &self.engine().view().live().expect("a plan").plan;
+        let traffic = match kind {
+            "listener" => {
+                let mut all = plan.listeners.iter();
+                all.find(|it| it.0.as_str() == name).map(|it| &it.1.traffic)
+            }
+            "route" => {
+                let mut all = plan.routes.iter();
+                all.find(|it| it.0.as_str() == name).map(|it| &it.1.traffic)
+            }
+            _ => {
+                let mut all = plan.upstreams.iter();
+                all.find(|it| it.0.as_str() == name)
+                    .map(|it| it.1.traffic())
+            }
+        };
+        traffic.expect("there is such an object").read_streams()
     }
 
     /// Waits until so many handshakes of the listener `web` have failed for this reason.

@@ -65,6 +65,8 @@ provoked! {
     protocol_unsupported,
     upgrade_idle,
     upgrade_expired,
+    stream_idle,
+    stream_expired,
     draining,
 }
 

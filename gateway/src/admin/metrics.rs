@@ -4,6 +4,7 @@
 //! objects that the configuration has no more are gone with them.
 
 mod acme;
+mod streams;
 mod tls;
 
 use std::{collections::BTreeMap, time::SystemTime};
@@ -34,6 +35,7 @@ pub(super) fn write(admin: &Admin) -> String {
         listeners(&mut text, &live.plan);
         routes(&mut text, &live.plan);
         upstreams(&mut text, &live.plan);
+        streams::write(&mut text, &live.plan);
         tls::write(&mut text, &live.plan);
         acme::write(&mut text, &admin.view);
     }
@@ -252,13 +254,13 @@ fn traffic(text: &mut Text, kind: &str, readings: &Readings<'_>) {
             text.sample("_total", &[(kind, name)], bytes);
         }
     }
-    durations(text, kind, readings);
-}
-
-fn durations(text: &mut Text, kind: &str, readings: &Readings<'_>) {
     let family = format!("sluice_{kind}_request_duration_seconds");
     let help = "From the head of a request to the end of its answer.";
-    text.family(&family, Kind::Histogram, help);
+    histogram(text, (&family, help), kind, readings);
+}
+
+fn histogram(text: &mut Text, (family, help): (&str, &str), kind: &str, readings: &Readings<'_>) {
+    text.family(family, Kind::Histogram, help);
     for (name, reading) in readings {
         let requests = reading.requests();
         if requests == 0 {

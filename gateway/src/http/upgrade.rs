@@ -215,7 +215,8 @@ pub(crate) async fn join(joint: Box<Joint>, mut stream: WriteStall<Stream>, ahea
         stream: &mut upstream,
         ahead: answered,
     };
-    let mut parted = copy::join(downstream, inner, bounds, &carried, told).await;
+    let pressure = &visitor.local.pressure;
+    let mut parted = copy::join(downstream, inner, bounds, &carried, pressure, told).await;
     if visitor.listener.tasks.is_aborted() {
         // Of all that is torn down at the deadline of a drain, this need not be the first.
         parted = Parted::Told;

@@ -1,51 +1,54 @@
 //! Joins two byte streams: what comes in on one goes out on the other, in both directions.
 //!
 //! What must stay true: every byte arrives once and in order; a side that closes its sending half
-//! closes only that half of the other; nothing is read that has no room to go to; and a stream on
-//! which nothing moves holds no buffer.
+//! closes only that half of the other; nothing is read that has no room to go to; a stream on which
+//! nothing moves holds neither buffer nor pipe; and none moves so much in a row that others wait.
+//!
+//! Little is copied through a small buffer, which is the cheapest then. As soon as a read fills it, much
+//! is under way: between two sockets the kernel moves it through a pipe from then on, else a larger
+//! buffer does. A direction that only trickles goes back to the small one.
+
+mod buffers;
+mod clock;
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::Cell,
     future::poll_fn,
     io,
     pin::Pin,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use bytes::{Buf as _, Bytes};
 use futures_util::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::{Instant, Sleep},
+    io::{AsyncRead as _, AsyncWrite as _, ReadBuf},
+    time::Instant,
 };
 
-use crate::stream::{Reset, Stalled};
+use self::{
+    buffers::{SMALL, give_back, take},
+    clock::Clock,
+};
 
-/// What one direction holds at most, besides what the sockets hold.
-const BUFFER: usize = 16 << 10;
+use crate::{
+    pressure::Pressure,
+    stream::{Pipe, Reset, Stalled, Stream, WriteStall},
+};
 
-/// Buffers that a worker keeps for the next stream on which something moves.
-const SPARE: usize = 64;
+pub(crate) use clock::Bounds;
 
-thread_local! {
-    static POOL: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };
-}
+/// Less at a time than this is little again.
+const TRICKLE: usize = 4 << 10;
+
+/// What one direction moves before others of its worker have their turn.
+const TURN: usize = 1 << 20;
 
 /// One of the two streams, and what was read of it before.
 #[derive(Debug)]
-pub(crate) struct End<S> {
-    pub(crate) stream: S,
+pub(crate) struct End<'s> {
+    pub(crate) stream: &'s mut WriteStall<Stream>,
     pub(crate) ahead: Bytes,
-}
-
-/// How long two streams may stay joined.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Bounds {
-    /// Nothing moves in either direction.
-    pub(crate) idle: Option<Duration>,
-    /// Altogether.
-    pub(crate) whole: Option<Duration>,
 }
 
 /// Bytes that went out so far; readable also when the copy is dropped.
@@ -55,6 +58,10 @@ pub(crate) struct Carried {
     pub(crate) inward: Cell<u64>,
     /// From the upstream to the downstream.
     pub(crate) outward: Cell<u64>,
+    /// When the first of them did.
+    pub(crate) answered: Cell<Option<Instant>>,
+    /// All of them did, and the downstream was told so.
+    pub(crate) whole: Cell<bool>,
 }
 
 /// Why two streams are no longer joined.
@@ -75,30 +82,33 @@ pub(crate) enum Parted {
 }
 
 /// Copies until both sides are done, one breaks off, the time is over, or `told` completes.
-pub(crate) async fn join<D, U>(
-    mut downstream: End<D>,
-    mut upstream: End<U>,
+pub(crate) async fn join(
+    downstream: End<'_>,
+    upstream: End<'_>,
     bounds: Bounds,
     carried: &Carried,
+    pressure: &Pressure,
     told: impl Future<Output = ()>,
-) -> Parted
-where
-    D: AsyncRead + AsyncWrite + Unpin,
-    U: AsyncRead + AsyncWrite + Unpin,
-{
+) -> Parted {
     let mut clock = Clock::new(bounds);
     // Polled only when it is woken, not for every byte: others watch the same signals.
     let mut told: FuturesUnordered<_> = [told.boxed_local()].into_iter().collect();
-    let mut inward = Direction::new(std::mem::take(&mut downstream.ahead), &carried.inward);
-    let mut outward = Direction::new(std::mem::take(&mut upstream.ahead), &carried.outward);
-    let (mut down, mut up) = (downstream.stream, upstream.stream);
+    let mut inward = Direction::new(downstream.ahead, &carried.inward, pressure);
+    let mut outward = Direction::new(upstream.ahead, &carried.outward, pressure);
+    let (down, up) = (downstream.stream, upstream.stream);
     poll_fn(|cx| {
-        if let Err(fault) = outward.poll(&mut up, &mut down, cx) {
+        if let Err(fault) = outward.poll(up, down, cx) {
             return Poll::Ready(fault.parted(Parted::Upstream, Parted::Downstream));
         }
-        if let Err(fault) = inward.poll(&mut down, &mut up, cx) {
+        if carried.answered.get().is_none() && carried.outward.get() > 0 {
+            carried.answered.set(Some(Instant::now()));
+        }
+        if let Err(fault) = inward.poll(down, up, cx) {
             return Poll::Ready(fault.parted(Parted::Downstream, Parted::Upstream));
         }
+        carried
+            .whole
+            .set(outward.is_over() && outward.lost.is_none());
         if inward.is_over() && outward.is_over() {
             let lost = outward.lost.take().map(Parted::Downstream);
             let lost = lost.or_else(|| inward.lost.take().map(Parted::Upstream));
@@ -117,15 +127,34 @@ where
 struct Direction<'t> {
     /// What was read before the streams were joined.
     ahead: Bytes,
-    buffer: Option<Box<[u8]>>,
-    /// What of `buffer` waits to go out.
-    start: usize,
-    end: usize,
+    load: Load,
+    flow: Flow,
     state: State,
     /// Why what still comes has nowhere to go to.
     lost: Option<io::Error>,
     moved: Cell<bool>,
     count: &'t Cell<u64>,
+    pressure: &'t Pressure,
+}
+
+/// What waits to go out.
+enum Load {
+    Nothing,
+    Buffer {
+        buffer: Box<[u8]>,
+        start: usize,
+        end: usize,
+    },
+    Pipe(Pipe),
+}
+
+/// How much came at a time lately.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Flow {
+    Little,
+    Much,
+    /// And the kernel does not move it by itself after all.
+    MuchCopied,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -157,16 +186,16 @@ impl Fault {
 }
 
 impl<'t> Direction<'t> {
-    fn new(ahead: Bytes, count: &'t Cell<u64>) -> Self {
+    fn new(ahead: Bytes, count: &'t Cell<u64>, pressure: &'t Pressure) -> Self {
         Self {
             ahead,
-            buffer: None,
-            start: 0,
-            end: 0,
+            load: Load::Nothing,
+            flow: Flow::Little,
             state: State::Open,
             lost: None,
             moved: Cell::new(false),
             count,
+            pressure,
         }
     }
 
@@ -175,16 +204,12 @@ impl<'t> Direction<'t> {
     }
 
     /// Moves what can be moved now.
-    fn poll<R, W>(
+    fn poll(
         &mut self,
-        reader: &mut R,
-        writer: &mut W,
+        reader: &mut WriteStall<Stream>,
+        writer: &mut WriteStall<Stream>,
         cx: &mut Context<'_>,
-    ) -> Result<(), Fault>
-    where
-        R: AsyncRead + Unpin,
-        W: AsyncWrite + Unpin,
-    {
+    ) -> Result<(), Fault> {
         if self.is_over() {
             return Ok(());
         }
@@ -201,16 +226,13 @@ impl<'t> Direction<'t> {
         }
     }
 
-    fn step<R, W>(
+    fn step(
         &mut self,
-        reader: &mut R,
-        writer: &mut W,
+        reader: &mut WriteStall<Stream>,
+        writer: &mut WriteStall<Stream>,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<(), Fault>>
-    where
-        R: AsyncRead + Unpin,
-        W: AsyncWrite + Unpin,
-    {
+    ) -> Poll<Result<(), Fault>> {
+        let mut left = TURN;
         loop {
             ready!(self.write(writer, cx)).map_err(Fault::Write)?;
             if self.state == State::Closing {
@@ -224,8 +246,14 @@ impl<'t> Direction<'t> {
                 }
                 return Poll::Ready(Ok(()));
             }
-            match self.read(reader, cx) {
-                Poll::Ready(outcome) => outcome.map_err(Fault::Read)?,
+            if left == 0 {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            match self.read(reader, writer, cx) {
+                Poll::Ready(read) => {
+                    left = left.saturating_sub(read.map_err(Fault::Read)?);
+                }
                 Poll::Pending => {
                     // Also when nothing waits: a stream of many tells so that its peer reset it.
                     ready!(Pin::new(&mut *writer).poll_flush(cx)).map_err(Fault::Write)?;
@@ -236,9 +264,9 @@ impl<'t> Direction<'t> {
     }
 
     /// Writes all that waits.
-    fn write<W: AsyncWrite + Unpin>(
+    fn write(
         &mut self,
-        writer: &mut W,
+        writer: &mut WriteStall<Stream>,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
         while !self.ahead.is_empty() {
@@ -246,41 +274,97 @@ impl<'t> Direction<'t> {
             self.went_out(written)?;
             self.ahead.advance(written);
         }
-        while let Some(waiting) = self
-            .buffer
-            .as_ref()
-            .and_then(|it| it.get(self.start..self.end))
-            && !waiting.is_empty()
-        {
-            let written = ready!(Pin::new(&mut *writer).poll_write(cx, waiting))?;
+        loop {
+            let written = match &mut self.load {
+                Load::Buffer { buffer, start, end } if *start < *end => {
+                    let waiting = buffer.get(*start..*end).unwrap_or_default();
+                    let written = ready!(Pin::new(&mut *writer).poll_write(cx, waiting))?;
+                    *start = start.saturating_add(written);
+                    written
+                }
+                Load::Pipe(pipe) if pipe.held() > 0 => ready!(writer.poll_drain(pipe, cx))?,
+                Load::Nothing | Load::Buffer { .. } | Load::Pipe(_) => break,
+            };
             self.went_out(written)?;
-            self.start = self.start.saturating_add(written);
         }
         self.release();
         Poll::Ready(Ok(()))
     }
 
-    /// Reads once, into an empty buffer.
-    fn read<R: AsyncRead + Unpin>(
+    /// Reads once, when nothing waits; gives how much came.
+    fn read(
         &mut self,
-        reader: &mut R,
+        reader: &mut WriteStall<Stream>,
+        writer: &WriteStall<Stream>,
         cx: &mut Context<'_>,
-    ) -> Poll<io::Result<()>> {
-        let mut buffer = take();
+    ) -> Poll<io::Result<usize>> {
+        let read = match self.splice(reader, writer, cx) {
+            Some(read) => ready!(read)?,
+            None => ready!(self.copy(reader, cx))?,
+        };
+        if read == 0 {
+            self.state = State::Closing;
+            return Poll::Ready(Ok(0));
+        }
+        self.moved.set(true);
+        if read >= SMALL && self.flow == Flow::Little {
+            self.flow = Flow::Much;
+        } else if read < TRICKLE {
+            self.flow = Flow::Little;
+        }
+        Poll::Ready(Ok(read))
+    }
+
+    /// Has the kernel move what comes in, where it can and where that is worth it.
+    fn splice(
+        &mut self,
+        reader: &WriteStall<Stream>,
+        writer: &WriteStall<Stream>,
+        cx: &mut Context<'_>,
+    ) -> Option<Poll<io::Result<usize>>> {
+        if self.flow != Flow::Much {
+            return None;
+        }
+        let sockets = reader.get_ref().socket().zip(writer.get_ref().socket());
+        let pipe = sockets.and_then(|(from, _)| Some((from, Pipe::take(self.pressure)?)));
+        let Some((from, mut pipe)) = pipe else {
+            self.flow = Flow::MuchCopied;
+            return None;
+        };
+        match pipe.poll_fill(from, cx) {
+            Poll::Ready(Ok(filled)) if filled > 0 => {
+                self.load = Load::Pipe(pipe);
+                Some(Poll::Ready(Ok(filled)))
+            }
+            Poll::Ready(Err(error)) if is_refused(&error) => {
+                pipe.give_back();
+                self.flow = Flow::MuchCopied;
+                None
+            }
+            other => {
+                pipe.give_back();
+                Some(other)
+            }
+        }
+    }
+
+    /// Reads into a buffer.
+    fn copy(
+        &mut self,
+        reader: &mut WriteStall<Stream>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        let mut buffer = take(self.flow != Flow::Little);
         let mut room = ReadBuf::new(&mut buffer);
         let outcome = Pin::new(reader).poll_read(cx, &mut room);
         let read = room.filled().len();
         if read == 0 {
             give_back(buffer);
-            if let Poll::Ready(Ok(())) = outcome {
-                self.state = State::Closing;
-            }
-            return outcome;
+        } else {
+            let (start, end) = (0, read);
+            self.load = Load::Buffer { buffer, start, end };
         }
-        self.moved.set(true);
-        (self.start, self.end) = (0, read);
-        self.buffer = Some(buffer);
-        outcome
+        outcome.map_ok(|()| read)
     }
 
     fn went_out(&self, written: usize) -> io::Result<()> {
@@ -294,49 +378,10 @@ impl<'t> Direction<'t> {
     }
 
     fn release(&mut self) {
-        (self.start, self.end) = (0, 0);
-        if let Some(buffer) = self.buffer.take() {
-            give_back(buffer);
-        }
-    }
-}
-
-/// Runs the two bounds. The timer for idle streams is not moved for every byte: it may ring early.
-struct Clock {
-    idle: Option<(Duration, Pin<Box<Sleep>>)>,
-    whole: Option<Pin<Box<Sleep>>>,
-    moved: Instant,
-}
-
-impl Clock {
-    fn new(bounds: Bounds) -> Self {
-        let sleep = |time| Box::pin(tokio::time::sleep(time));
-        Self {
-            idle: bounds.idle.map(|time| (time, sleep(time))),
-            whole: bounds.whole.map(sleep),
-            moved: Instant::now(),
-        }
-    }
-
-    fn poll(&mut self, moved: bool, cx: &mut Context<'_>) -> Poll<Parted> {
-        if let Some(whole) = &mut self.whole
-            && whole.as_mut().poll(cx).is_ready()
-        {
-            return Poll::Ready(Parted::Expired);
-        }
-        let Some((limit, timer)) = &mut self.idle else {
-            return Poll::Pending;
-        };
-        if moved {
-            self.moved = Instant::now();
-        }
-        loop {
-            ready!(timer.as_mut().poll(cx));
-            let until = self.moved + *limit;
-            if Instant::now() >= until {
-                return Poll::Ready(Parted::Idle);
-            }
-            timer.as_mut().reset(until);
+        match std::mem::replace(&mut self.load, Load::Nothing) {
+            Load::Nothing => {}
+            Load::Buffer { buffer, .. } => give_back(buffer),
+            Load::Pipe(pipe) => pipe.give_back(),
         }
     }
 }
@@ -351,15 +396,13 @@ fn is_reset(error: &io::Error) -> bool {
     inner.is_some_and(<dyn std::error::Error + Send + Sync>::is::<Reset>)
 }
 
-fn take() -> Box<[u8]> {
-    let kept = POOL.with_borrow_mut(Vec::pop);
-    kept.unwrap_or_else(|| vec![0; BUFFER].into_boxed_slice())
+/// Whether the kernel moves nothing between these two by itself. Nothing was moved then.
+fn is_refused(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied
+    )
 }
 
-fn give_back(buffer: Box<[u8]>) {
-    POOL.with_borrow_mut(|pool| {
-        if pool.len() < SPARE {
-            pool.push(buffer);
-        }
-    });
-}
+#[cfg(test)]
+mod tests;

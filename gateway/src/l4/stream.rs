@@ -1,127 +1,197 @@
-//! A raw stream from a listener that ended its TLS: finds the route by the name that the client asked
-//! for, and joins the stream with an endpoint.
+//! A raw stream: finds its route, gets it a connection to an endpoint, and joins both.
+//!
+//! What must stay true: no byte of the client goes anywhere before an endpoint is connected, so that
+//! another one can be tried; and who broke off is told to the other side as a reset, never as an end.
 
-use std::{rc::Rc, sync::Arc, time::Duration};
+use std::{rc::Rc, sync::Arc};
 
 use bytes::Bytes;
+use sluice_config::model::{Mode, StreamLimits};
 
-use http::HeaderValue;
-use sluice_config::model::{self, Mode};
-use time::OffsetDateTime;
-use tokio::time::Instant;
-
-use super::copy::{self, Bounds, Carried, End, Parted};
+use super::{
+    copy::{self, Bounds, End, Parted},
+    record::Record,
+};
 use crate::{
-    downstream::{Connection, Downstream},
-    error::{ProxyError, Verdict},
-    plan::{self, Action, Destination, Local, Opening, Route, Rule},
+    downstream::{Connection, Hello},
+    error::{ProxyError, Retry},
+    plan::{self, Action, Destination, Local, Opening},
     stream::{Stream, WriteStall},
-    telemetry::access_log::Line,
-    upstream::Upstream,
+    upstream::{Choice, Raw, Upstream},
 };
 
-/// How long a stream goes on when its listener or route has other settings or is gone, or the gateway
-/// stops.
-const GRACE: Duration = Duration::from_secs(30);
+/// How many endpoints are tried, one after the other, each for as long as the upstream allows.
+const MOST_ATTEMPTS: u32 = 3;
 
-/// What became of a stream, for its line.
-#[derive(Debug, Default)]
-struct Told {
-    rule: Option<(Arc<Route>, Arc<Rule>)>,
-    version: Option<sluice_config::Version>,
-    upstream: Option<Arc<Upstream>>,
-    endpoint: Option<String>,
-    carried: Carried,
-}
-
-/// Joins a client with an endpoint until both are done.
+/// Joins a client with an endpoint until both are done. `ahead` was read of it already and goes first;
+/// `hello` is what the client said where its TLS is not ended here but passes through.
 pub(crate) async fn serve(
     stream: Stream,
+    ahead: Bytes,
+    hello: Option<Box<Hello>>,
     connection: Arc<Connection>,
     listener: Arc<plan::Listener>,
     local: Rc<Local>,
 ) {
-    let (time, started) = (OffsetDateTime::now_utc(), Instant::now());
-    let mut told = Told::default();
-    let outcome = carry(stream, &connection, &listener, &local, &mut told).await;
-    let verdict = outcome.err().map(|error| {
-        let cause: &dyn std::error::Error = &error;
-        tracing::debug!(connection = connection.id, cause, "the stream ended");
-        error.verdict()
-    });
-    write_line(&told, verdict, &connection, &local, (time, started));
+    let mut record = record(hello.as_deref(), connection, listener, local);
+    record.open();
+    // Boxed, so that a stream that is under way has no room for how it got there.
+    let dialled = Box::pin(dial(&mut record, hello)).await;
+    match dialled {
+        Ok(raw) => carry(record, (stream, ahead), (raw, Bytes::new())).await,
+        Err(error) => {
+            record.settle(Err(error));
+            // Who broke off is to be seen as that, as far as the socket can tell.
+            stream.abort();
+        }
+    }
 }
 
-async fn carry(
-    stream: Stream,
-    connection: &Connection,
-    listener: &plan::Listener,
-    local: &Local,
-    told: &mut Told,
-) -> Result<(), ProxyError> {
-    let upstream = choose(connection, local, told)?;
-    let lent = local.pools.raw(&upstream).await;
-    told.upstream = Some(Arc::clone(&upstream));
-    let lent = lent.inspect_err(|no| {
-        told.endpoint = no.endpoint.as_ref().map(|key| key.as_str().to_owned());
-    })?;
-    told.endpoint = Some(lent.endpoint().to_owned());
-    let (theirs, hold) = lent.into_parts();
+/// The record of a stream whose `ClientHello`, if it was looked at, says `hello`.
+pub(crate) fn record(
+    hello: Option<&Hello>,
+    connection: Arc<Connection>,
+    listener: Arc<plan::Listener>,
+    local: Rc<Local>,
+) -> Box<Record> {
+    let secured = hello.is_some() || connection.tls.is_some();
+    let scheme = if secured { "tls" } else { "tcp" };
+    let mut record = Record::new(connection, listener, local, scheme);
+    record.sni = hello.and_then(|hello| hello.sni.clone());
+    record
+}
 
-    let ends = listener.streams.drained();
-    let route = told.rule.as_ref().map(|(route, _)| route.streams.drained());
-    let end = async move {
+/// Finds the route of a stream, and connects to an endpoint of its upstream; where one cannot be
+/// reached, to another.
+pub(crate) async fn dial(
+    record: &mut Record,
+    hello: Option<Box<Hello>>,
+) -> Result<Raw, ProxyError> {
+    let upstream = choose(record, hello.as_deref())?;
+    drop(hello);
+    record.send_to(&upstream);
+    let local = Rc::clone(&record.local);
+    let mut choice = Choice::Any;
+    let mut tried = Vec::new();
+    loop {
+        record.begin_attempt();
+        let no = match local.pools.raw(&upstream, &choice).await {
+            Ok(raw) => {
+                record.tried(Some(raw.endpoint().clone()), true);
+                return Ok(raw);
+            }
+            Err(no) => no,
+        };
+        record.tried(no.endpoint.clone(), false);
+        tried.extend(no.endpoint);
+        let verdict = no.error.verdict();
+        let others = || upstream.endpoints().iter().any(|it| !tried.contains(it));
+        if verdict.retry != Retry::Always || record.attempts() >= MOST_ATTEMPTS || !others() {
+            return Err(no.error);
+        }
+        record.tries_again(verdict.reason);
+        choice = Choice::Avoid(tried.clone());
+    }
+}
+
+/// Joins both streams until they part. Each comes with what was read of it already.
+pub(crate) async fn carry(
+    mut record: Box<Record>,
+    (stream, ahead): (Stream, Bytes),
+    (raw, answered): (Raw, Bytes),
+) {
+    let stall = record.listener.model.timeouts.write_stall;
+    let mut client = WriteStall::new(stream, stall);
+    let (mut theirs, hold) = raw.into_parts();
+    let filters = record
+        .rule()
+        .and_then(|(_, rule)| rule.filters(&record.connection.listener));
+    let limits = filters.map_or_else(StreamLimits::default, |filters| filters.stream());
+    let ends = record.listener.streams.drained();
+    let route = record.rule().map(|(route, _)| route.streams.drained());
+    let told = async move {
         match route {
             Some(route) => tokio::select! { () = ends => {} () = route => {} },
             None => ends.await,
         }
-        tokio::time::sleep(GRACE).await;
+        tokio::time::sleep(limits.drain).await;
     };
-    let limits = model::Upgrade::default();
     let bounds = Bounds {
         idle: limits.idle_timeout.get(),
         whole: limits.max_duration.get(),
     };
     let downstream = End {
-        stream: WriteStall::new(stream, listener.model.timeouts.write_stall),
-        ahead: Bytes::new(),
+        stream: &mut client,
+        ahead,
     };
-    let theirs = End {
-        stream: theirs,
-        ahead: Bytes::new(),
+    let upstream = End {
+        stream: &mut theirs,
+        ahead: answered,
     };
-    let parted = copy::join(downstream, theirs, bounds, &told.carried, end).await;
+    let pressure = &record.local.pressure;
+    let parted = copy::join(
+        downstream,
+        upstream,
+        bounds,
+        &record.carried,
+        pressure,
+        told,
+    )
+    .await;
+    let outcome = failure(parted, &record);
+    part(client.into_inner(), theirs.into_inner(), &outcome, &record);
+    record.settle(outcome);
     // Both sockets are closed by now.
     drop(hold);
-    failure(parted, &upstream).map_or(Ok(()), Err)
+}
+
+/// Closes both sides, each so that it does not take what it got for the whole where it is not.
+fn part(client: Stream, theirs: Stream, outcome: &Result<(), ProxyError>, record: &Record) {
+    let (cuts_client, cuts_endpoint) = match outcome {
+        Ok(()) => (false, false),
+        Err(ProxyError::UpstreamReset { .. } | ProxyError::UpstreamStalled { .. }) => {
+            (!record.carried.whole.get(), true)
+        }
+        // What waits for it would wait on in the kernel.
+        Err(ProxyError::ClientStalled) => (true, true),
+        // In order towards the client, who still gets what is on its way.
+        Err(_) => (false, true),
+    };
+    if cuts_endpoint {
+        theirs.abort();
+    }
+    if cuts_client {
+        client.abort();
+    }
 }
 
 /// The upstream of the route for the name that the client asked for.
-fn choose(
-    connection: &Connection,
-    local: &Local,
-    told: &mut Told,
-) -> Result<Arc<Upstream>, ProxyError> {
+fn choose(record: &mut Record, hello: Option<&Hello>) -> Result<Arc<Upstream>, ProxyError> {
+    let (connection, local) = (Arc::clone(&record.connection), Rc::clone(&record.local));
     let plan = local.plan();
     let session = connection.tls.as_ref();
     let agreed = session.and_then(|session| session.protocol.as_deref());
+    let offered: Option<Vec<&[u8]>> = hello.map(|hello| hello.protocols().collect());
+    let asked = session.and_then(|session| session.sni.as_deref());
     let opening = Opening {
         destination: connection.local,
-        alpn: agreed.as_slice(),
-        sni: session.and_then(|session| session.sni.as_deref()),
+        alpn: offered.as_deref().unwrap_or(agreed.as_slice()),
+        sni: hello.map_or(asked, |hello| hello.sni.as_deref()),
     };
-    let question = opening.question(Mode::Tcp, connection.peer.ip());
+    let mode = hello.map_or(Mode::Tcp, |_| Mode::Passthrough);
+    let question = opening.question(mode, connection.peer.ip());
     let found = plan.table.find(&connection.listener, &question);
     let found = found.ok_or(ProxyError::NoRoute)?;
     let name = &found.route.name;
     let (route, rule) = plan.rule(name, found.rule).ok_or(ProxyError::Internal)?;
-    told.version = Some(plan.version.clone());
-    told.rule = Some((Arc::clone(route), Arc::clone(rule)));
-    // The plan may be newer than the handshake.
-    let listener = plan.listeners.get(&connection.listener);
-    let asks = listener.and_then(|listener| listener.tls.as_ref()?.policy(name));
-    if session.and_then(|session| session.policy) != asks {
-        return Err(ProxyError::Misdirected);
+    record.choose(route, rule, &plan.version);
+    if let Some(session) = session {
+        // The plan may be newer than the handshake.
+        let listener = plan.listeners.get(&connection.listener);
+        let asks = listener.and_then(|listener| listener.tls.as_ref()?.policy(name));
+        if session.policy != asks {
+            return Err(ProxyError::Misdirected);
+        }
     }
     match &rule.action {
         Action::Forward(split) => match split.pick(local.random()) {
@@ -137,65 +207,21 @@ fn choose(
     }
 }
 
-fn failure(parted: Parted, upstream: &Upstream) -> Option<ProxyError> {
-    let upstream = || upstream.name().clone();
-    match parted {
-        Parted::Closed => None,
-        Parted::Idle => Some(ProxyError::UpgradeIdle),
-        Parted::Expired => Some(ProxyError::UpgradeExpired),
-        Parted::Told => Some(ProxyError::Draining),
-        Parted::Downstream(error) if copy::is_stalled(&error) => Some(ProxyError::ClientStalled),
-        Parted::Downstream(_) => Some(ProxyError::ClientClosed),
-        Parted::Upstream(error) if copy::is_stalled(&error) => Some(ProxyError::UpstreamStalled {
-            upstream: upstream(),
-        }),
-        Parted::Upstream(error) => Some(ProxyError::UpstreamReset {
-            upstream: upstream(),
+fn failure(parted: Parted, record: &Record) -> Result<(), ProxyError> {
+    let upstream = || record.upstream().ok_or(ProxyError::Internal);
+    Err(match parted {
+        Parted::Closed => return Ok(()),
+        Parted::Idle => ProxyError::StreamIdle,
+        Parted::Expired => ProxyError::StreamExpired,
+        Parted::Told => ProxyError::Draining,
+        Parted::Downstream(error) if copy::is_stalled(&error) => ProxyError::ClientStalled,
+        Parted::Downstream(_) => ProxyError::ClientClosed,
+        Parted::Upstream(error) if copy::is_stalled(&error) => ProxyError::UpstreamStalled {
+            upstream: upstream()?,
+        },
+        Parted::Upstream(error) => ProxyError::UpstreamReset {
+            upstream: upstream()?,
             source: error.into(),
-        }),
-    }
-}
-
-fn write_line(
-    told: &Told,
-    verdict: Option<Verdict>,
-    connection: &Arc<Connection>,
-    local: &Local,
-    (time, started): (OffsetDateTime, Instant),
-) {
-    let plan = local.plan();
-    if !plan.access_log.is_on() {
-        return;
-    }
-    let downstream = Downstream {
-        connection: Arc::clone(connection),
-        client: connection.peer.ip(),
-        trusted: false,
-        scheme: "tls",
-        request_id: HeaderValue::from_static(""),
-    };
-    let session = connection.tls.as_ref();
-    let line = Line {
-        scheme: Some(downstream.scheme),
-        host: session.and_then(|session| session.sni.as_deref()),
-        verdict: verdict.map(|verdict| verdict.reason),
-        flags: verdict.map(|verdict| verdict.flags),
-        bytes_in: told.carried.inward.get(),
-        bytes_out: told.carried.outward.get(),
-        duration: started.elapsed(),
-        route: told
-            .rule
-            .as_ref()
-            .map(|(route, _)| route.model.name.as_str()),
-        rule: told.rule.as_ref().map(|(_, rule)| rule.model.name.as_str()),
-        upstream: told
-            .upstream
-            .as_ref()
-            .map(|upstream| upstream.name().as_str()),
-        endpoint: told.endpoint.as_deref(),
-        attempts: u32::from(told.endpoint.is_some()),
-        version: told.version.as_ref().map(sluice_config::Version::as_str),
-        ..Line::blank(time, &downstream)
-    };
-    plan.access_log.write(local.worker, &line);
+        },
+    })
 }

@@ -9,7 +9,7 @@ use std::{
 use bytes::{Buf as _, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::Stream;
+use super::{Socket, Stream};
 
 /// A stream, and what was read off it ahead of whoever reads it.
 #[derive(Debug)]
@@ -44,6 +44,12 @@ impl Stream {
 }
 
 impl Ahead {
+    /// The socket, once nothing is to be read before what comes in there.
+    pub(super) fn socket(&self) -> Option<Socket<'_>> {
+        let socket = self.stream.socket();
+        socket.filter(|_| self.bytes.is_empty())
+    }
+
     pub(super) fn into_stream(self) -> Stream {
         self.stream
     }

@@ -12,6 +12,8 @@ use tokio::{
     time::{Instant, Sleep},
 };
 
+use super::{Pipe, Stream};
+
 /// A stream that gives up writing to a peer that stopped reading. Reads are untouched.
 #[derive(Debug)]
 pub struct WriteStall<S> {
@@ -76,6 +78,17 @@ impl<S> WriteStall<S> {
         }
         ready!(timer.as_mut().poll(cx));
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, Stalled)))
+    }
+}
+
+impl WriteStall<Stream> {
+    /// Writes what is in `pipe`, as far as the peer takes it. The stream must be a socket.
+    pub fn poll_drain(&mut self, pipe: &mut Pipe, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let Some(socket) = self.inner.socket() else {
+            return Poll::Ready(Err(io::ErrorKind::Unsupported.into()));
+        };
+        let progress = pipe.poll_drain(socket, cx);
+        self.watch(cx, progress)
     }
 }
 

@@ -67,6 +67,10 @@ counters! {
     UpgradesStarted = "upgrades_total",
     /// Those of them that ended; the difference is how many there are.
     UpgradesEnded = "upgrades_ended_total",
+    /// Raw streams that began.
+    StreamsOpened = "streams_opened_total",
+    /// Raw streams that ended; the difference is how many there are.
+    StreamsClosed = "streams_closed_total",
     /// Attempts to send a request to an endpoint.
     UpstreamAttempts = "upstream_attempts_total",
     /// Attempts repeated because a reused connection had died.

@@ -9,6 +9,7 @@ mod connect;
 mod context;
 mod export;
 mod propagation;
+mod raw;
 mod settings;
 mod span;
 

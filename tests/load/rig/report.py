@@ -21,6 +21,7 @@ The file of 10,000 routes is taken over while only the worker stays on the proxy
 runs, its control thread among it, shares the other one with the load.
 Over TLS all speak TLS 1.3 with TLS_AES_128_GCM_SHA256 and X25519, and have the same ECDSA key on P-256; nobody gives out tickets. A
 handshake is a full one, with the connection it belongs to and one short request, which the proxy answers by itself.
+Raw TCP passes the same requests and answers through without looking at them, with one line per stream in a file.
 Compare columns of one page only: another machine, or a busier one, gives other figures and about the same ratios.
 """
 
@@ -85,6 +86,10 @@ class Results:
             least("HTTP/1.1 requests per CPU second, of nginx's", 0.75, ratio("requests", per_cpu, "nginx")),
             least("HTTP/1.1 requests per CPU second, of Envoy's", 2.5, ratio("requests", per_cpu, "envoy")),
             least("10 MiB bodies, bytes per CPU second, of nginx's", 1.5, ratio("bodies", "GB per CPU second", "nginx")),
+            least("Raw TCP, requests per CPU second, of nginx's", 0.9, ratio("tcp", per_cpu, "nginx")),
+            least("Raw TCP, requests per CPU second, of Envoy's", 1.4, ratio("tcp", per_cpu, "envoy")),
+            least("Raw TCP, bytes of large flows per CPU second, of nginx's", 2.5, ratio("tcp-bodies", "GB per CPU second", "nginx")),
+            most("Per idle raw stream, KiB", 8, self.figure("tcp-memory", "sluice", "KiB per idle connection")),
             told("HTTP/2 requests per CPU second, of nginx's", ratio("http2", per_cpu, "nginx")),
             told("HTTP/2 requests per CPU second, of Envoy's", ratio("http2", per_cpu, "envoy")),
             least("Full TLS handshakes per CPU second, of nginx's", 1.3, ratio("handshakes", "handshakes per CPU second", "nginx")),

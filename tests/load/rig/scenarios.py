@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import resource
 import shutil
 import socket
 import ssl
@@ -28,6 +29,7 @@ Figures = dict[str, float]
 HOST = host(ASKED)
 CONNECTIONS = 64
 IDLE = 1000
+STREAMS = 8000
 RATE = 1000
 ROUTES = 10_000
 # How many times a round takes over a changed file.
@@ -43,10 +45,10 @@ class Place:
     seconds: float
     pair: Pair
 
-    def work(self, *, tls: bool = False, count: int = HOSTS) -> Work:
+    def work(self, *, tls: bool = False, raw: bool = False, count: int = HOSTS) -> Work:
         """For a fresh proxy on a port of its own."""
         pair = self.pair if tls else None
-        return Work(self.fresh(), free_port(), self.origin, count, pair)
+        return Work(self.fresh(), free_port(), self.origin, count, pair, raw)
 
     def fresh(self) -> Path:
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -70,8 +72,8 @@ def measured(running: Running, load: Callable[[], tools.Load]) -> tuple[tools.Lo
     return done, cpu, cpu / took
 
 
-def requests(peer: Peer, place: Place, tls: bool = False) -> Figures:
-    work = place.work(tls=tls)
+def requests(peer: Peer, place: Place, tls: bool = False, raw: bool = False) -> Figures:
+    work = place.work(tls=tls, raw=raw)
     with peer.start(work) as running:
 
         def load(seconds: float) -> tools.Load:
@@ -143,8 +145,8 @@ def http2(peer: Peer, place: Place, tls: bool = False) -> Figures:
         }
 
 
-def bodies(peer: Peer, place: Place) -> Figures:
-    work = place.work()
+def bodies(peer: Peer, place: Place, raw: bool = False) -> Figures:
+    work = place.work(raw=raw)
     with peer.start(work) as running:
         tools.wrk(work.port, HOST, "/large", 4, 1)
         load, cpu, busy = measured(
@@ -182,22 +184,28 @@ def latency(peer: Peer | None, place: Place) -> Figures:
         }
 
 
-def memory(peer: Peer, place: Place, tls: bool = False) -> Figures:
+def memory(
+    peer: Peer, place: Place, tls: bool = False, raw: bool = False, count: int = IDLE
+) -> Figures:
     """Resident at start, and what an idle connection adds after one request."""
-    work = place.work(tls=tls)
+    work = place.work(tls=tls, raw=raw)
+    # The proxy has two descriptors for each stream, and some others.
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    count = min(count, (most - 1000) // 2)
     with peer.start(work) as running:
         settled(running)
         start = running.resident()
         # What the first request allocates once is not the connections' fault.
         first = [one_idle(work) for _ in range(8)]
         before = settled(running)
-        idle = [one_idle(work) for _ in range(IDLE)]
+        idle = [one_idle(work) for _ in range(count)]
         after = settled(running)
         for connection in first + idle:
             connection.close()
         return {
             "RSS at start MiB": start / 2**20,
-            "KiB per idle connection": (after - before) / IDLE / 1024,
+            "KiB per idle connection": (after - before) / count / 1024,
+            "connections": count,
         }
 
 
@@ -355,5 +363,12 @@ ALL = [
     Scenario("bodies", "Bodies of 10 MiB, 4 connections", bodies),
     Scenario("latency", "1,000 requests per second, 10 connections", latency, direct=True),
     Scenario("memory", f"Memory, {IDLE:,} idle connections", memory),
+    Scenario("tcp", f"Raw TCP, {CONNECTIONS} streams with short requests", partial(requests, raw=True)),
+    Scenario("tcp-bodies", "Raw TCP, 4 streams with 10 MiB at a time", partial(bodies, raw=True)),
+    Scenario(
+        "tcp-memory",
+        f"Raw TCP, memory of {STREAMS:,} idle streams",
+        partial(memory, raw=True, count=STREAMS),
+    ),
     Scenario("reload", f"A file of {ROUTES:,} routes taken over", reload),
 ]

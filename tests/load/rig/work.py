@@ -57,6 +57,8 @@ class Work:
     count: int = HOSTS
     # With it the port speaks TLS, and HTTP/2 and HTTP/1.1 inside.
     pair: Pair | None = None
+    # The port takes bytes, whatever they are, and the table of hosts is not looked at.
+    raw: bool = False
 
     @property
     def scheme(self) -> str:

@@ -462,6 +462,27 @@ pub(crate) async fn upgrade_expired() -> Value {
     first(&open.0.log()).await
 }
 
+/// The line of a raw stream with this key of its `stream`.
+async fn stream(limit: &str) -> Value {
+    let origin = silent().await;
+    let gateway = gateway(&format!(
+        "[listeners.web]\naddress = \"127.0.0.1:0\"\nprotocol = \"tcp\"\nstream = {{ {limit} }}\n\
+         [routes.r]\nlisteners = \"web\"\nto = \"{}\"\n",
+        origin.address()
+    ))
+    .await;
+    let _client = gateway.connect().await;
+    first(&gateway.log()).await
+}
+
+pub(crate) async fn stream_idle() -> Value {
+    stream("idle_timeout = \"200ms\"").await
+}
+
+pub(crate) async fn stream_expired() -> Value {
+    stream("max_duration = \"200ms\"").await
+}
+
 pub(crate) async fn draining() -> Value {
     let origin = silent().await;
     let mut gateway = before(&origin, "").await;

@@ -58,7 +58,7 @@ impl Exchange {
         let endpoint = self.endpoint.as_ref().map(EndpointKey::as_str);
         let facts = endpoint.zip(self.upstream.as_ref());
         trace.end_attempt(facts.map(|(endpoint, upstream)| AttemptFacts {
-            method: self.method.as_str(),
+            method: Some(self.method.as_str()),
             upstream: upstream.as_str(),
             endpoint,
             number: self.attempts,

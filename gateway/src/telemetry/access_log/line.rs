@@ -24,7 +24,7 @@ pub struct Line<'a> {
     pub peer: SocketAddr,
     /// The id of its connection, unique in this process.
     pub connection: u64,
-    /// `http` or `https`, as the client sees it.
+    /// `http` or `https`, as the client sees it; `tcp`, `tls` or `udp` for raw streams.
     pub scheme: Option<&'a str>,
     /// The method; none when the head could not be read.
     pub method: Option<&'a str>,

@@ -72,7 +72,14 @@ pub struct Outcome {
 
 /// The traffic of one object.
 #[derive(Debug)]
-pub struct Traffic(Box<[OnceLock<Box<Cells>>]>);
+pub struct Traffic {
+    requests: Lanes,
+    /// Raw streams count in the same cells as requests would, without classes.
+    streams: Lanes,
+}
+
+/// The cells of each worker.
+type Lanes = Box<[OnceLock<Box<Cells>>]>;
 
 /// What one worker has counted for one object.
 #[derive(Debug, Default)]
@@ -112,31 +119,44 @@ pub struct Reading {
 impl Traffic {
     /// Nothing yet, for this many workers.
     pub fn new(workers: usize) -> Self {
-        Self((0..workers.max(1)).map(|_| OnceLock::new()).collect())
-    }
-
-    fn cells(&self, worker: usize) -> Option<&Cells> {
-        let cells = self.0.get(worker)?;
-        Some(cells.get_or_init(Box::default))
+        let lanes = || (0..workers.max(1)).map(|_| OnceLock::new()).collect();
+        Self {
+            requests: lanes(),
+            streams: lanes(),
+        }
     }
 
     /// A request begins at `worker`; [`Self::end`] must follow there.
     pub fn begin(&self, worker: usize) {
-        if let Some(cells) = self.cells(worker) {
+        if let Some(cells) = cells(&self.requests, worker) {
             add(&cells.begun, 1);
         }
     }
 
     /// A request has ended at `worker`.
     pub fn end(&self, worker: usize, outcome: &Outcome) {
-        if let Some(cells) = self.cells(worker) {
+        if let Some(cells) = cells(&self.requests, worker) {
+            cells.end(outcome);
+        }
+    }
+
+    /// A raw stream begins at `worker`; [`Self::end_stream`] must follow there.
+    pub fn begin_stream(&self, worker: usize) {
+        if let Some(cells) = cells(&self.streams, worker) {
+            add(&cells.begun, 1);
+        }
+    }
+
+    /// A raw stream has ended at `worker`.
+    pub fn end_stream(&self, worker: usize, outcome: &Outcome) {
+        if let Some(cells) = cells(&self.streams, worker) {
             cells.end(outcome);
         }
     }
 
     /// Something happened at `worker`.
     pub fn count(&self, worker: usize, event: Event) {
-        let cells = self.cells(worker);
+        let cells = cells(&self.requests, worker);
         if let Some(cell) = cells.and_then(|cells| cells.events.get(place(event))) {
             add(cell, 1);
         }
@@ -144,18 +164,32 @@ impl Traffic {
 
     /// The sum over all workers.
     pub fn read(&self) -> Reading {
-        let mut sum = Reading::default();
-        for cells in self.0.iter().filter_map(OnceLock::get) {
-            cells.add_to(&mut sum);
-        }
-        // From counts per bucket to counts up to its bound.
-        let mut below = 0_u64;
-        for count in &mut sum.durations {
-            below = below.saturating_add(*count);
-            *count = below;
-        }
-        sum
+        sum(&self.requests)
     }
+
+    /// The same of raw streams.
+    pub fn read_streams(&self) -> Reading {
+        sum(&self.streams)
+    }
+}
+
+fn cells(lanes: &Lanes, worker: usize) -> Option<&Cells> {
+    let cells = lanes.get(worker)?;
+    Some(cells.get_or_init(Box::default))
+}
+
+fn sum(lanes: &Lanes) -> Reading {
+    let mut sum = Reading::default();
+    for cells in lanes.iter().filter_map(OnceLock::get) {
+        cells.add_to(&mut sum);
+    }
+    // From counts per bucket to counts up to its bound.
+    let mut below = 0_u64;
+    for count in &mut sum.durations {
+        below = below.saturating_add(*count);
+        *count = below;
+    }
+    sum
 }
 
 impl Cells {
@@ -209,6 +243,11 @@ impl Cells {
 }
 
 impl Reading {
+    /// Whether there was nothing yet.
+    pub fn is_empty(&self) -> bool {
+        self.active == 0 && self.requests() == 0
+    }
+
     /// Requests that ended.
     pub fn requests(&self) -> u64 {
         self.classes

@@ -45,8 +45,8 @@ struct Attempt {
 /// What an attempt was, now that it is over.
 #[derive(Debug, Clone, Copy)]
 pub struct AttemptFacts<'a> {
-    /// The method.
-    pub method: &'a str,
+    /// The method; none of a raw stream, which only wants a connection.
+    pub method: Option<&'a str>,
     /// The upstream.
     pub upstream: &'a str,
     /// The endpoint.
@@ -138,7 +138,7 @@ impl Trace {
             let span = self.data(
                 (attempt.span, self.span, false),
                 SpanKind::Client,
-                Cow::Owned(facts.method.to_owned()),
+                Cow::Owned(facts.method.unwrap_or("connect").to_owned()),
                 attempt.started,
                 said,
             );
@@ -168,6 +168,16 @@ impl Trace {
             }
             _ => Status::Unset,
         };
+        let said = (request_said(line, error), status);
+        self.finish(name, said);
+    }
+
+    pub(super) fn is_recorded(&self) -> bool {
+        self.recorded == Some(true)
+    }
+
+    /// The span of the whole is done.
+    pub(super) fn finish(&self, name: String, said: (Vec<KeyValue>, Status)) {
         let (parent, remote) = match self.caller.parent {
             Some(parent) => (parent.span, true),
             None => (SpanId::INVALID, false),
@@ -177,7 +187,7 @@ impl Trace {
             SpanKind::Server,
             Cow::Owned(name),
             self.started,
-            (request_said(line, error), status),
+            said,
         );
         self.kit.queue.take(span);
     }
@@ -251,7 +261,9 @@ fn attempt_said(attempt: &Attempt, facts: AttemptFacts<'_>) -> (Vec<KeyValue>, S
         KeyValue::new("sluice.upstream", facts.upstream.to_owned()),
         KeyValue::new("sluice.connection_reused", facts.reused),
     ];
-    push_method(&mut said, facts.method);
+    if let Some(method) = facts.method {
+        push_method(&mut said, method);
+    }
     if let Ok(address) = facts.endpoint.parse::<SocketAddr>() {
         let ip = address.ip().to_string();
         said.push(KeyValue::new("server.address", ip.clone()));
@@ -304,6 +316,6 @@ fn push_method(said: &mut Vec<KeyValue>, method: &str) {
     }
 }
 
-fn size(bytes: u64) -> i64 {
+pub(super) fn size(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }

@@ -20,9 +20,14 @@ pub struct Raw {
 }
 
 impl Raw {
-    /// The address of the endpoint.
-    pub fn endpoint(&self) -> &str {
-        self.endpoint.as_str()
+    /// The endpoint.
+    pub fn endpoint(&self) -> &EndpointKey {
+        &self.endpoint
+    }
+
+    /// The connection, for whoever waits for what its endpoint says first.
+    pub fn stream(&mut self) -> &mut WriteStall<Stream> {
+        &mut self.stream
     }
 
     /// The connection, and what counts it: to be dropped once it is closed.
@@ -33,9 +38,9 @@ impl Raw {
 
 impl Pools {
     /// A connection of its own to an endpoint of `upstream`; waits as long as [`Self::lease`] does.
-    pub async fn raw(&self, upstream: &Arc<Upstream>) -> Result<Raw, NoLease> {
+    pub async fn raw(&self, upstream: &Arc<Upstream>, choice: &Choice) -> Result<Raw, NoLease> {
         let pool = self.pool(upstream);
-        let endpoint = self.resolved(&pool, upstream, &Choice::Any).await?;
+        let endpoint = self.resolved(&pool, upstream, choice).await?;
         let mut active = Active::new(endpoint);
         let deadline = Instant::now() + upstream.model.timeouts.connect;
         // Of this very endpoint, so that no connection that has served requests will do.

@@ -10,6 +10,8 @@ from ..work import KEPT, OWN, Work
 
 
 def configure(program: str, work: Work) -> list[str]:
+    if work.raw:
+        raise RigError("passes no raw streams on")
     folder = work.folder
     names = ", ".join(f"{work.scheme}://{host}:{work.port}" for host in work.hosts())
     protocols, secured = "h1 h2c", ""

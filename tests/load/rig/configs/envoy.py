@@ -30,14 +30,9 @@ def configure(program: str, work: Work) -> list[str]:
             "request_id": "REQ(X-REQUEST-ID)",
         }.items()
     }
-    log = {
-        "name": "file",
-        "typed_config": {
-            "@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog",
-            "path": str(work.folder / "access.log"),
-            "log_format": {"json_format": line},
-        },
-    }
+    log = _log(work, line)
+    if work.raw:
+        return _run(program, work, _raw(work))
     # The forwarded headers that it does not set by itself.
     added = {
         "x-forwarded-host": "%REQ(:AUTHORITY)%",
@@ -74,6 +69,39 @@ def configure(program: str, work: Work) -> list[str]:
     chain: dict = {"filters": [{"name": "http", "typed_config": manager}]}
     if work.pair is not None:
         chain["transport_socket"] = _secured(work.pair)
+    return _run(program, work, chain)
+
+
+def _raw(work: Work) -> dict:
+    line = {
+        "time": "%START_TIME%",
+        "client": "%DOWNSTREAM_REMOTE_ADDRESS%",
+        "sent": "%BYTES_SENT%",
+        "received": "%BYTES_RECEIVED%",
+        "duration": "%DURATION%",
+        "endpoint": "%UPSTREAM_HOST%",
+    }
+    proxy = {
+        "@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
+        "stat_prefix": "web",
+        "cluster": "origin",
+        "access_log": [_log(work, line)],
+    }
+    return {"filters": [{"name": "tcp", "typed_config": proxy}]}
+
+
+def _log(work: Work, line: dict) -> dict:
+    return {
+        "name": "file",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog",
+            "path": str(work.folder / "access.log"),
+            "log_format": {"json_format": line},
+        },
+    }
+
+
+def _run(program: str, work: Work, chain: dict) -> list[str]:
     config = {
         "static_resources": {
             "listeners": [
@@ -87,6 +115,10 @@ def configure(program: str, work: Work) -> list[str]:
                 {
                     "name": "origin",
                     "type": "STATIC",
+                    # More than any load here has open: it would refuse beyond 1,024.
+                    "circuit_breakers": {
+                        "thresholds": [{"max_connections": 65536, "max_pending_requests": 65536}]
+                    },
                     "load_assignment": {
                         "cluster_name": "origin",
                         "endpoints": [

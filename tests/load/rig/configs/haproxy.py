@@ -7,6 +7,10 @@ from ..work import KEPT, OWN, Work
 
 def configure(program: str, work: Work) -> list[str]:
     folder, port = work.folder, work.port
+    if work.raw:
+        path = folder / "haproxy.cfg"
+        path.write_text(raw(work))
+        return [program, "-db", "-f", str(path)]
     table = "\n".join(f"{host} origin" for host in work.hosts())
     (folder / "hosts.map").write_text(table + "\n")
     binds = [f"bind 127.0.0.1:{port}", f"bind 127.0.0.1:{port + 1} proto h2"]
@@ -50,3 +54,24 @@ backend origin
   server origin 127.0.0.1:{work.origin} pool-max-conn {KEPT}
 """)
     return [program, "-db", "-f", str(path)]
+
+
+def raw(work: Work) -> str:
+    return f"""
+global
+  nbthread 1
+  maxconn 9000
+  log stdout format raw local0
+defaults
+  mode tcp
+  log global
+  option tcplog
+  timeout connect 5s
+  timeout client 1h
+  timeout server 1h
+frontend web
+  bind 127.0.0.1:{work.port}
+  default_backend origin
+backend origin
+  server origin 127.0.0.1:{work.origin}
+"""

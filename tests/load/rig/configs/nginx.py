@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+
+from ..machine import RigError
 from ..work import KEPT, OWN, Work
 
 
@@ -11,7 +14,13 @@ def configure(program: str, work: Work) -> list[str]:
     return [program, "-p", str(work.folder), "-e", str(work.folder / "error.log"), "-c", str(path)]
 
 
+# Debian builds it apart.
+STREAM = "/usr/lib/nginx/modules/ngx_stream_module.so"
+
+
 def conf(work: Work) -> str:
+    if work.raw:
+        return raw(work)
     folder, port, own, secured = work.folder, work.port, "", ""
     ports = [f"127.0.0.1:{port}", f"127.0.0.1:{port + 1} http2"]
     if work.pair is not None:
@@ -49,5 +58,23 @@ http {{
   proxy_set_header X-Real-IP $remote_addr; proxy_set_header X-Request-Id $request_id;
   server {{ {unknown}return 404; }}
 {servers}
+}}
+"""
+
+
+def raw(work: Work) -> str:
+    if not os.path.exists(STREAM):
+        raise RigError("its stream module is missing; tests/load/setup installs it")
+    folder = work.folder
+    return f"""
+load_module {STREAM};
+daemon off; worker_processes 1; worker_cpu_affinity 01; pid {folder}/nginx.pid; error_log {folder}/error.log warn;
+worker_rlimit_nofile 65536;
+events {{ worker_connections 32768; }}
+stream {{
+  log_format line escape=json '{{"time":"$time_iso8601","client":"$remote_addr","status":$status,'
+    '"sent":$bytes_sent,"received":$bytes_received,"duration":$session_time,"endpoint":"$upstream_addr"}}';
+  access_log {folder}/access.log line buffer=64k flush=1s;
+  server {{ listen 127.0.0.1:{work.port} backlog=4096; proxy_pass 127.0.0.1:{work.origin}; proxy_timeout 1h; }}
 }}
 """

@@ -33,6 +33,18 @@ def toml(work: Work, log: bool = True) -> str:
         "[listeners.web]",
         f'address = "127.0.0.1:{work.port}"',
     ]
+    if work.raw:
+        lines += [
+            'protocol = "tcp"',
+            "limits = { connections_per_client = \"off\" }",
+            "[upstreams.origin]",
+            f'endpoints = ["127.0.0.1:{work.origin}"]',
+            'limits = { connections = "off" }',
+            "[routes.r]",
+            'listeners = ["web"]',
+            'to = "origin"',
+        ]
+        return "\n".join(lines) + "\n"
     if work.pair is not None:
         lines += [
             'protocol = "https"',
