@@ -72,6 +72,7 @@ pub(super) fn check(snapshot: &Snapshot, budget: &mut Budget) -> Vec<Problem> {
             listener: (several || mode != Mode::Http).then_some(&listener.name),
             mode,
             hello: mode.knows_sni(listener.protocol),
+            home: listener.address.nominal(),
             offered: listener
                 .tls
                 .as_ref()

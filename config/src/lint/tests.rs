@@ -574,6 +574,7 @@ proptest! {
             mode: Mode::Http,
             hello: false,
             offered: &[],
+            home: SocketAddr::from(([0, 0, 0, 0], 80)),
         };
         if let Some(witness) = Witness::new(&[&condition], "a.example".to_owned(), scene) {
             prop_assert!(witness.is_admitted_by(&condition), "{witness}");

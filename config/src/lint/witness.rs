@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
 };
 
 use super::{expression, subsume};
@@ -28,8 +28,10 @@ pub(crate) struct Witness {
     pub(crate) listener: Option<ListenerName>,
     /// What the rule takes.
     pub(crate) mode: Mode,
-    /// Our side of the connection; none where no condition asks.
+    /// Our side of the connection; none where nobody knows.
     pub(crate) destination: Option<SocketAddr>,
+    /// Whether that is the address of the listener, which need not be said.
+    pub(crate) at_home: bool,
     /// What the client offers inside TLS.
     pub(crate) alpn: Vec<String>,
     /// The name that it asks for in its handshake.
@@ -47,6 +49,8 @@ pub(crate) struct Scene<'a> {
     pub(crate) hello: bool,
     /// What is offered inside TLS where it is ended, the best first.
     pub(crate) offered: &'a [Alpn],
+    /// Our side of a connection where nothing else is said.
+    pub(crate) home: SocketAddr,
 }
 
 impl Witness {
@@ -62,6 +66,7 @@ impl Witness {
         let clients = conditions
             .iter()
             .filter_map(|condition| condition.clients.first());
+        let destination = destination(conditions, scene.home);
         let mut witness = Self {
             method: methods
                 .map(|method| method.as_str().to_owned())
@@ -76,7 +81,8 @@ impl Witness {
             client: clients.map(ipnet::IpNet::addr).next(),
             listener: scene.listener.cloned(),
             mode: scene.mode,
-            destination: destination(conditions),
+            destination: Some(destination),
+            at_home: destination == scene.home,
             alpn: alpn(conditions, scene)?,
             ..Self::default()
         };
@@ -193,15 +199,12 @@ fn alpn(conditions: &[&Match], scene: Scene<'_>) -> Option<Vec<String>> {
 }
 
 /// Our side of a connection that the conditions ask for; the caller tries whether they hold.
-fn destination(conditions: &[&Match]) -> Option<SocketAddr> {
+fn destination(conditions: &[&Match], home: SocketAddr) -> SocketAddr {
     let mut networks = conditions.iter().flat_map(|one| &one.destination);
     let mut ports = conditions.iter().flat_map(|one| &one.destination_port);
-    let (network, ports) = (networks.next(), ports.next());
-    if network.is_none() && ports.is_none() {
-        return None;
-    }
-    let ip = network.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), ipnet::IpNet::addr);
-    Some(SocketAddr::new(ip, ports.map_or(1, |ports| *ports.start())))
+    let ip = networks.next().map_or(home.ip(), ipnet::IpNet::addr);
+    let port = ports.next().map_or(home.port(), |ports| *ports.start());
+    SocketAddr::new(ip, port)
 }
 
 /// Adds a value that holds, unless one is there (then the caller tries whether it holds).
@@ -313,7 +316,7 @@ impl Witness {
         if let Some(client) = self.client {
             write!(f, " --client-ip {client}")?;
         }
-        if let Some(destination) = self.destination {
+        if let Some(destination) = self.destination.filter(|_| !self.at_home) {
             write!(f, " --destination {destination}")?;
         }
         Ok(())
