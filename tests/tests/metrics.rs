@@ -60,6 +60,66 @@ async fn tells(port: u16, line: &str) -> String {
 }
 
 #[tokio::test]
+async fn raw_streams_are_counted_by_listener_route_and_upstream() {
+    let pets = Origin::start(|mut peer| async move { peer.echo().await }).await;
+    let port = free_ports(2);
+    let config = format!(
+        "[listeners.web]\naddress = \"{{address}}\"\nprotocol = \"tcp\"\n\
+         [access_log]\noutput = \"off\"\n\
+         [routes.pets]\nlisteners = \"web\"\nto = \"pets\"\n\
+         [upstreams.pets]\nendpoints = [\"{}\"]\n",
+        pets.address()
+    );
+    let running = Sluice::start_with(
+        Arc::new(tempfile::tempdir().expect("a folder")),
+        ([127, 0, 0, 1], port + 1).into(),
+        &config,
+        &["--metrics", &format!("127.0.0.1:{port}")],
+    );
+    // Whoever looks whether it accepts is a stream, too.
+    running.accepts().await;
+    let mut client = running.connect().await;
+    client.send("hello").await;
+    assert_eq!(client.read_at_least(5).await, b"hello");
+    let text = tells(
+        port,
+        "sluice_listener_streams_closed_total{listener=\"web\"} 1",
+    )
+    .await;
+    for line in [
+        "sluice_listener_streams_opened_total{listener=\"web\"} 2",
+        "sluice_route_streams_active{route=\"pets\"} 1",
+        "sluice_upstream_streams_active{upstream=\"pets\"} 1",
+        "sluice_streams_opened_total 2",
+        "sluice_streams_closed_total 1",
+    ] {
+        assert!(text.lines().any(|it| it == line), "{line}: {text}");
+    }
+    drop(client);
+    let text = tells(
+        port,
+        "sluice_listener_streams_closed_total{listener=\"web\"} 2",
+    )
+    .await;
+    for (kind, name) in [("listener", "web"), ("route", "pets"), ("upstream", "pets")] {
+        for (what, value) in [
+            ("streams_active", 0),
+            ("stream_received_bytes_total", 5),
+            ("stream_sent_bytes_total", 5),
+            ("stream_duration_seconds_count", 2),
+        ] {
+            let line = format!("sluice_{kind}_{what}{{{kind}=\"{name}\"}} {value}");
+            assert!(text.lines().any(|it| it == line), "{line}: {text}");
+        }
+    }
+    // No request is counted for what is none.
+    assert!(
+        text.contains("sluice_listener_requests_active{listener=\"web\"} 0"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
 async fn requests_are_counted_by_listener_route_and_upstream() {
     let pets = Origin::text("hello").await;
     let (running, port) = measured(&pets.address().to_string()).await;

@@ -520,3 +520,47 @@ async fn a_reload_changes_the_receiver() {
     assert_eq!(first.received.spans().len(), 1);
     assert_eq!(second.received.spans().len(), 1);
 }
+
+#[tokio::test]
+async fn a_raw_stream_has_a_span_and_its_attempt_to_connect_one_below_it() {
+    let receiver = receiver::grpc().await;
+    let origin = Origin::start(|mut peer| async move { peer.echo().await }).await;
+    let config = format!(
+        "[listeners.web]\naddress = \"127.0.0.1:0\"\nprotocol = \"tcp\"\n\
+         [routes.app]\nlisteners = \"web\"\nto = \"{}\"\n",
+        origin.address()
+    );
+    let gateway = gateway(&tracing(&receiver, "grpc", &config)).await;
+    let mut client = gateway.connect().await;
+    client.send("hello").await;
+    assert_eq!(client.read_at_least(5).await, b"hello");
+    // Its attempt is over, the stream is not.
+    let spans = receiver.received.wait(1).await;
+    assert_eq!(spans[0].name, "connect");
+    drop(client);
+
+    let spans = receiver.received.wait(2).await;
+    let (server, client) = pair(&spans);
+    assert_eq!(server.name, "tcp app/*");
+    assert_eq!(client.parent_span_id, server.span_id);
+    assert!(client.end_time_unix_nano < server.end_time_unix_nano);
+    let said = attributes(&server.attributes);
+    told(
+        &said,
+        &[
+            ("sluice.listener", "web"),
+            ("sluice.route", "app"),
+            ("client.address", "127.0.0.1"),
+            ("network.transport", "tcp"),
+            ("sluice.stream.received", "5"),
+            ("sluice.stream.sent", "5"),
+        ],
+    );
+    assert!(!said.contains_key("http.response.status_code"), "{said:?}");
+    let said = attributes(&client.attributes);
+    let port = origin.address().port().to_string();
+    told(&said, &[("server.port", &port)]);
+    assert!(!said.contains_key("http.request.method"), "{said:?}");
+    let line = gateway.log().wait(1).await.remove(0);
+    assert_eq!(line["trace_id"], hex(&server.trace_id));
+}

@@ -167,6 +167,9 @@ impl Record {
             }
         }
         self.endpoint = endpoint;
+        if connected {
+            self.end_attempt();
+        }
     }
 
     /// It failed for `reason`, and another one follows.
