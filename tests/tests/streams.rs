@@ -383,12 +383,11 @@ async fn an_upstream_takes_as_many_streams_as_it_may() {
     let refused = loop {
         let mut client = TcpStream::connect(pair.gateway.address()).await.unwrap();
         let accepted = tokio::time::timeout(Duration::from_millis(500), pair.origin.accept());
-        match accepted.await {
-            Ok(accepted) => held.push((client, accepted.unwrap())),
-            Err(_) => {
-                is_reset(&mut client).await;
-                break held.len();
-            }
+        if let Ok(accepted) = accepted.await {
+            held.push((client, accepted.unwrap()));
+        } else {
+            is_reset(&mut client).await;
+            break held.len();
         }
     };
     assert!((1..=2).contains(&refused), "{refused}");

@@ -47,9 +47,9 @@ async fn two_hundred_streams_live_through_reloads_of_other_routes_byte_by_byte()
                     last = *told.borrow();
                     let length = random.random_range(1..40_000);
                     let said = noise(length, random.random());
-                    let (mut hears, mut says) = client.split();
+                    let (mut from, mut to) = client.split();
                     let (sent, heard) =
-                        tokio::join!(says.write_all(&said), exactly(&mut hears, length));
+                        tokio::join!(to.write_all(&said), exactly(&mut from, length));
                     sent.unwrap();
                     assert!(heard == said, "stream {seed}");
                     exchanged += length;
