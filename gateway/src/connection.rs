@@ -3,6 +3,7 @@
 //! Which version of HTTP is spoken is told by the first bytes, which `http/serve` looks at.
 
 pub mod hello;
+pub mod proxy_protocol;
 pub mod spoken;
 mod tls;
 

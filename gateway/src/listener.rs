@@ -5,6 +5,7 @@
 //! far more connections than the others passes the fresh socket on before a byte is read.
 
 mod crew;
+mod socket;
 #[cfg(test)]
 mod tests;
 
@@ -18,13 +19,10 @@ use std::{
 };
 
 use futures_util::FutureExt as _;
-use tokio::{
-    net::{TcpListener, TcpStream},
-    time::Instant,
-};
+use tokio::time::Instant;
 
 use crate::{
-    connection,
+    connection::{self, proxy_protocol},
     downstream::Connection,
     drain::Tasks,
     plan::{self, Local, Seat},
@@ -32,7 +30,10 @@ use crate::{
     telemetry::metrics::{Counter, Event},
 };
 
+use socket::{Accepted, Watched};
+
 pub use crew::{Berth, Crew, Fresh};
+pub use socket::{Listening, Loose, NEAR};
 
 /// How long to wait after `accept` failed for want of something; twice as long each further time.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -59,6 +60,7 @@ pub struct Door {
 /// One socket that is accepted on, and the listener that its connections belong to.
 #[derive(Debug)]
 pub struct Accepting {
+    socket: Rc<Watched>,
     listener: Rc<RefCell<Arc<plan::Listener>>>,
     tasks: Tasks,
 }
@@ -66,31 +68,46 @@ pub struct Accepting {
 impl Accepting {
     /// Accepts on `socket` until told to stop.
     pub fn start(
-        socket: std::net::TcpListener,
+        socket: Listening,
         listener: Arc<plan::Listener>,
         door: Rc<Door>,
     ) -> io::Result<Self> {
-        let socket = TcpListener::from_std(socket)?;
+        let socket = Rc::new(socket.watch()?);
         let listener = Rc::new(RefCell::new(listener));
         let tasks = Tasks::new();
         let (current, stop) = (Rc::clone(&listener), tasks.clone());
-        tasks.spawn_local(async move { accept(socket, &current, &stop, &door).await });
-        Ok(Self { listener, tasks })
+        let watched = Rc::clone(&socket);
+        tasks.spawn_local(async move { accept(watched, &current, &stop, &door).await });
+        Ok(Self {
+            socket,
+            listener,
+            tasks,
+        })
     }
 
-    /// From now on connections belong to `listener`.
+    /// From now on connections belong to `listener`, and the socket has its settings.
     pub fn belong_to(&self, listener: Arc<plan::Listener>) {
-        *self.listener.borrow_mut() = listener;
+        let next = Arc::clone(&listener);
+        let before = self.listener.replace(listener);
+        let settings = (&before.model.socket, &next.model.socket);
+        if let Err(error) = self.socket.change(settings.0, settings.1) {
+            // It was tried before on another socket.
+            let (error, listener): (&dyn std::error::Error, _) = (&error, &next.model.name);
+            tracing::error!(error, %listener, "a socket keeps its settings");
+        }
     }
 
     /// Stops: whoever is in the kernel's queue already is served, then the socket is closed.
     pub async fn stop(self) {
-        self.tasks.finish(LONGEST_PAUSE).await;
+        let Self { socket, tasks, .. } = self;
+        // The task has it alone, to close it.
+        drop(socket);
+        tasks.finish(LONGEST_PAUSE).await;
     }
 }
 
 async fn accept(
-    socket: TcpListener,
+    socket: Rc<Watched>,
     listener: &RefCell<Arc<plan::Listener>>,
     stop: &Tasks,
     door: &Door,
@@ -133,13 +150,12 @@ async fn accept(
         }
     }
     // By the system call itself: the runtime may not have seen yet that somebody is waiting.
-    let Ok(socket) = socket.into_std() else {
+    let socket = Rc::into_inner(socket).and_then(|socket| socket.release().ok());
+    let Some(socket) = socket else {
         return;
     };
     while let Ok((stream, peer)) = socket.accept() {
-        if stream.set_nonblocking(true).is_ok()
-            && let Ok(stream) = TcpStream::from_std(stream)
-        {
+        if let Ok(stream) = stream.watch() {
             door.admit(stream, peer, &Arc::clone(&listener.borrow()));
         }
     }
@@ -179,7 +195,7 @@ impl Door {
 
     /// A fresh connection on a descriptor that is not of the reserve: waits until there is one. Only
     /// the accept loop waits, so that at most one connection of each is held.
-    async fn descriptor(&self, stream: TcpStream, stop: &Tasks) -> Option<TcpStream> {
+    async fn descriptor(&self, stream: Accepted, stop: &Tasks) -> Option<Accepted> {
         let pressure = &self.local.pressure;
         if !pressure.reserves(&stream) {
             return Some(stream);
@@ -191,7 +207,7 @@ impl Door {
             );
             self.told.set(Some(Instant::now()));
         }
-        let mut stream = stream.into_std().ok()?;
+        let mut stream = stream.release().ok()?;
         let mut pause = PAUSE;
         while pressure.reserves(&stream) {
             tokio::select! {
@@ -200,21 +216,25 @@ impl Door {
                 () = tokio::time::sleep(pause) => {}
             }
             pause = LONGEST_PAUSE.min(pause.saturating_mul(2));
-            // The same socket under the lowest number that is free by now.
             if let Ok(same) = stream.try_clone() {
                 stream = same;
             }
         }
-        TcpStream::from_std(stream).ok()
+        stream.watch().ok()
     }
 
     /// Lets a connection in, here or at a less loaded worker, unless a limit is reached.
-    fn admit(&self, stream: TcpStream, peer: SocketAddr, listener: &Arc<plan::Listener>) {
+    fn admit(&self, stream: Accepted, peer: SocketAddr, listener: &Arc<plan::Listener>) {
         self.local.counters.count(Counter::ConnectionsAccepted);
         // A dual-stack socket shows IPv4 peers as mapped addresses.
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         let limits = &listener.model.limits;
-        let seat = listener.census.admit(peer.ip(), limits);
+        let seat = if proxy_protocol::is_heard(&listener.model, peer.ip()) {
+            // Whose connection it is comes with the header.
+            listener.census.admit_somebody(limits)
+        } else {
+            listener.census.admit(peer.ip(), limits)
+        };
         let Some(seat) = seat.filter(|_| !self.local.pressure.is_overloaded()) else {
             self.local.counters.count(Counter::ConnectionsRefused);
             listener.traffic.count(self.local.worker, Event::Refused);
@@ -225,7 +245,7 @@ impl Door {
             let berth = self.crew.enter(self.local.worker);
             return self.serve(stream, peer, listener, (seat, berth));
         };
-        let Ok(stream) = stream.into_std() else {
+        let Ok(stream) = stream.release() else {
             return;
         };
         let fresh = Fresh {
@@ -253,24 +273,23 @@ impl Door {
             seat,
             berth,
         } = fresh;
-        if let Ok(stream) = TcpStream::from_std(stream) {
+        if let Ok(stream) = stream.watch() {
             self.serve(stream, peer, listener, (seat, berth));
         }
     }
 
     fn serve(
         &self,
-        stream: TcpStream,
+        stream: Accepted,
         peer: SocketAddr,
         listener: Arc<plan::Listener>,
         held: (Seat, Berth),
     ) {
-        // Fails when the peer is gone already.
-        let (Ok(()), Ok(local)) = (stream.set_nodelay(true), stream.local_addr()) else {
+        let Ok((stream, local)) = stream.into_stream() else {
             return;
         };
         let local = SocketAddr::new(local.ip().to_canonical(), local.port());
-        self.run(Stream::Tcp(stream), peer, local, listener, held);
+        self.run(stream, peer, local, listener, held);
     }
 
     /// Lets a connection in that needs no socket.
@@ -302,9 +321,15 @@ impl Door {
     ) {
         listener.traffic.count(self.local.worker, Event::Connection);
         let name = listener.model.name.clone();
-        let connection = Connection::new(self.id(), name, peer, local);
+        let mut connection = Connection::new(self.id(), name, peer, local);
+        connection.unix = matches!(stream, Stream::Unix(_));
         let tasks = listener.tasks.clone();
-        let served = connection::serve(stream, connection, listener, Rc::clone(&self.local));
+        let local = Rc::clone(&self.local);
+        if proxy_protocol::is_heard(&listener.model, peer.ip()) {
+            let served = introduced(stream, connection, listener, local, held);
+            return tasks.spawn_local(Box::pin(served));
+        }
+        let served = connection::serve(stream, connection, listener, local);
         // Not an `async` block, which would have room for the connection twice.
         tasks.spawn_local(served.map(move |()| drop(held)));
     }
@@ -316,4 +341,26 @@ impl Door {
         self.next_id.set(id.wrapping_add(step));
         id
     }
+}
+
+/// Serves a connection once a proxy in front has said whose it is.
+async fn introduced(
+    stream: Stream,
+    mut connection: Connection,
+    listener: Arc<plan::Listener>,
+    local: Rc<Local>,
+    (seat, berth): (Seat, Berth),
+) {
+    let model = &listener.model;
+    let reading = proxy_protocol::accept(stream, &mut connection, model, &local.counters);
+    let Some(stream) = Box::pin(reading).await else {
+        return;
+    };
+    let Some(seat) = seat.take(connection.peer.ip(), &model.limits) else {
+        local.counters.count(Counter::ConnectionsRefused);
+        listener.traffic.count(local.worker, Event::Refused);
+        return;
+    };
+    connection::serve(stream, connection, listener, local).await;
+    drop((seat, berth));
 }

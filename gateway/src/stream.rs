@@ -2,6 +2,7 @@
 
 mod ahead;
 mod memory;
+mod options;
 mod pipe;
 mod stall;
 mod tunnel;
@@ -20,6 +21,7 @@ use tokio::{
 
 pub use ahead::Ahead;
 pub use memory::{MemoryListener, MemoryNetwork};
+pub use options::{Family, Options, Unset};
 pub use pipe::{Pipe, Socket};
 pub use stall::{Stalled, WriteStall};
 pub use tunnel::{Reset, Tunnel};

@@ -34,16 +34,19 @@ use http::{HeaderMap, HeaderValue, header};
 use parking_lot::Mutex;
 use sluice_certs::client::Client;
 use sluice_config::{
-    model::{self, Dns, UpstreamProtocol},
+    model::{self, Dns, ProxyVersion, UpstreamProtocol},
     names::UpstreamName,
 };
 use tokio::sync::Notify;
 
-use crate::telemetry::metrics::{Handshakes, Traffic};
+use crate::{
+    downstream::{Connection, proxy_protocol::Version},
+    telemetry::metrics::{Handshakes, Traffic},
+};
 use endpoints::{Endpoint, Set, Source, State};
 
 pub use connect::Connector;
-pub use endpoints::{Choice, Connections, EndpointKey};
+pub use endpoints::{Choice, Connections, EndpointKey, Introduction};
 pub use lease::{Failed, Lease, NoLease};
 pub use pools::{Pools, Raw};
 pub use registry::Registry;
@@ -57,6 +60,24 @@ pub enum Dialect {
     Http2,
     /// Whichever of both the endpoint chooses when TLS begins.
     Either,
+}
+
+/// How a request is put to an endpoint, and in whose name.
+#[derive(Debug, Clone)]
+pub struct Manner {
+    /// What is spoken.
+    pub dialect: Dialect,
+    /// What its connection has to have begun with.
+    pub header: Option<Introduction>,
+}
+
+impl From<Dialect> for Manner {
+    fn from(dialect: Dialect) -> Self {
+        Self {
+            dialect,
+            header: None,
+        }
+    }
 }
 
 /// A named group of endpoints at work. Shared by all workers; made by [`Registry::upstream`].
@@ -156,6 +177,16 @@ impl Upstream {
             }
             UpstreamProtocol::Http1 | UpstreamProtocol::Auto => Dialect::Http1,
         }
+    }
+
+    /// What its endpoints are told first of the client of `connection`, if they want to be told.
+    pub fn introduction(&self, connection: &Arc<Connection>) -> Option<Introduction> {
+        let version = match self.model.proxy_protocol? {
+            ProxyVersion::V1 => Version::V1,
+            ProxyVersion::V2 => Version::V2,
+        };
+        let bytes = connection.header().write(version);
+        Some(Introduction::new(bytes, connection))
     }
 
     /// The addresses that requests are sent to at this moment.

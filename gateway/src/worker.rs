@@ -20,7 +20,7 @@ use tokio::{
 
 use crate::{
     drain::Tasks,
-    listener::{Accepting, Crew, Door, Fresh},
+    listener::{Accepting, Crew, Door, Fresh, Listening},
     load::SocketKey,
     plan::{Local, Plan, Reaper},
     pressure::Pressure,
@@ -60,7 +60,7 @@ pub struct Assignment {
     /// Whose connections come in there.
     pub listener: ListenerName,
     /// The socket, when the set is new.
-    pub socket: Option<std::net::TcpListener>,
+    pub socket: Option<Listening>,
 }
 
 /// What the control runtime wants done.

@@ -272,7 +272,7 @@ impl Control {
             mut fresh,
             certificates,
         } = prepared;
-        self.sockets.keep(snapshot, &fresh);
+        self.sockets.keep(snapshot, &mut fresh);
         // Before anybody runs the plan: a handshake finds its certificate from the first moment on.
         self.planner.present(snapshot, &plan, certificates);
         self.planner.settle().await;
@@ -325,6 +325,8 @@ impl Control {
 
     /// Stops accepting, waits for what is in flight, ends the rest. Whether all was in time.
     async fn end(mut self, grace: Duration) -> bool {
+        // Their files go first: nobody shall wait for nothing.
+        self.sockets = Sockets::default();
         if let Some(plan) = self.planner.current.clone() {
             self.close(&plan).await;
             // Once more, for the sockets that one worker handed to another meanwhile.

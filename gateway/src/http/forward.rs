@@ -18,7 +18,7 @@ use crate::{
         attempt::WhyLast,
         metrics::{Counter, Event},
     },
-    upstream::{Choice, Failed, Lease, Upstream},
+    upstream::{Choice, Failed, Lease, Manner, Upstream},
 };
 
 /// How often a request is sent whose endpoints refuse it unseen.
@@ -96,8 +96,11 @@ async fn attempts(
     let mut choice = Choice::Any;
     loop {
         exchange.begin_attempt();
-        let dialect = upstream.dialect(request.headers());
-        let lease = local.pools.lease(upstream, choice, dialect).await;
+        let manner = Manner {
+            dialect: upstream.dialect(request.headers()),
+            header: upstream.introduction(&exchange.visitor.connection),
+        };
+        let lease = local.pools.lease(upstream, choice, manner).await;
         let endpoint = match &lease {
             Ok(lease) => Some(lease.endpoint_key()),
             Err(no) => no.endpoint.clone(),

@@ -71,11 +71,13 @@ pub(crate) async fn dial(
     drop(hello);
     record.send_to(&upstream);
     let local = Rc::clone(&record.local);
+    let header = upstream.introduction(&record.connection);
     let mut choice = Choice::Any;
     let mut tried = Vec::new();
     loop {
         record.begin_attempt();
-        let no = match local.pools.raw(&upstream, &choice).await {
+        let raw = local.pools.raw(&upstream, &choice, header.clone());
+        let no = match raw.await {
             Ok(raw) => {
                 record.tried(Some(raw.endpoint().clone()), true);
                 return Ok(raw);

@@ -13,6 +13,7 @@ use std::{
 
 use tokio::sync::mpsc;
 
+use super::Loose;
 use crate::plan::{self, Seat};
 
 /// Connections above the mean that are no imbalance yet.
@@ -24,8 +25,8 @@ const ON_THE_WAY: usize = 256;
 /// A socket from which no byte was read.
 #[derive(Debug)]
 pub struct Fresh {
-    /// Non-blocking, known to no runtime.
-    pub stream: std::net::TcpStream,
+    /// Non-blocking.
+    pub stream: Loose,
     /// The connected peer.
     pub peer: SocketAddr,
     /// Where it came in.

@@ -11,7 +11,7 @@ use std::{
 use sluice_config::{Sources, names::ListenerName};
 use tokio::{net::TcpStream, sync::mpsc, task::LocalSet, time::timeout};
 
-use super::{Accepting, Crew, Door, Fresh, is_of_one_connection};
+use super::{Accepting, Crew, Door, Fresh, Listening, is_of_one_connection};
 use crate::{
     connection,
     downstream::Connection,
@@ -91,6 +91,7 @@ impl Bench {
         socket.set_nonblocking(true).expect("set");
         let address = socket.local_addr().expect("bound");
         let door = Rc::new(Door::new(Rc::clone(&self.local), Arc::clone(&self.crew)));
+        let socket = Listening::Tcp(socket);
         let accepting = Accepting::start(socket, self.listener(), door).expect("watched");
         (accepting, address)
     }

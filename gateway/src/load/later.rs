@@ -3,7 +3,7 @@
 
 use sluice_config::{
     Problem, Snapshot,
-    model::{Balance, Listener, Mode, Protocol, ProxyProtocolIn, Upstream},
+    model::{Balance, Listener, Mode, Protocol, Upstream},
 };
 
 /// Everything in `snapshot` that is not done yet.
@@ -28,27 +28,19 @@ pub(super) fn problems(snapshot: &Snapshot) -> Vec<Problem> {
 }
 
 /// Keys of a listener.
-fn of_listener(listener: &Listener) -> [(&'static str, bool); 6] {
+fn of_listener(listener: &Listener) -> [(&'static str, bool); 3] {
     [
         ("protocol", listener.protocol == Protocol::Auto),
         ("protocol", listener.protocol == Protocol::Udp),
-        ("address", listener.address.socket().is_none()),
-        (
-            "proxy_protocol",
-            listener.proxy_protocol != ProxyProtocolIn::Off,
-        ),
         ("startup", listener.startup.is_some()),
-        ("socket", !listener.socket.is_default()),
     ]
 }
 
 /// Keys of an upstream.
-fn of_upstream(upstream: &Upstream) -> [(&'static str, bool); 4] {
+fn of_upstream(upstream: &Upstream) -> [(&'static str, bool); 2] {
     [
         ("balance", upstream.balance == Balance::RingHash),
-        ("proxy_protocol", upstream.proxy_protocol.is_some()),
         ("startup", upstream.startup.is_some()),
-        ("socket", !upstream.socket.is_default()),
     ]
 }
 

@@ -4,26 +4,35 @@
 //! whatever else of its listener changes; names may swap addresses. Dropping a [`Bound`] that was
 //! not handed out closes it, so a refused configuration leaves nothing behind.
 
+mod file;
+
 use std::{
     collections::BTreeMap,
     io,
     net::{Ipv4Addr, SocketAddr, TcpListener},
+    path::Path,
 };
 
 use sluice_config::{
     Problem, Snapshot,
-    model::{Bind, Listener},
+    model::{Bind, Listener, ListenerSocket},
     names::ListenerName,
 };
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// Connections that may wait for `accept`; the kernel caps it at `net.core.somaxconn`.
-const BACKLOG: i32 = 4096;
+use crate::{
+    listener::Listening,
+    stream::{Family, Options, Unset},
+};
 
-/// What tells one set from another: the configured address. Port 0 is another port for each name.
+use file::SocketFile;
+
+/// What tells one set from another: the configured address, and what cannot be changed once it is bound.
+/// Port 0 is another port for each name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SocketKey {
     address: Bind,
+    ipv6_only: bool,
     name: Option<ListenerName>,
 }
 
@@ -32,6 +41,7 @@ impl SocketKey {
     pub fn of(listener: &Listener) -> Self {
         Self {
             address: listener.address.clone(),
+            ipv6_only: listener.socket.ipv6_only,
             name: (listener.address.port() == Some(0)).then(|| listener.name.clone()),
         }
     }
@@ -41,19 +51,31 @@ impl SocketKey {
 #[derive(Debug)]
 pub struct Bound {
     /// Where, with the port that port 0 became.
-    pub address: SocketAddr,
-    /// One per worker; non-blocking.
-    pub sockets: Vec<TcpListener>,
+    pub address: Bind,
+    /// One per worker.
+    pub sockets: Vec<Listening>,
+    /// That of a unix socket, until it is handed out.
+    file: Option<SocketFile>,
+}
+
+/// A set that is served.
+#[derive(Debug)]
+struct Served {
+    address: Bind,
+    settings: ListenerSocket,
+    /// Gone with it: whoever comes then finds nobody, instead of waiting for nothing.
+    file: Option<SocketFile>,
 }
 
 /// Every set of the process.
 #[derive(Debug, Default)]
 pub struct Sockets {
-    bound: BTreeMap<SocketKey, SocketAddr>,
+    bound: BTreeMap<SocketKey, Served>,
 }
 
 impl Sockets {
-    /// Binds what `snapshot` needs and is not there. Nothing stays bound when something fails.
+    /// Binds what `snapshot` needs and is not there, and finds out whether the settings of the rest can be
+    /// changed. Nothing stays bound when something fails.
     pub fn bind(
         &self,
         snapshot: &Snapshot,
@@ -63,17 +85,30 @@ impl Sockets {
         let mut problems = Vec::new();
         for (name, listener) in &snapshot.listeners {
             let key = SocketKey::of(listener);
-            if self.bound.contains_key(&key) || fresh.contains_key(&key) {
+            if let Some(served) = self.bound.get(&key) {
+                if served.settings != listener.socket {
+                    problems.extend(unset(
+                        &format!("listeners.{name}"),
+                        &(&listener.socket).into(),
+                    ));
+                }
                 continue;
             }
-            let shared = listener.address.port();
-            let shared = shared.is_some_and(|port| self.holds_port(port));
-            match set(listener, workers, shared) {
+            if fresh.contains_key(&key) {
+                continue;
+            }
+            match set(listener, workers, self.holds_port(listener.address.port())) {
                 Ok(bound) => {
                     fresh.insert(key, bound);
                 }
                 Err(error) => problems.push(problem(name, &listener.address, &error)),
             }
+        }
+        for (name, upstream) in &snapshot.upstreams {
+            problems.extend(unset(
+                &format!("upstreams.{name}"),
+                &(&upstream.socket).into(),
+            ));
         }
         if problems.is_empty() {
             Ok(fresh)
@@ -83,37 +118,74 @@ impl Sockets {
     }
 
     /// From now on these are the sets: those of before that `snapshot` still needs, and `fresh`.
-    pub fn keep(&mut self, snapshot: &Snapshot, fresh: &BTreeMap<SocketKey, Bound>) {
-        for (key, bound) in fresh {
-            self.bound.insert(key.clone(), bound.address);
+    pub fn keep(&mut self, snapshot: &Snapshot, fresh: &mut BTreeMap<SocketKey, Bound>) {
+        let mut before = std::mem::take(&mut self.bound);
+        for listener in snapshot.listeners.values() {
+            let key = SocketKey::of(listener);
+            let settings = listener.socket.clone();
+            let served = if let Some(bound) = fresh.get_mut(&key) {
+                Served {
+                    address: bound.address.clone(),
+                    settings,
+                    file: bound.file.take(),
+                }
+            } else if let Some(served) = before.remove(&key) {
+                if let Some(file) = &served.file {
+                    file.permit(settings.mode);
+                }
+                Served { settings, ..served }
+            } else {
+                continue;
+            };
+            self.bound.insert(key, served);
         }
-        let needed: Vec<_> = snapshot
-            .listeners
-            .values()
-            .map(|l| SocketKey::of(l))
-            .collect();
-        self.bound.retain(|key, _| needed.contains(key));
     }
 
-    /// Where a listener accepts.
+    /// Where a listener accepts; a unix socket has no address.
     pub fn address(&self, listener: &Listener) -> Option<SocketAddr> {
-        self.bound.get(&SocketKey::of(listener)).copied()
+        self.bound.get(&SocketKey::of(listener))?.address.socket()
     }
 
-    fn holds_port(&self, port: u16) -> bool {
-        self.bound.values().any(|bound| bound.port() == port)
+    fn holds_port(&self, port: Option<u16>) -> bool {
+        port.is_some()
+            && self
+                .bound
+                .values()
+                .any(|bound| bound.address.port() == port)
     }
 }
 
-fn problem(name: &ListenerName, address: &Bind, error: &io::Error) -> Problem {
-    let hint = match error.kind() {
-        io::ErrorKind::AddrInUse => {
+/// Why a set cannot be bound.
+#[derive(Debug, thiserror::Error)]
+enum Unbound {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error("{}: {}", .0, .0.source)]
+    Option(#[from] Unset),
+}
+
+fn problem(name: &ListenerName, address: &Bind, error: &Unbound) -> Problem {
+    let kind = match error {
+        Unbound::Io(error) => error.kind(),
+        Unbound::Option(unset) => return refused(&format!("listeners.{name}"), unset),
+    };
+    let hint = match (kind, address) {
+        (io::ErrorKind::AddrInUse, Bind::Socket(_)) => {
             Some("another process listens there; stop it, or choose another port")
         }
-        io::ErrorKind::PermissionDenied => Some(
+        (io::ErrorKind::AddrInUse, Bind::Unix(_)) => {
+            Some("another process listens there; stop it, or choose another path")
+        }
+        (io::ErrorKind::PermissionDenied, Bind::Socket(_)) => Some(
             "ports below 1024 need root, CAP_NET_BIND_SERVICE or net.ipv4.ip_unprivileged_port_start",
         ),
-        io::ErrorKind::AddrNotAvailable => Some("no interface of this machine has this address"),
+        (io::ErrorKind::PermissionDenied, Bind::Unix(_)) => {
+            Some("its directory has to be one that the gateway may write to")
+        }
+        (io::ErrorKind::NotFound, Bind::Unix(_)) => Some("its directory has to be there before"),
+        (io::ErrorKind::AddrNotAvailable, _) => {
+            Some("no interface of this machine has this address")
+        }
         _ => None,
     };
     Problem {
@@ -126,43 +198,93 @@ fn problem(name: &ListenerName, address: &Bind, error: &io::Error) -> Problem {
     }
 }
 
+fn refused(at: &str, unset: &Unset) -> Problem {
+    let denied = unset.source.kind() == io::ErrorKind::PermissionDenied;
+    let hint = denied.then(|| format!("{} needs CAP_NET_ADMIN", unset.option));
+    Problem {
+        code: "socket",
+        at: format!("{at}.socket.{}", unset.option),
+        what: format!("{unset}: {}", unset.source),
+        hint,
+        witness: None,
+        place: None,
+    }
+}
+
+/// What of `options` this process may not set, found out on a socket that is for nothing else.
+fn unset(at: &str, options: &Options) -> Option<Problem> {
+    if *options == Options::default() {
+        return None;
+    }
+    // Without a socket there is nothing to find out; whoever needs one says so.
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).ok()?;
+    let unset = Options::default().change(*options, &socket, Family::V4);
+    unset.err().map(|unset| refused(at, &unset))
+}
+
 /// Binds one set.
-fn set(listener: &Listener, workers: usize, shared_port: bool) -> io::Result<Bound> {
-    let Bind::Socket(address) = listener.address else {
-        return Err(io::ErrorKind::Unsupported.into());
+fn set(listener: &Listener, workers: usize, shared_port: bool) -> Result<Bound, Unbound> {
+    let address = match &listener.address {
+        Bind::Unix(path) => return unix(path, &listener.socket, workers),
+        Bind::Socket(address) => *address,
     };
-    match set_at(address, workers, shared_port) {
+    match set_at(address, &listener.socket, workers, shared_port) {
         // Only for the listener that nobody wrote: whoever writes `[::]` wants IPv6.
         Err(_) if listener.implied && address.is_ipv6() => {
             let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
-            set_at(address, workers, shared_port)
+            set_at(address, &listener.socket, workers, shared_port)
         }
         result => result,
     }
 }
 
-fn set_at(address: SocketAddr, workers: usize, shared_port: bool) -> io::Result<Bound> {
+fn set_at(
+    address: SocketAddr,
+    settings: &ListenerSocket,
+    workers: usize,
+    shared_port: bool,
+) -> Result<Bound, Unbound> {
     if address.port() != 0 && !shared_port {
         // With SO_REUSEPORT alone a second gateway of the same user would silently take half of
         // the connections. This one is closed before the set is bound.
-        drop(socket(address, false)?);
+        drop(socket(address, settings, false)?);
     }
     let mut sockets = Vec::with_capacity(workers);
     let mut actual = address;
     for _ in 0..workers.max(1) {
-        let socket = socket(actual, true)?;
-        socket.listen(BACKLOG)?;
+        let socket = socket(actual, settings, true)?;
+        socket.listen(backlog(settings))?;
         let listener = TcpListener::from(socket);
         actual = listener.local_addr()?;
-        sockets.push(listener);
+        sockets.push(Listening::Tcp(listener));
     }
     Ok(Bound {
-        address: actual,
+        address: actual.into(),
         sockets,
+        file: None,
     })
 }
 
-fn socket(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> {
+/// One socket for all workers, since the file of a second one would take the place of the first.
+fn unix(path: &Path, settings: &ListenerSocket, workers: usize) -> Result<Bound, Unbound> {
+    let (socket, file) = file::bind(path, settings.mode, backlog(settings))?;
+    let sockets = (0..workers.max(1)).map(|_| socket.try_clone().map(Listening::Unix));
+    Ok(Bound {
+        address: Bind::Unix(path.to_owned()),
+        sockets: sockets.collect::<io::Result<_>>()?,
+        file: Some(file),
+    })
+}
+
+fn backlog(settings: &ListenerSocket) -> i32 {
+    i32::try_from(settings.backlog).unwrap_or(i32::MAX)
+}
+
+fn socket(
+    address: SocketAddr,
+    settings: &ListenerSocket,
+    reuse_port: bool,
+) -> Result<Socket, Unbound> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
@@ -172,87 +294,15 @@ fn socket(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> {
     // A restart must not wait for the connections of the previous process to leave TIME_WAIT.
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(reuse_port)?;
+    let mut family = Family::V4;
     if address.is_ipv6() {
-        socket.set_only_v6(false)?;
+        family = Family::V6;
+        socket.set_only_v6(settings.ipv6_only)?;
     }
+    Options::default().change(settings.into(), &socket, family)?;
     socket.bind(&address.into())?;
     Ok(socket)
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use sluice_config::Objects;
-
-    use super::*;
-
-    fn snapshot(listeners: &[(&str, &str)]) -> Snapshot {
-        let mut objects = Objects::default();
-        for (name, address) in listeners {
-            let name = ListenerName::new(name).expect("a name");
-            let listener = Listener::new(name.clone(), address.parse().expect("an address"));
-            objects.listeners.insert(name, Arc::new(listener));
-        }
-        Snapshot::seal(objects)
-    }
-
-    #[test]
-    fn a_set_has_one_socket_per_worker_on_one_port() {
-        let sockets = Sockets::default();
-        let fresh = sockets
-            .bind(&snapshot(&[("web", "127.0.0.1:0")]), 3)
-            .expect("bound");
-        let bound = fresh.values().next().expect("one set");
-
-        assert_eq!(bound.sockets.len(), 3);
-        assert!(
-            bound
-                .sockets
-                .iter()
-                .all(|s| s.local_addr().expect("bound") == bound.address)
-        );
-        assert_ne!(bound.address.port(), 0);
-    }
-
-    #[test]
-    fn port_zero_is_stable_over_reloads_and_another_for_each_name() {
-        let mut sockets = Sockets::default();
-        let both = snapshot(&[("a", "127.0.0.1:0"), ("b", "127.0.0.1:0")]);
-        let fresh = sockets.bind(&both, 1).expect("bound");
-        sockets.keep(&both, &fresh);
-        let of = |sockets: &Sockets, name: &str| {
-            let name = ListenerName::new(name).expect("a name");
-            sockets.address(both.listeners.get(&name).expect("there"))
-        };
-
-        assert_ne!(of(&sockets, "a"), of(&sockets, "b"));
-        assert!(sockets.bind(&both, 1).expect("bound").is_empty());
-    }
-
-    #[test]
-    fn an_address_in_use_is_a_problem_and_leaves_nothing_bound() {
-        let taken = TcpListener::bind("127.0.0.1:0").expect("bound");
-        let free = TcpListener::bind("127.0.0.1:0").expect("bound");
-        let (taken_at, free_at) = (
-            taken.local_addr().expect("it"),
-            free.local_addr().expect("it"),
-        );
-        drop(free);
-
-        let problems = Sockets::default()
-            .bind(
-                &snapshot(&[
-                    ("good", &free_at.to_string()),
-                    ("late", &taken_at.to_string()),
-                ]),
-                2,
-            )
-            .expect_err("refused");
-
-        assert_eq!(problems.len(), 1);
-        assert_eq!(problems[0].at, "listeners.late.address");
-        assert_eq!(problems[0].code, "bind");
-        TcpListener::bind(free_at).expect("free again");
-    }
-}
+mod tests;

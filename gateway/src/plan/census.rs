@@ -24,41 +24,28 @@ pub struct Census {
 #[derive(Debug)]
 pub struct Seat {
     census: Arc<Census>,
-    client: IpAddr,
+    /// None while it is not clear who that is.
+    client: Option<IpAddr>,
 }
 
 impl Census {
     /// A place for a connection from `client`, unless a limit is reached.
     pub fn admit(self: &Arc<Self>, client: IpAddr, limits: &ListenerLimits) -> Option<Seat> {
+        let seat = self.admit_somebody(limits)?;
+        seat.take(client, limits)
+    }
+
+    /// A place for a connection from whomever it will turn out to be; [`Seat::take`] follows.
+    pub fn admit_somebody(self: &Arc<Self>, limits: &ListenerLimits) -> Option<Seat> {
         let all = limits.connections.get().unwrap_or(usize::MAX);
-        let own = limits.connections_per_client.get().unwrap_or(usize::MAX);
         self.connections
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |open| {
                 (open < all).then_some(open.saturating_add(1))
             })
             .ok()?;
-        let admitted = match self.clients.entry(client) {
-            Entry::Occupied(mut entry) => {
-                let open = entry.get_mut();
-                let free = *open < own;
-                *open = open.saturating_add(usize::from(free));
-                free
-            }
-            Entry::Vacant(entry) => {
-                let free = own > 0;
-                if free {
-                    entry.insert(1);
-                }
-                free
-            }
-        };
-        if !admitted {
-            self.connections.fetch_sub(1, Ordering::Relaxed);
-            return None;
-        }
         Some(Seat {
             census: Arc::clone(self),
-            client,
+            client: None,
         })
     }
 
@@ -73,10 +60,37 @@ impl Census {
     }
 }
 
+impl Seat {
+    /// The same place for a connection that is known to come from `client`, unless a limit is reached.
+    pub fn take(mut self, client: IpAddr, limits: &ListenerLimits) -> Option<Self> {
+        let own = limits.connections_per_client.get().unwrap_or(usize::MAX);
+        let admitted = match self.census.clients.entry(client) {
+            Entry::Occupied(mut entry) => {
+                let open = entry.get_mut();
+                let free = *open < own;
+                *open = open.saturating_add(usize::from(free));
+                free
+            }
+            Entry::Vacant(entry) => {
+                let free = own > 0;
+                if free {
+                    entry.insert(1);
+                }
+                free
+            }
+        };
+        self.client = admitted.then_some(client);
+        admitted.then_some(self)
+    }
+}
+
 impl Drop for Seat {
     fn drop(&mut self) {
         self.census.connections.fetch_sub(1, Ordering::Relaxed);
-        if let Entry::Occupied(mut entry) = self.census.clients.entry(self.client) {
+        let Some(client) = self.client else {
+            return;
+        };
+        if let Entry::Occupied(mut entry) = self.census.clients.entry(client) {
             let left = entry.get().saturating_sub(1);
             if left == 0 {
                 entry.remove();

@@ -49,6 +49,10 @@ counters! {
     ConnectionsRefused = "connections_refused_total",
     /// Fresh client connections handed to a less loaded worker.
     ConnectionsHandedOver = "connections_handed_over_total",
+    /// Client connections that began with a PROXY header of a trusted proxy.
+    ProxyHeaders = "proxy_headers_total",
+    /// Client connections closed because their PROXY header was missing, malformed or late.
+    ProxyHeadersRefused = "proxy_headers_refused_total",
     /// HTTP/2 connections closed because their client sent too much to no purpose.
     Floods = "connections_flooded_total",
     /// `accept` failed.

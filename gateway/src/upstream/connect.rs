@@ -23,13 +23,14 @@ use std::{
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use rustix::io::Errno;
+use sluice_config::model::UpstreamSocket;
 use tokio::net::{TcpSocket, UnixSocket};
 
 use super::endpoints::Target;
 use crate::{
     error::BoxError,
     pressure::Pressure,
-    stream::{MemoryNetwork, Stream},
+    stream::{Family, MemoryNetwork, Options, Stream},
 };
 
 pub(super) use channel::Channel;
@@ -53,17 +54,22 @@ pub enum Connector {
 impl Connector {
     /// Opens a stream. Takes as long as the peer likes: the caller bounds it. Fails at once, and
     /// without a word to the peer, where its descriptor would be one of the reserve.
-    pub(super) async fn open(&self, target: &Target, pressure: &Pressure) -> io::Result<Stream> {
+    pub(super) async fn open(
+        &self,
+        target: &Target,
+        settings: &UpstreamSocket,
+        pressure: &Pressure,
+    ) -> io::Result<Stream> {
         match (target, self) {
             (Target::Tcp(address), _) => {
-                let socket = match address {
-                    SocketAddr::V4(_) => TcpSocket::new_v4()?,
-                    SocketAddr::V6(_) => TcpSocket::new_v6()?,
+                let (socket, family) = match address {
+                    SocketAddr::V4(_) => (TcpSocket::new_v4()?, Family::V4),
+                    SocketAddr::V6(_) => (TcpSocket::new_v6()?, Family::V6),
                 };
                 leave_reserve(&socket, pressure)?;
-                let stream = socket.connect(*address).await?;
-                stream.set_nodelay(true)?;
-                Ok(Stream::Tcp(stream))
+                let set = Options::default().change(settings.into(), &socket, family);
+                set.map_err(|unset| io::Error::new(unset.source.kind(), unset))?;
+                Ok(Stream::Tcp(socket.connect(*address).await?))
             }
             (Target::Unix(path), _) => {
                 let socket = UnixSocket::new_stream()?;

@@ -5,19 +5,23 @@ mod ledger;
 use std::{
     collections::HashMap,
     fmt,
+    hash::{Hash, Hasher},
     net::SocketAddr,
     path::PathBuf,
+    rc::Rc,
     sync::{
         Arc, Weak,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
 };
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use sluice_certs::client::{Host, Part};
 use sluice_config::model::UpstreamLimits;
 
 use super::{balance::Weights, budget::Budget, resolve::Resolved};
+use crate::downstream::Connection;
 
 use ledger::Ledger;
 
@@ -47,6 +51,61 @@ pub(super) enum Speech {
     Plain,
     /// TLS, with whom the address names, if it names anybody.
     Tls(Option<Host>),
+}
+
+/// Where a connection leads and in whose name it began: what is meant for one way never takes another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Way {
+    pub(super) endpoint: u64,
+    /// The header that is the first on the wire.
+    pub(super) header: Option<Introduction>,
+}
+
+impl Hash for Way {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        // Where there are no headers, they cost nothing.
+        self.endpoint.hash(state);
+        if let Some(header) = &self.header {
+            header.0.bytes.hash(state);
+        }
+    }
+}
+
+/// What an endpoint is told first about the client of a connection (the PROXY protocol).
+#[derive(Debug, Clone)]
+pub struct Introduction(Rc<Introduced>);
+
+#[derive(Debug)]
+struct Introduced {
+    bytes: Bytes,
+    client: Weak<Connection>,
+}
+
+impl PartialEq for Introduction {
+    fn eq(&self, other: &Self) -> bool {
+        Rc::ptr_eq(&self.0, &other.0) || self.0.bytes == other.0.bytes
+    }
+}
+
+impl Eq for Introduction {}
+
+impl Introduction {
+    /// `bytes` as they are written, about `client`: when that one has left, nobody will need the
+    /// connection.
+    pub(super) fn new(bytes: Bytes, client: &Arc<Connection>) -> Self {
+        let client = Arc::downgrade(client);
+        Self(Rc::new(Introduced { bytes, client }))
+    }
+
+    /// As it is written.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.0.bytes
+    }
+
+    /// Whether its client is still there.
+    pub(super) fn is_needed(&self) -> bool {
+        self.0.client.strong_count() > 0
+    }
 }
 
 /// Names an endpoint in logs and in a [`Choice`]: its address. Cheap to clone.

@@ -19,10 +19,10 @@ use tokio::{sync::Notify, time::Instant};
 
 use self::{queue::Waiter, shared::Shared};
 use super::{
-    Dialect, Upstream,
+    Dialect, Manner, Upstream,
     balance::Rotor,
     connect::{Connection, Dial},
-    endpoints::{Gauge, Set, State},
+    endpoints::{Gauge, Introduction, Set, State, Way},
 };
 use crate::{drain::Tasks, telemetry::metrics::Shard};
 
@@ -45,8 +45,8 @@ pub(super) struct Pool {
     fair: usize,
     /// As last seen; a plan that is gone must not be kept alive from here.
     upstream: RefCell<Weak<Upstream>>,
-    /// Per endpoint, the one used last at the back.
-    idle: RefCell<HashMap<u64, VecDeque<Idle>, foldhash::fast::RandomState>>,
+    /// Per way, the one used last at the back.
+    idle: RefCell<HashMap<Way, VecDeque<Idle>, foldhash::fast::RandomState>>,
     kept: Gauge,
     /// Those that carry many requests at a time.
     shared: Shared,
@@ -80,6 +80,9 @@ pub(super) enum Lent {
 
 /// Idle connections are looked at this often at most.
 const MOST_OFTEN: Duration = Duration::from_millis(100);
+
+/// And this often where some began with a header: they are worth nothing once its client has left.
+const WITH_HEADERS: Duration = Duration::from_secs(1);
 
 impl Pool {
     pub(super) fn new(upstream: &Upstream, workers: usize, dial: &Dial) -> Rc<Self> {
@@ -149,24 +152,30 @@ impl Pool {
         RefMut::map(rotor, |(_, rotor)| rotor)
     }
 
-    /// Takes the idle connection to an endpoint that was used last.
-    pub(super) fn idle_to(&self, endpoint: u64) -> Option<Connection> {
+    /// Takes the idle connection on a way that was used last.
+    pub(super) fn idle_on(&self, way: &Way) -> Option<Connection> {
         let mut idle = self.idle.borrow_mut();
-        let kept = idle.get_mut(&endpoint)?;
+        let kept = idle.get_mut(way)?;
+        let mut found = None;
         while let Some(Idle { connection, .. }) = kept.pop_back() {
             self.kept.set(self.kept.get().saturating_sub(1));
             if self.may_serve(&connection) {
-                return Some(connection);
+                found = Some(connection);
+                break;
             }
         }
-        None
+        // There are few endpoints, but as many headers as clients.
+        if kept.is_empty() && way.header.is_some() {
+            idle.remove(way);
+        }
+        found
     }
 
     /// Takes a connection back whose exchange ended cleanly: it goes to whoever waits, is kept, or
     /// is closed.
     pub(super) fn take_back(self: &Rc<Self>, connection: Connection) {
         let now = Instant::now();
-        if !self.may_serve(&connection) || self.is_closing() {
+        if !self.may_serve(&connection) || self.is_closing() || !connection.is_needed() {
             return;
         }
         let waiting = self.state.budget.waiting();
@@ -180,14 +189,14 @@ impl Pool {
         if self.kept.get().saturating_add(self.shared.idle()) >= self.most_idle {
             self.close_oldest();
         }
-        let endpoint = connection.endpoint.id;
+        let way = connection.way();
         let idle = Idle {
             connection,
             since: now,
         };
         self.idle
             .borrow_mut()
-            .entry(endpoint)
+            .entry(way)
             .or_default()
             .push_back(idle);
         self.kept.set(self.kept.get().saturating_add(1));
@@ -263,7 +272,8 @@ impl Pool {
         let limit = self.settings.idle_timeout;
         self.forget_gone();
         self.forget(|_, idle| {
-            now.duration_since(idle.since) < limit && self.may_serve(&idle.connection)
+            let young = now.duration_since(idle.since) < limit;
+            young && self.may_serve(&idle.connection) && idle.connection.is_needed()
         });
         self.sweep_shared(now, limit);
         if self.state.budget.waiting() > 0 {
@@ -273,6 +283,14 @@ impl Pool {
         let oldest = idle.values().filter_map(VecDeque::front);
         let oldest = oldest.map(|idle| idle.since).chain(self.shared.oldest());
         let next = oldest.map(|since| since + limit).min();
+        let headers = self.shared.has_headers() || idle.keys().any(|way| way.header.is_some());
+        let next = next.map(|next| {
+            if headers {
+                next.min(now + WITH_HEADERS)
+            } else {
+                next
+            }
+        });
         self.sweeping.set(next.is_some());
         // Connections that grow old one after the other are closed together.
         next.map(|next| next.max(now + MOST_OFTEN))
@@ -288,7 +306,7 @@ impl Pool {
 
     fn forget_all_but(&self, set: &Set) {
         let mut endpoints = self.shared.endpoints();
-        endpoints.extend(self.idle.borrow().keys());
+        endpoints.extend(self.idle.borrow().keys().map(|way| way.endpoint));
         if endpoints.iter().any(|&endpoint| !set.contains(endpoint)) {
             self.forget(|endpoint, _| set.contains(endpoint));
             self.shared.forget(|endpoint, _| set.contains(endpoint));
@@ -297,8 +315,8 @@ impl Pool {
 
     fn forget(&self, keep: impl Fn(u64, &Idle) -> bool) {
         let mut idle = self.idle.borrow_mut();
-        idle.retain(|&endpoint, kept| {
-            kept.retain(|idle| keep(endpoint, idle));
+        idle.retain(|way, kept| {
+            kept.retain(|idle| keep(way.endpoint, idle));
             !kept.is_empty()
         });
         self.kept.set(idle.values().map(VecDeque::len).sum());

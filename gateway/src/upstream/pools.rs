@@ -19,10 +19,10 @@ use tokio::{
 };
 
 use super::{
-    Dialect, Upstream,
+    Dialect, Manner, Upstream,
     balance::{pick, pick_avoiding},
     connect::{Connector, Dial, Made, NotMade},
-    endpoints::{Active, Choice, Endpoint},
+    endpoints::{Active, Choice, Endpoint, Way},
     lease::{Account, Lease, NoLease},
     pool::{Grant, Lent, Permit, Pool, Ride},
 };
@@ -86,7 +86,7 @@ impl Pools {
         }
     }
 
-    /// Lends a connection to an endpoint of `upstream`, or room on one, for a request in `dialect`.
+    /// Lends a connection to an endpoint of `upstream`, or room on one, for a request in this manner.
     ///
     /// Waits for the first answer to a name (at most `dns.timeout` and `timeouts.connect`), for the
     /// budget and for the connection (together at most `timeouts.connect`). A request that waited
@@ -96,26 +96,22 @@ impl Pools {
         &self,
         upstream: &Arc<Upstream>,
         choice: Choice,
-        dialect: Dialect,
+        manner: impl Into<Manner>,
     ) -> Result<Lease, NoLease> {
+        let manner = manner.into();
         let pool = self.pool(upstream);
         let Some(endpoint) = self.choose(&pool, upstream, &choice) else {
-            return Box::pin(self.lease_unresolved(pool, upstream, choice, dialect)).await;
+            return Box::pin(self.lease_unresolved(pool, upstream, choice, manner)).await;
         };
         let active = Active::new(endpoint);
-        let endpoint = active.endpoint().id;
-        let lent = match dialect {
-            Dialect::Http1 if choice.takes_used() => pool.idle_to(endpoint).map(Lent::Whole),
+        let way = manner.way(active.endpoint());
+        let lent = match manner.dialect {
+            Dialect::Http1 if choice.takes_used() => pool.idle_on(&way).map(Lent::Whole),
             Dialect::Http1 => None,
-            Dialect::Http2 => pool.place_on(endpoint).map(Lent::Part),
+            Dialect::Http2 => pool.place_on(&way).map(Lent::Part),
             Dialect::Either => {
-                let used = || {
-                    choice
-                        .takes_used()
-                        .then(|| pool.idle_to(endpoint))
-                        .flatten()
-                };
-                let place = pool.place_on(endpoint).map(Lent::Part);
+                let used = || choice.takes_used().then(|| pool.idle_on(&way)).flatten();
+                let place = pool.place_on(&way).map(Lent::Part);
                 place.or_else(|| used().map(Lent::Whole))
             }
         };
@@ -127,7 +123,7 @@ impl Pools {
             };
             return Ok(Lease { account, lent });
         }
-        Box::pin(self.lease_fresh(pool, upstream, active, choice, dialect)).await
+        Box::pin(self.lease_fresh(pool, upstream, active, choice, manner)).await
     }
 
     /// There is no endpoint, perhaps because a name has not been answered yet.
@@ -136,11 +132,11 @@ impl Pools {
         pool: Rc<Pool>,
         upstream: &Arc<Upstream>,
         choice: Choice,
-        dialect: Dialect,
+        manner: Manner,
     ) -> Result<Lease, NoLease> {
         let endpoint = self.resolved(&pool, upstream, &choice).await?;
         let active = Active::new(endpoint);
-        self.lease_fresh(pool, upstream, active, choice, dialect)
+        self.lease_fresh(pool, upstream, active, choice, manner)
             .await
     }
 
@@ -176,16 +172,17 @@ impl Pools {
         upstream: &Arc<Upstream>,
         mut active: Active,
         choice: Choice,
-        dialect: Dialect,
+        manner: Manner,
     ) -> Result<Lease, NoLease> {
         let deadline = Instant::now() + upstream.model.timeouts.connect;
-        let lent = match dialect {
+        let wanted = (&choice, &manner);
+        let lent = match manner.dialect {
             Dialect::Http1 => {
-                self.alone(&pool, upstream, &mut active, (&choice, dialect), deadline)
+                self.alone(&pool, upstream, &mut active, wanted, deadline)
                     .await
             }
             Dialect::Http2 | Dialect::Either => {
-                self.shared(&pool, upstream, &mut active, (&choice, dialect), deadline)
+                self.shared(&pool, upstream, &mut active, wanted, deadline)
                     .await
             }
         };
@@ -216,15 +213,15 @@ impl Pools {
         pool: &Rc<Pool>,
         upstream: &Arc<Upstream>,
         active: &mut Active,
-        (choice, dialect): (&Choice, Dialect),
+        (choice, manner): (&Choice, &Manner),
         deadline: Instant,
     ) -> Result<Lent, NoLease> {
-        let grant = pool.permit(upstream, choice, dialect, deadline);
+        let grant = pool.permit(upstream, choice, manner, deadline);
         let permit = match grant.await? {
             Grant::Permit(permit) => permit,
             Grant::Lent(lent) => return Ok(at_home(lent, active)),
         };
-        let made = self.dial.make(upstream, active, dialect, permit, deadline);
+        let made = self.dial.make(upstream, active, manner, permit, deadline);
         match made.await {
             Ok(Made::Whole(connection)) => Ok(Lent::Whole(connection)),
             Ok(Made::Shared(channel)) => {
@@ -244,27 +241,28 @@ impl Pools {
         pool: &Rc<Pool>,
         upstream: &Arc<Upstream>,
         active: &mut Active,
-        (choice, dialect): (&Choice, Dialect),
+        (choice, manner): (&Choice, &Manner),
         deadline: Instant,
     ) -> Result<Lent, NoLease> {
         loop {
             let endpoint = Arc::clone(active.endpoint());
-            if let Some(place) = pool.place_on(endpoint.id) {
+            let way = manner.way(&endpoint);
+            if let Some(place) = pool.place_on(&way) {
                 return Ok(Lent::Part(place));
             }
-            let either = dialect == Dialect::Either;
+            let either = manner.dialect == Dialect::Either;
             if either && endpoint.prefers_http1.load(Ordering::Relaxed) {
                 return self
-                    .alone(pool, upstream, active, (choice, dialect), deadline)
+                    .alone(pool, upstream, active, (choice, manner), deadline)
                     .await;
             }
-            let ride = if let Some(ride) = pool.board(endpoint.id) {
+            let ride = if let Some(ride) = pool.board(&way) {
                 ride
             } else {
-                let grant = pool.permit(upstream, choice, dialect, deadline);
+                let grant = pool.permit(upstream, choice, manner, deadline);
                 match grant.await? {
                     Grant::Permit(permit) => {
-                        self.connect(pool, upstream, (&endpoint, dialect), permit, deadline)
+                        self.connect(pool, upstream, (&endpoint, manner), permit, deadline)
                     }
                     Grant::Lent(lent) => return Ok(at_home(lent, active)),
                 }
@@ -300,16 +298,16 @@ impl Pools {
         &self,
         pool: &Rc<Pool>,
         upstream: &Arc<Upstream>,
-        (endpoint, dialect): (&Arc<Endpoint>, Dialect),
+        (endpoint, manner): (&Arc<Endpoint>, &Manner),
         permit: Permit,
         deadline: Instant,
     ) -> oneshot::Receiver<Ride> {
-        let (expected, ride) = pool.expect(endpoint.id);
-        let dial = self.dial.clone();
+        let (expected, ride) = pool.expect(manner.way(endpoint));
+        let (dial, manner) = (self.dial.clone(), manner.clone());
         let upstream = Arc::clone(upstream);
         let mut active = Active::new(Arc::clone(endpoint));
         self.dial.tasks.spawn_local(async move {
-            let making = dial.make(&upstream, &mut active, dialect, permit, deadline);
+            let making = dial.make(&upstream, &mut active, &manner, permit, deadline);
             let made = making.await;
             if let Ok(Made::Whole(connection)) = &made {
                 connection
@@ -357,6 +355,16 @@ impl Pools {
             })
         };
         index.and_then(|index| set.get(index)).map(Arc::clone)
+    }
+}
+
+impl Manner {
+    /// The way of such a request to `endpoint`.
+    fn way(&self, endpoint: &Endpoint) -> Way {
+        Way {
+            endpoint: endpoint.id,
+            header: self.header.clone(),
+        }
     }
 }
 

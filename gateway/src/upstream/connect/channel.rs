@@ -25,7 +25,7 @@ use tokio::{
 };
 
 use super::{
-    super::endpoints::Endpoint,
+    super::endpoints::{Endpoint, Introduction, Way},
     wire::{Line, Wire},
 };
 use crate::{
@@ -53,6 +53,8 @@ pub(in crate::upstream) struct Channel {
     sender: SendRequest<Bytes>,
     pub(in crate::upstream) line: Rc<Line>,
     pub(in crate::upstream) endpoint: Arc<Endpoint>,
+    /// What it began with.
+    pub(in crate::upstream) header: Option<Introduction>,
     pub(in crate::upstream) born: Instant,
     /// Requests it has taken.
     pub(in crate::upstream) served: Cell<u64>,
@@ -82,7 +84,7 @@ impl Channel {
     /// `permit` is dropped once the socket is closed.
     pub(in crate::upstream) async fn new(
         stream: Stream,
-        endpoint: Arc<Endpoint>,
+        (endpoint, header): (Arc<Endpoint>, Option<Introduction>),
         model: &model::Upstream,
         permit: impl Sized + 'static,
         tasks: &Tasks,
@@ -106,6 +108,7 @@ impl Channel {
             sender,
             line,
             endpoint,
+            header,
             born: now,
             served: Cell::new(0),
             open,
@@ -115,6 +118,19 @@ impl Channel {
             most,
             _alive: alive,
         })
+    }
+
+    /// Who may use it.
+    pub(in crate::upstream) fn way(&self) -> Way {
+        Way {
+            endpoint: self.endpoint.id,
+            header: self.header.clone(),
+        }
+    }
+
+    /// Whether anybody may come who can use it.
+    pub(in crate::upstream) fn is_needed(&self) -> bool {
+        self.header.as_ref().is_none_or(Introduction::is_needed)
     }
 
     /// How many requests it can carry at a time.

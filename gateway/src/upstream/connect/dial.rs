@@ -3,11 +3,14 @@
 use std::{io, sync::Arc};
 
 use sluice_certs::client::{ConnectError, Offer};
-use tokio::time::{Instant, timeout_at};
+use tokio::{
+    io::AsyncWriteExt as _,
+    time::{Instant, timeout_at},
+};
 
 use super::{
     super::{
-        Dialect, EndpointKey, Upstream,
+        Dialect, EndpointKey, Introduction, Manner, Upstream,
         endpoints::{Active, Endpoint},
         lease::NoLease,
     },
@@ -110,31 +113,32 @@ impl NotMade {
 }
 
 impl Dial {
-    /// A connection to the endpoint of `active`, or to another address of its name, for requests in
-    /// `dialect`.
+    /// A connection to the endpoint of `active`, or to another address of its name, for requests in this
+    /// manner.
     pub(in crate::upstream) async fn make(
         &self,
         upstream: &Upstream,
         active: &mut Active,
-        dialect: Dialect,
+        manner: &Manner,
         permit: impl Sized + 'static,
         deadline: Instant,
     ) -> Result<Made, NotMade> {
-        let offer = match dialect {
+        let offer = match manner.dialect {
             Dialect::Http1 => Offer::Http1,
             Dialect::Http2 => Offer::Http2,
             Dialect::Either => Offer::Either,
         };
-        let Secured { stream, http2 } = self.stream(upstream, active, offer, deadline).await?;
-        let endpoint = Arc::clone(active.endpoint());
+        let first = (manner.header.as_ref(), offer);
+        let Secured { stream, http2 } = self.stream(upstream, active, first, deadline).await?;
+        let way = (Arc::clone(active.endpoint()), manner.header.clone());
         if !http2 {
             let stall = upstream.model.timeouts.write_stall;
-            let made = Connection::new(stream, endpoint, stall, permit, &self.tasks).await;
+            let made = Connection::new(stream, way, stall, permit, &self.tasks).await;
             return made
                 .map(Made::Whole)
                 .map_err(|error| not_made(active, Cause::Failed(Arc::new(error))));
         }
-        let made = Channel::new(stream, endpoint, &upstream.model, permit, &self.tasks);
+        let made = Channel::new(stream, way, &upstream.model, permit, &self.tasks);
         let error = match timeout_at(deadline, made).await {
             Ok(Ok(channel)) => return Ok(Made::Shared(channel)),
             Ok(Err(error)) => error,
@@ -158,14 +162,16 @@ impl Dial {
     }
 
     /// A stream to the endpoint of `active`, or to another address of its name, for whatever is spoken
-    /// on it.
+    /// on it behind `header`.
     pub(in crate::upstream) async fn raw(
         &self,
         upstream: &Upstream,
         active: &mut Active,
+        header: Option<&Introduction>,
         deadline: Instant,
     ) -> Result<Stream, NotMade> {
-        let secured = self.stream(upstream, active, Offer::Nothing, deadline);
+        let first = (header, Offer::Nothing);
+        let secured = self.stream(upstream, active, first, deadline);
         secured.await.map(|secured| secured.stream)
     }
 
@@ -173,7 +179,7 @@ impl Dial {
         &self,
         upstream: &Upstream,
         active: &mut Active,
-        offer: Offer,
+        (header, offer): (Option<&Introduction>, Offer),
         deadline: Instant,
     ) -> Result<Secured, NotMade> {
         let mut tried = Vec::new();
@@ -188,11 +194,12 @@ impl Dial {
                 None => deadline,
             };
             let attempt = timeout_at(until, async {
-                let stream = self
-                    .connector
-                    .open(&endpoint.goal.target, &self.pressure)
-                    .await;
-                let stream = stream.map_err(Cause::of)?;
+                let (target, settings) = (&endpoint.goal.target, &upstream.model.socket);
+                let opening = self.connector.open(target, settings, &self.pressure);
+                let mut stream = opening.await.map_err(Cause::of)?;
+                if let Some(header) = header {
+                    stream.write_all(header.bytes()).await.map_err(Cause::of)?;
+                }
                 let secured = secure(upstream, &endpoint, offer, stream, &self.counters);
                 secured.await.map_err(Cause::Tls)
             });

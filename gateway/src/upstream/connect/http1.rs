@@ -18,7 +18,10 @@ use tokio::{
 };
 
 use super::{
-    super::{endpoints::Endpoint, upload::Outgoing},
+    super::{
+        endpoints::{Endpoint, Introduction, Way},
+        upload::Outgoing,
+    },
     wire::{Line, Wire},
 };
 use crate::{
@@ -36,6 +39,8 @@ pub(in crate::upstream) struct Connection {
     sender: SendRequest<Outgoing>,
     pub(in crate::upstream) line: Rc<Line>,
     pub(in crate::upstream) endpoint: Arc<Endpoint>,
+    /// What it began with.
+    pub(in crate::upstream) header: Option<Introduction>,
     pub(in crate::upstream) born: Instant,
     /// Requests it has taken.
     pub(in crate::upstream) served: u64,
@@ -67,7 +72,7 @@ impl Connection {
     /// Speaks HTTP over `stream`. `permit` is dropped once the socket is closed.
     pub(in crate::upstream) async fn new(
         stream: Stream,
-        endpoint: Arc<Endpoint>,
+        (endpoint, header): (Arc<Endpoint>, Option<Introduction>),
         write_stall: Duration,
         permit: impl Sized + 'static,
         tasks: &Tasks,
@@ -116,11 +121,25 @@ impl Connection {
             sender,
             line,
             endpoint,
+            header,
             born: Instant::now(),
             served: 0,
             switch,
             _alive: alive,
         })
+    }
+
+    /// Who may use it.
+    pub(in crate::upstream) fn way(&self) -> Way {
+        Way {
+            endpoint: self.endpoint.id,
+            header: self.header.clone(),
+        }
+    }
+
+    /// Whether anybody may come who can use it.
+    pub(in crate::upstream) fn is_needed(&self) -> bool {
+        self.header.as_ref().is_none_or(Introduction::is_needed)
     }
 
     /// Whether the previous exchange is over, and nothing came that belongs to none.

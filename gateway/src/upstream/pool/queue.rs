@@ -7,7 +7,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{Dialect, Lent, Pool};
+use super::{Dialect, Introduction, Lent, Manner, Pool};
 use crate::{
     error::ProxyError,
     upstream::{Upstream, connect::Connection, endpoints::Choice},
@@ -28,7 +28,7 @@ pub(in crate::upstream) struct Permit(Rc<Pool>);
 
 #[derive(Debug)]
 pub(super) struct Waiter {
-    dialect: Dialect,
+    manner: Manner,
     grant: oneshot::Sender<Grant>,
 }
 
@@ -48,7 +48,7 @@ impl Pool {
         self: &Rc<Self>,
         upstream: &Upstream,
         choice: &Choice,
-        dialect: Dialect,
+        manner: &Manner,
         deadline: Instant,
     ) -> Result<Grant, ProxyError> {
         let budget = &self.state.budget;
@@ -67,8 +67,9 @@ impl Pool {
         // Declared before the receiver, so that it finds the receiver gone.
         let _tidy = Tidy(&self.waiters);
         let (grant, mut granted) = oneshot::channel();
-        if choice.takes_used() || dialect != Dialect::Http1 {
-            let waiter = Waiter { dialect, grant };
+        if choice.takes_used() || manner.dialect != Dialect::Http1 {
+            let manner = manner.clone();
+            let waiter = Waiter { manner, grant };
             self.waiters.borrow_mut().push_back(waiter);
         }
         let outcome = timeout_at(deadline, async {
@@ -96,11 +97,17 @@ impl Pool {
         outcome.map_err(|_| overflow())
     }
 
-    /// Who waits longest for a connection that is spoken to like this, or for any.
-    pub(super) fn next_waiter(&self, dialect: Dialect) -> Option<oneshot::Sender<Grant>> {
+    /// Who waits longest for a connection that is spoken to like this, or for any, and that began with this
+    /// header.
+    pub(super) fn next_waiter(
+        &self,
+        dialect: Dialect,
+        header: Option<&Introduction>,
+    ) -> Option<oneshot::Sender<Grant>> {
         let mut waiters = self.waiters.borrow_mut();
-        let takes = |it: &Waiter| it.dialect == dialect || it.dialect == Dialect::Either;
-        let waits = |it: &Waiter| takes(it) && !it.grant.is_closed();
+        let takes = |it: &Manner| it.dialect == dialect || it.dialect == Dialect::Either;
+        let takes = |it: &Manner| takes(it) && it.header.as_ref() == header;
+        let waits = |it: &Waiter| takes(&it.manner) && !it.grant.is_closed();
         let at = waiters.iter().position(waits)?;
         waiters.remove(at).map(|waiter| waiter.grant)
     }
@@ -115,7 +122,8 @@ impl Pool {
         if waiting > self.waiters.borrow().len() && self.live.get() > self.fair {
             return Some(connection);
         }
-        while let Some(waiter) = self.next_waiter(Dialect::Http1) {
+        let header = connection.header.clone();
+        while let Some(waiter) = self.next_waiter(Dialect::Http1, header.as_ref()) {
             match waiter.send(Grant::Lent(Lent::Whole(connection))) {
                 Err(Grant::Lent(Lent::Whole(back))) => connection = back,
                 Ok(()) | Err(_) => return None,

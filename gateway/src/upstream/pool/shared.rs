@@ -13,13 +13,16 @@ use std::{
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{Dialect, Grant, Lent, Pool};
-use crate::upstream::connect::{Channel, Connection, Made, NotMade};
+use crate::upstream::{
+    connect::{Channel, Connection, Made, NotMade},
+    endpoints::Way,
+};
 
 /// The HTTP/2 connections of a pool.
 #[derive(Debug)]
 pub(super) struct Shared {
-    /// Per endpoint, the oldest first: what is not needed stays empty and is closed.
-    channels: RefCell<HashMap<u64, Vec<Rc<Channel>>, foldhash::fast::RandomState>>,
+    /// Per way, the oldest first: what is not needed stays empty and is closed.
+    channels: RefCell<HashMap<Way, Vec<Rc<Channel>>, foldhash::fast::RandomState>>,
     coming: RefCell<Vec<Coming>>,
     /// Requests that the connection made last could carry.
     usual: Cell<usize>,
@@ -30,7 +33,7 @@ pub(super) struct Shared {
 #[derive(Debug)]
 struct Coming {
     number: u64,
-    endpoint: u64,
+    way: Way,
     riders: Vec<oneshot::Sender<Ride>>,
 }
 
@@ -106,10 +109,10 @@ impl Shared {
         }
     }
 
-    /// A connection to `endpoint` with room that `may_serve`; those that may not are given up.
-    fn find(&self, endpoint: u64, may_serve: impl Fn(&Channel) -> bool) -> Option<Rc<Channel>> {
+    /// A connection on `way` with room that `may_serve`; those that may not are given up.
+    fn find(&self, way: &Way, may_serve: impl Fn(&Channel) -> bool) -> Option<Rc<Channel>> {
         let mut channels = self.channels.borrow_mut();
-        let list = channels.get_mut(&endpoint)?;
+        let list = channels.get_mut(way)?;
         loop {
             let at = list.iter().position(|channel| channel.has_room())?;
             let channel = list.get(at)?;
@@ -120,11 +123,11 @@ impl Shared {
         }
     }
 
-    /// Waits for a connection to `endpoint` that is on its way, if one has room left.
-    fn board(&self, endpoint: u64) -> Option<oneshot::Receiver<Ride>> {
+    /// Waits for a connection that will be there soon, if one has room left.
+    fn board(&self, way: &Way) -> Option<oneshot::Receiver<Ride>> {
         let mut coming = self.coming.borrow_mut();
         let most = self.usual.get();
-        let mut here = coming.iter_mut().filter(|it| it.endpoint == endpoint);
+        let mut here = coming.iter_mut().filter(|it| it.way == *way);
         let coming = here.find_map(|it| {
             if it.riders.len() >= most {
                 it.riders.retain(|rider| !rider.is_closed());
@@ -136,14 +139,14 @@ impl Shared {
         Some(ride)
     }
 
-    /// Notes a connection to `endpoint` as on its way; its number has to arrive.
-    fn expect(&self, endpoint: u64) -> (u64, oneshot::Receiver<Ride>) {
+    /// Notes that there will be a connection; its number has to arrive.
+    fn expect(&self, way: Way) -> (u64, oneshot::Receiver<Ride>) {
         let number = self.numbers.get();
         self.numbers.set(number.wrapping_add(1));
         let (rider, ride) = oneshot::channel();
         self.coming.borrow_mut().push(Coming {
             number,
-            endpoint,
+            way,
             riders: vec![rider],
         });
         (number, ride)
@@ -158,15 +161,19 @@ impl Shared {
     fn keep(&self, channel: &Rc<Channel>) {
         self.usual.set(channel.capacity().max(1));
         let mut channels = self.channels.borrow_mut();
-        let list = channels.entry(channel.endpoint.id).or_default();
+        let list = channels.entry(channel.way()).or_default();
         list.push(Rc::clone(channel));
     }
 
     fn give_up(&self, channel: &Rc<Channel>) {
         channel.retire();
+        let way = channel.way();
         let mut channels = self.channels.borrow_mut();
-        if let Some(list) = channels.get_mut(&channel.endpoint.id) {
+        if let Some(list) = channels.get_mut(&way) {
             list.retain(|other| !Rc::ptr_eq(other, channel));
+            if list.is_empty() {
+                channels.remove(&way);
+            }
         }
     }
 
@@ -200,9 +207,9 @@ impl Shared {
 
     /// Gives up all but those that `keep` wants. What is under way on them goes on.
     pub(super) fn forget(&self, keep: impl Fn(u64, &Channel) -> bool) {
-        self.channels.borrow_mut().retain(|&endpoint, list| {
+        self.channels.borrow_mut().retain(|way, list| {
             list.retain(|channel| {
-                let kept = keep(endpoint, channel);
+                let kept = keep(way.endpoint, channel);
                 if !kept {
                     channel.retire();
                 }
@@ -213,28 +220,35 @@ impl Shared {
     }
 
     pub(super) fn endpoints(&self) -> Vec<u64> {
-        self.channels.borrow().keys().copied().collect()
+        let channels = self.channels.borrow();
+        channels.keys().map(|way| way.endpoint).collect()
+    }
+
+    /// Whether any began with a header.
+    pub(super) fn has_headers(&self) -> bool {
+        let channels = self.channels.borrow();
+        channels.keys().any(|way| way.header.is_some())
     }
 }
 
 impl Pool {
-    /// Room for a request on a connection to `endpoint` that there is.
-    pub(in crate::upstream) fn place_on(self: &Rc<Self>, endpoint: u64) -> Option<Place> {
-        let channel = self.shared.find(endpoint, |it| self.may_share(it))?;
+    /// Room for a request on a connection that there is.
+    pub(in crate::upstream) fn place_on(self: &Rc<Self>, way: &Way) -> Option<Place> {
+        let channel = self.shared.find(way, |it| self.may_share(it))?;
         Some(Place::new(self, &channel))
     }
 
-    /// Waits for a connection to `endpoint` that is on its way.
-    pub(in crate::upstream) fn board(&self, endpoint: u64) -> Option<oneshot::Receiver<Ride>> {
-        self.shared.board(endpoint)
+    /// Waits for a connection that will be there soon.
+    pub(in crate::upstream) fn board(&self, way: &Way) -> Option<oneshot::Receiver<Ride>> {
+        self.shared.board(way)
     }
 
-    /// The caller is about to make a connection to `endpoint`.
+    /// The caller is about to make a connection.
     pub(in crate::upstream) fn expect(
         self: &Rc<Self>,
-        endpoint: u64,
+        way: Way,
     ) -> (Expected, oneshot::Receiver<Ride>) {
-        let (number, ride) = self.shared.expect(endpoint);
+        let (number, ride) = self.shared.expect(way);
         let pool = Rc::clone(self);
         (Expected { pool, number }, ride)
     }
@@ -306,7 +320,8 @@ impl Pool {
     /// Lets waiting requests have what room a connection has.
     fn offer(self: &Rc<Self>, channel: &Rc<Channel>) {
         while channel.has_room() && self.may_share(channel) {
-            let Some(waiter) = self.next_waiter(Dialect::Http2) else {
+            let header = channel.header.as_ref();
+            let Some(waiter) = self.next_waiter(Dialect::Http2, header) else {
                 return;
             };
             let place = Place::new(self, channel);
@@ -317,7 +332,8 @@ impl Pool {
 
     /// A connection carries nothing for now.
     fn rest(self: &Rc<Self>, channel: &Rc<Channel>) {
-        if self.state.budget.waiting() > 0 || self.most_idle == 0 || self.is_closing() {
+        let unwanted = self.most_idle == 0 || self.is_closing() || !channel.is_needed();
+        if unwanted || self.state.budget.waiting() > 0 {
             // Somebody waits elsewhere: what is closed here can be opened there.
             self.shared.give_up(channel);
             return;
@@ -338,7 +354,7 @@ impl Pool {
         self.shared.forget(|_, channel| {
             let idle = channel.open.get() == 0;
             let stale = now.duration_since(channel.idle_since.get()) >= limit;
-            !(idle && stale) && self.may_share(channel)
+            !(idle && (stale || !channel.is_needed())) && self.may_share(channel)
         });
     }
 }

@@ -8,10 +8,12 @@ use super::{Pools, Upstream};
 use crate::{
     error::ProxyError,
     stream::{Stream, WriteStall},
-    upstream::{Choice, Dialect, EndpointKey, NoLease, endpoints::Active, pool::Grant},
+    upstream::{
+        Choice, Dialect, EndpointKey, Introduction, Manner, NoLease, endpoints::Active, pool::Grant,
+    },
 };
 
-/// A connection to an endpoint on which nothing was said yet.
+/// A connection to an endpoint on which nothing was said yet but who the client is.
 #[derive(Debug)]
 pub struct Raw {
     stream: WriteStall<Stream>,
@@ -37,15 +39,25 @@ impl Raw {
 }
 
 impl Pools {
-    /// A connection of its own to an endpoint of `upstream`; waits as long as [`Self::lease`] does.
-    pub async fn raw(&self, upstream: &Arc<Upstream>, choice: &Choice) -> Result<Raw, NoLease> {
+    /// A connection of its own to an endpoint of `upstream`, which begins with `header`; waits as long as
+    /// [`Self::lease`] does.
+    pub async fn raw(
+        &self,
+        upstream: &Arc<Upstream>,
+        choice: &Choice,
+        header: Option<Introduction>,
+    ) -> Result<Raw, NoLease> {
         let pool = self.pool(upstream);
         let endpoint = self.resolved(&pool, upstream, choice).await?;
         let mut active = Active::new(endpoint);
         let deadline = Instant::now() + upstream.model.timeouts.connect;
         // Of this very endpoint, so that no connection that has served requests will do.
         let fresh = Choice::FreshOf(active.endpoint().key.clone());
-        let grant = pool.permit(upstream, &fresh, Dialect::Http1, deadline);
+        let manner = Manner {
+            dialect: Dialect::Http1,
+            header,
+        };
+        let grant = pool.permit(upstream, &fresh, &manner, deadline);
         let permit = match grant.await? {
             Grant::Permit(permit) => permit,
             // Who wants a fresh one is lent none.
@@ -54,8 +66,11 @@ impl Pools {
                 return Err(ProxyError::Overflow { upstream }.into());
             }
         };
-        let stream = self.dial.raw(upstream, &mut active, deadline).await;
-        let stream = stream.map_err(|not_made| not_made.into_no_lease(upstream))?;
+        let header = manner.header.as_ref();
+        let stream = self.dial.raw(upstream, &mut active, header, deadline);
+        let stream = stream
+            .await
+            .map_err(|not_made| not_made.into_no_lease(upstream))?;
         let endpoint = active.endpoint().key.clone();
         Ok(Raw {
             stream: WriteStall::new(stream, upstream.model.timeouts.write_stall),

@@ -1,0 +1,99 @@
+//! Options of sockets, on either side of the gateway.
+
+use std::{io, os::fd::AsFd};
+
+use sluice_config::model::{KeepAlive, ListenerSocket, UpstreamSocket};
+use socket2::{SockRef, TcpKeepalive};
+
+/// What can be set on a socket of TCP at any time. The default is what a fresh one has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Options {
+    nodelay: bool,
+    keepalive: Option<KeepAlive>,
+    mark: u32,
+    dscp: u8,
+}
+
+/// An option that the system refused.
+#[derive(Debug, thiserror::Error)]
+#[error("{option} cannot be set")]
+pub struct Unset {
+    /// Its key.
+    pub option: &'static str,
+    /// Why.
+    #[source]
+    pub source: io::Error,
+}
+
+/// Of which family a socket is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6, and IPv4 where the socket takes both.
+    V6,
+}
+
+impl From<&ListenerSocket> for Options {
+    fn from(model: &ListenerSocket) -> Self {
+        Self {
+            nodelay: model.nodelay,
+            keepalive: model.keepalive.get(),
+            mark: model.mark.unwrap_or_default(),
+            dscp: model.dscp.unwrap_or_default(),
+        }
+    }
+}
+
+impl From<&UpstreamSocket> for Options {
+    fn from(model: &UpstreamSocket) -> Self {
+        Self {
+            nodelay: model.nodelay,
+            keepalive: model.keepalive.get(),
+            mark: model.mark.unwrap_or_default(),
+            dscp: model.dscp.unwrap_or_default(),
+        }
+    }
+}
+
+impl Options {
+    /// Sets on `socket`, which has these options, what differs in `next`. What is accepted on a socket that
+    /// listens has its options from the beginning (Linux).
+    pub fn change(self, next: Self, socket: &impl AsFd, family: Family) -> Result<(), Unset> {
+        let socket = SockRef::from(socket);
+        if self.nodelay != next.nodelay {
+            refused("nodelay", socket.set_tcp_nodelay(next.nodelay))?;
+        }
+        if self.keepalive != next.keepalive {
+            refused("keepalive", keep_alive(&socket, next.keepalive))?;
+        }
+        if self.mark != next.mark {
+            refused("mark", socket.set_mark(next.mark))?;
+        }
+        if self.dscp != next.dscp {
+            // RFC 2474 §3: the upper six bits; the others belong to congestion control.
+            let class = u32::from(next.dscp) << 2;
+            refused("dscp", socket.set_tos_v4(class))?;
+            if family == Family::V6 {
+                refused("dscp", socket.set_tclass_v6(class))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn refused(option: &'static str, result: io::Result<()>) -> Result<(), Unset> {
+    result.map_err(|source| Unset { option, source })
+}
+
+fn keep_alive(socket: &SockRef<'_>, keepalive: Option<KeepAlive>) -> io::Result<()> {
+    match keepalive {
+        None => socket.set_keepalive(false),
+        Some(keepalive) => socket.set_tcp_keepalive(
+            &TcpKeepalive::new()
+                .with_time(keepalive.idle)
+                .with_interval(keepalive.interval)
+                .with_retries(keepalive.count),
+        ),
+    }
+}
