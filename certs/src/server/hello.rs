@@ -3,12 +3,14 @@
 use std::{
     borrow::Cow,
     future::poll_fn,
-    io,
     pin::Pin,
     task::{Poll, ready},
 };
 
-use rustls::server::{Accepted, AcceptedAlert, Acceptor};
+use rustls::{
+    InvalidMessage,
+    server::{Accepted, AcceptedAlert, Acceptor},
+};
 use tokio::io::{AsyncRead, ReadBuf};
 
 use crate::error::AcceptError;
@@ -102,8 +104,10 @@ fn take(acceptor: &mut Acceptor, mut bytes: &[u8], is_first: bool) -> Result<(),
         Some(_) => {}
     }
     while !bytes.is_empty() {
-        if acceptor.read_tls(&mut bytes)? == 0 {
-            return Err(AcceptError::Io(io::ErrorKind::InvalidData.into()));
+        // Bytes at hand cannot fail to be read: it has no room for more.
+        if !matches!(acceptor.read_tls(&mut bytes), Ok(1..)) {
+            let error = InvalidMessage::HandshakePayloadTooLarge;
+            return Err(AcceptError::Malformed(error.into()));
         }
     }
     Ok(())
