@@ -1,9 +1,14 @@
-//! Step 2: Learns who speaks and what; ends TLS; picks HTTP or a raw stream.
+//! Step 2: Learns who speaks and what; ends TLS or passes it on; picks HTTP or a raw stream.
 //!
-//! Which version of HTTP is spoken is told by the first bytes, which `http/serve` looks at.
+//! Nothing is read ahead where there is nothing to be decided. Which version of HTTP is spoken is told by
+//! the first bytes, which `http/serve` looks at.
 
 pub mod hello;
+mod passthrough;
+mod peek;
+mod postgres;
 pub mod proxy_protocol;
+mod sniff;
 pub mod spoken;
 mod tls;
 
@@ -13,7 +18,7 @@ use bytes::Bytes;
 use sluice_config::model::Protocol;
 
 use crate::{
-    downstream::Connection,
+    downstream::{Connection, Hello},
     http::{
         exchange::Visitor,
         serve::{self, wire::Wire},
@@ -23,6 +28,13 @@ use crate::{
     stream::Stream,
 };
 
+/// Whose connection it is, where it came in, and what this worker has at hand.
+struct Arrival {
+    connection: Connection,
+    listener: Arc<plan::Listener>,
+    local: Rc<Local>,
+}
+
 /// Serves a connection until it ends. Boxed: a task has no room for what its connection is not.
 pub fn serve(
     stream: Stream,
@@ -30,53 +42,41 @@ pub fn serve(
     listener: Arc<plan::Listener>,
     local: Rc<Local>,
 ) -> Pin<Box<dyn Future<Output = ()>>> {
-    if listener.tls.is_some() {
-        return Box::pin(secured(stream, connection, listener, local));
-    }
-    if listener.model.protocol == Protocol::Tcp {
-        let (ahead, connection) = (Bytes::new(), Arc::new(connection));
-        let served = l4::stream::serve(stream, ahead, None, connection, listener, local);
-        return Box::pin(served);
-    }
-    Box::pin(http(stream, Arc::new(connection), listener, local))
-}
-
-/// Ends TLS and goes on with what is inside. The handshake has a box of its own, which is gone with it.
-async fn secured(
-    stream: Stream,
-    mut connection: Connection,
-    listener: Arc<plan::Listener>,
-    local: Rc<Local>,
-) {
-    let worker = local.worker;
-    let accepted = Box::pin(tls::accept(stream, &listener, worker, &mut connection));
-    let Some(inside) = accepted.await else {
-        return;
-    };
-    let connection = Arc::new(connection);
-    match listener.model.protocol {
-        Protocol::Tls | Protocol::Tcp => {
-            let ahead = Bytes::new();
-            let served = l4::stream::serve(inside, ahead, None, connection, listener, local);
-            Box::pin(served).await;
-        }
-        Protocol::Http | Protocol::Https | Protocol::Auto | Protocol::Udp => {
-            Box::pin(http(inside, connection, listener, local)).await;
-        }
-    }
-}
-
-async fn http(
-    stream: Stream,
-    connection: Arc<Connection>,
-    listener: Arc<plan::Listener>,
-    local: Rc<Local>,
-) {
-    let (wire, phase) = Wire::new(stream, &listener.model.timeouts);
-    let visitor = Visitor {
+    let protocol = listener.model.protocol;
+    let arrival = Arrival {
         connection,
         listener,
         local,
+    };
+    match protocol {
+        Protocol::Http => Box::pin(http(stream, arrival)),
+        Protocol::Https | Protocol::Tls => Box::pin(tls::serve(stream, arrival)),
+        Protocol::Tcp => Box::pin(raw((stream, Bytes::new()), None, arrival)),
+        Protocol::Auto => Box::pin(sniff::serve(stream, arrival)),
+        // Datagrams have no connections.
+        Protocol::Udp => Box::pin(std::future::ready(())),
+    }
+}
+
+/// Joins it with an endpoint. Of the stream something may have been read already; `hello` is what it was
+/// where TLS is passed through.
+async fn raw((stream, ahead): (Stream, Bytes), hello: Option<Box<Hello>>, arrival: Arrival) {
+    let Arrival {
+        connection,
+        listener,
+        local,
+    } = arrival;
+    let connection = Arc::new(connection);
+    l4::stream::serve(stream, ahead, hello, connection, listener, local).await;
+}
+
+/// Reads requests.
+async fn http(stream: Stream, arrival: Arrival) {
+    let (wire, phase) = Wire::new(stream, &arrival.listener.model.timeouts);
+    let visitor = Visitor {
+        connection: Arc::new(arrival.connection),
+        listener: arrival.listener,
+        local: arrival.local,
         phase,
         joint: RefCell::default(),
     };

@@ -111,6 +111,8 @@ fn address_text(address: IpAddr) -> HeaderValue {
 pub struct Hello {
     /// The host that it asks for: lower case, without the dot at its end.
     pub sni: Option<Box<str>>,
+    /// Before that it asked for TLS in the protocol of `PostgreSQL`, and was granted it.
+    pub asked: bool,
     /// As on the wire, each name behind its length.
     protocols: Box<[u8]>,
 }
@@ -120,6 +122,7 @@ impl Hello {
     pub fn new(sni: Option<Box<str>>, protocols: &[u8]) -> Self {
         Self {
             sni,
+            asked: false,
             protocols: protocols.into(),
         }
     }

@@ -108,6 +108,15 @@ pub enum ProxyError {
         #[source]
         source: ConnectError,
     },
+    /// The endpoint did not grant the TLS that it was asked for before it begins.
+    #[error("upstream {upstream} grants no TLS")]
+    UpstreamStartup {
+        /// The upstream.
+        upstream: UpstreamName,
+        /// Why.
+        #[source]
+        source: BoxError,
+    },
     /// The connection ended before the response's head.
     #[error("upstream {upstream} closed the connection before it answered")]
     UpstreamReset {
@@ -309,6 +318,7 @@ impl ProxyError {
             Self::UpstreamTls { part: Part::ClientCertificate, .. } => (StatusCode::BAD_GATEWAY, "upstream_tls_client_certificate", "UF", Upstream, Always),
             Self::UpstreamTls { part: Part::Alpn, .. } => (StatusCode::BAD_GATEWAY, "upstream_tls_alpn", "UF", Upstream, Always),
             Self::UpstreamTls { part: Part::Handshake, .. } => (StatusCode::BAD_GATEWAY, "upstream_tls", "UF", Upstream, Always),
+            Self::UpstreamStartup { .. } => (StatusCode::BAD_GATEWAY, "upstream_startup", "UF", Upstream, Always),
             Self::UpstreamReset { .. } => (StatusCode::BAD_GATEWAY, "upstream_reset", "UC", Upstream, IfIdempotent),
             Self::UpstreamProtocol { .. } => (StatusCode::BAD_GATEWAY, "upstream_protocol", "UPE", Upstream, Never),
             Self::StreamRefused { .. } => (StatusCode::SERVICE_UNAVAILABLE, "stream_refused", "UR", Upstream, Always),
@@ -364,6 +374,7 @@ impl ProxyError {
             | Self::Connect { .. }
             | Self::ConnectTimeout { .. }
             | Self::UpstreamTls { .. }
+            | Self::UpstreamStartup { .. }
             | Self::UpstreamReset { .. }
             | Self::UpstreamProtocol { .. }
             | Self::StreamRefused { .. }

@@ -46,7 +46,7 @@ pub use compile::{Parts, TlsClient, TlsClients};
 pub use held::{Held, Reaper, reaper};
 pub use local::Local;
 pub use split::{Destination, Split};
-pub use tls::{ClientPolicies, Tls};
+pub use tls::{ClientPolicies, POSTGRES, Tls};
 
 /// What runs.
 #[derive(Debug)]

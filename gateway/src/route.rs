@@ -138,6 +138,12 @@ impl Table {
         rules
     }
 
+    /// Whether `listener` has routes of this mode.
+    pub fn has(&self, listener: &ListenerName, mode: Mode) -> bool {
+        let modes = self.listeners.get(listener);
+        modes.is_some_and(|modes| !modes.of(mode).is_empty())
+    }
+
     /// The rule of what came in by `listener`.
     pub fn find<'t>(
         &'t self,

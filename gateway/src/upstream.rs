@@ -23,6 +23,7 @@ mod pools;
 mod registry;
 mod reply;
 mod resolve;
+mod startup;
 #[cfg(test)]
 mod tests;
 mod upload;
@@ -50,6 +51,7 @@ pub use endpoints::{Choice, Connections, EndpointKey, Introduction};
 pub use lease::{Failed, Lease, NoLease};
 pub use pools::{Pools, Raw};
 pub use registry::Registry;
+pub(crate) use startup::ask_for_tls;
 
 /// How a request is put to an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use sluice_config::{Snapshot, Sources, Style};
 use sluice_gateway::{
     engine::{Engine, Options},
     telemetry::{
-        metrics::{Counter, HandshakeReading, Reading},
+        metrics::{Counter, Event, HandshakeReading, Reading, Sniffed},
         trace::Environment,
     },
 };
@@ -102,6 +102,15 @@ impl Gateway {
     /// The sum of a counter over all workers.
     pub fn count(&self, counter: Counter) -> u64 {
         self.engine().metrics().sum(counter)
+    }
+
+    /// How many connections of a listener turned out to be this.
+    pub fn sniffed(&self, listener: &str, outcome: Sniffed) -> u64 {
+        let live = self.engine().view().live().expect("a plan");
+        let mut all = live.plan.listeners.iter();
+        let found = all.find(|(name, _)| name.as_str() == listener);
+        let (_, listener) = found.expect("there is such a listener");
+        listener.traffic.read().events(Event::Sniffed(outcome))
     }
 
     /// The TLS handshakes of a listener so far.

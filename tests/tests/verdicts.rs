@@ -53,6 +53,7 @@ provoked! {
     upstream_tls_certificate,
     upstream_tls_client_certificate,
     upstream_tls_alpn,
+    upstream_startup,
     upstream_reset,
     upstream_protocol,
     stream_refused,

@@ -9,14 +9,14 @@ mod tls;
 
 use std::{collections::BTreeMap, time::SystemTime};
 
-use sluice_config::model;
+use sluice_config::model::{self, Protocol};
 
 use super::{Admin, process::Process};
 use crate::{
     engine::View,
     plan::Plan,
     telemetry::metrics::{
-        BOUNDS, CLASSES, Counter, Event, Reading,
+        BOUNDS, CLASSES, Counter, Event, Reading, Sniffed,
         text::{Kind, Text},
     },
     upstream::Connections,
@@ -129,6 +129,24 @@ fn listeners(text: &mut Text, plan: &Plan) {
         "HTTP/2 streams reset because their client broke the protocol.",
     );
     events(text, broken, label, Event::Broken);
+    sniffed(text, plan);
+}
+
+/// What clients spoke where that has to be found out.
+fn sniffed(text: &mut Text, plan: &Plan) {
+    let help = "Client connections by what was said first on them.";
+    text.family("sluice_listener_sniffed", Kind::Counter, help);
+    let all = plan.listeners.iter();
+    let sniffing = all.filter(|(_, it)| it.model.protocol == Protocol::Auto);
+    let readings: Readings<'_> = sniffing
+        .map(|(name, it)| (name.as_str(), it.traffic.read()))
+        .collect();
+    for (name, reading) in &readings {
+        for outcome in Sniffed::ALL {
+            let labels = [("listener", *name), ("outcome", outcome.word())];
+            text.sample("_total", &labels, reading.events(Event::Sniffed(outcome)));
+        }
+    }
 }
 
 fn routes(text: &mut Text, plan: &Plan) {

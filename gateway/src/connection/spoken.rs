@@ -14,7 +14,7 @@ pub enum Spoken {
     Http2,
     /// The beginning of a TLS handshake.
     Tls,
-    /// A request of PostgreSQL for encryption, or whatever else its clients begin with.
+    /// A request of `PostgreSQL` for encryption, or whatever else its clients begin with.
     Postgres,
     /// None of the others.
     Raw,
@@ -24,7 +24,7 @@ pub enum Spoken {
 const METHOD: usize = 32;
 
 /// What is spoken where what `bytes` begin with is spoken; none while it may be several of them.
-/// `postgres` says whether PostgreSQL is one of them.
+/// `postgres` says whether `PostgreSQL` is one of them.
 pub fn spoken(bytes: &[u8], postgres: bool) -> Option<Spoken> {
     let first = bytes.first()?;
     if *first == 0 && postgres {
@@ -83,9 +83,8 @@ fn http1(bytes: &[u8]) -> Option<Spoken> {
     if method.is_empty() || method.len() > METHOD {
         return Some(Spoken::Raw);
     }
-    let target = match bytes.get(end?..)? {
-        [b' ', target @ ..] => target,
-        _ => return Some(Spoken::Raw),
+    let [b' ', target @ ..] = bytes.get(end?..)? else {
+        return Some(Spoken::Raw);
     };
     let is_http = match target.first()? {
         b'/' => true,

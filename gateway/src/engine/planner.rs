@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use sluice_certs::Choice;
 use sluice_config::{Problem, Snapshot, model, names::ListenerName};
 use tokio::sync::Notify;
 
@@ -138,10 +139,14 @@ impl Planner {
         for listener in plan.listeners.values() {
             let model = &listener.model;
             let choice = self.certificates.choice(model, snapshot, automatic);
-            if let (Some(tls), Some(choice)) = (&listener.tls, choice) {
-                let choice = self.orders.answer_for(model, snapshot, choice);
-                tls.server.present(choice);
-            }
+            let Some(tls) = &listener.tls else {
+                continue;
+            };
+            // What passes TLS through has none; it may have had some.
+            tls.server
+                .present(choice.map_or_else(Choice::default, |choice| {
+                    self.orders.answer_for(model, snapshot, choice)
+                }));
         }
         self.orders
             .set(&certificates, &self.certificates.store, &self.tasks);

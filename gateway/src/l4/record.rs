@@ -317,6 +317,8 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         match self.outcome {
+            // It was none after all.
+            Told::Nothing if !self.opened => {}
             // Its task panicked, or was dropped: the deadline of a drain is over.
             Told::Nothing if std::thread::panicking() => {
                 self.fail(&ProxyError::Internal);

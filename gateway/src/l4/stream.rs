@@ -7,6 +7,7 @@ use std::{rc::Rc, sync::Arc};
 
 use bytes::Bytes;
 use sluice_config::model::{Mode, StreamLimits};
+use tokio::time::timeout;
 
 use super::{
     copy::{self, Bounds, End, Parted},
@@ -17,7 +18,7 @@ use crate::{
     error::{ProxyError, Retry},
     plan::{self, Action, Destination, Local, Opening},
     stream::{Stream, WriteStall},
-    upstream::{Choice, Raw, Upstream},
+    upstream::{Choice, NoLease, Raw, Upstream, ask_for_tls},
 };
 
 /// How many endpoints are tried, one after the other, each for as long as the upstream allows.
@@ -68,7 +69,7 @@ pub(crate) async fn dial(
     hello: Option<Box<Hello>>,
 ) -> Result<Raw, ProxyError> {
     let upstream = choose(record, hello.as_deref())?;
-    drop(hello);
+    let startup = hello.is_some_and(|hello| hello.asked || upstream.model().startup.is_some());
     record.send_to(&upstream);
     let local = Rc::clone(&record.local);
     let header = upstream.introduction(&record.connection);
@@ -77,7 +78,11 @@ pub(crate) async fn dial(
     loop {
         record.begin_attempt();
         let raw = local.pools.raw(&upstream, &choice, header.clone());
-        let no = match raw.await {
+        let lent = match raw.await {
+            Ok(raw) if startup => granted(raw, &upstream).await,
+            lent => lent,
+        };
+        let no = match lent {
             Ok(raw) => {
                 record.tried(Some(raw.endpoint().clone()), true);
                 return Ok(raw);
@@ -94,6 +99,25 @@ pub(crate) async fn dial(
         record.tries_again(verdict.reason);
         choice = Choice::Avoid(tried.clone());
     }
+}
+
+/// Asks an endpoint of `PostgreSQL` for the TLS that passes through.
+async fn granted(mut raw: Raw, upstream: &Upstream) -> Result<Raw, NoLease> {
+    let limit = upstream.model().timeouts.connect;
+    let error = match timeout(limit, ask_for_tls(raw.stream())).await {
+        Ok(Ok(())) => return Ok(raw),
+        Ok(Err(source)) => ProxyError::UpstreamStartup {
+            upstream: upstream.name().clone(),
+            source: source.into(),
+        },
+        Err(_) => ProxyError::ConnectTimeout {
+            upstream: upstream.name().clone(),
+        },
+    };
+    Err(NoLease {
+        error,
+        endpoint: Some(raw.endpoint().clone()),
+    })
 }
 
 /// Joins both streams until they part. Each comes with what was read of it already.
@@ -165,6 +189,19 @@ fn part(client: Stream, theirs: Stream, outcome: &Result<(), ProxyError>, record
     if cuts_client {
         client.abort();
     }
+}
+
+/// Whether some route wants the TLS of a client that says `hello` as it is.
+pub(crate) fn is_passed(connection: &Connection, local: &Local, hello: &Hello) -> bool {
+    let offered: Vec<&[u8]> = hello.protocols().collect();
+    let opening = Opening {
+        destination: connection.local,
+        alpn: &offered,
+        sni: hello.sni.as_deref(),
+    };
+    let question = opening.question(Mode::Passthrough, connection.peer.ip());
+    let plan = local.plan();
+    plan.table.find(&connection.listener, &question).is_some()
 }
 
 /// The upstream of the route for the name that the client asked for.

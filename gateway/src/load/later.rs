@@ -3,7 +3,7 @@
 
 use sluice_config::{
     Problem, Snapshot,
-    model::{Balance, Listener, Mode, Protocol, Upstream},
+    model::{Balance, Listener, Protocol, Upstream},
 };
 
 /// Everything in `snapshot` that is not done yet.
@@ -14,11 +14,6 @@ pub(super) fn problems(snapshot: &Snapshot) -> Vec<Problem> {
         let keys = keys.filter(|(_, written)| *written);
         problems.extend(keys.map(|(key, _)| problem(format!("listeners.{name}.{key}"))));
     }
-    for (name, route) in &snapshot.routes {
-        if route.mode == Mode::Passthrough {
-            problems.push(problem(format!("routes.{name}.mode")));
-        }
-    }
     for (name, upstream) in &snapshot.upstreams {
         let keys = of_upstream(upstream).into_iter();
         let keys = keys.filter(|(_, written)| *written);
@@ -28,20 +23,13 @@ pub(super) fn problems(snapshot: &Snapshot) -> Vec<Problem> {
 }
 
 /// Keys of a listener.
-fn of_listener(listener: &Listener) -> [(&'static str, bool); 3] {
-    [
-        ("protocol", listener.protocol == Protocol::Auto),
-        ("protocol", listener.protocol == Protocol::Udp),
-        ("startup", listener.startup.is_some()),
-    ]
+fn of_listener(listener: &Listener) -> [(&'static str, bool); 1] {
+    [("protocol", listener.protocol == Protocol::Udp)]
 }
 
 /// Keys of an upstream.
-fn of_upstream(upstream: &Upstream) -> [(&'static str, bool); 2] {
-    [
-        ("balance", upstream.balance == Balance::RingHash),
-        ("startup", upstream.startup.is_some()),
-    ]
+fn of_upstream(upstream: &Upstream) -> [(&'static str, bool); 1] {
+    [("balance", upstream.balance == Balance::RingHash)]
 }
 
 fn problem(at: String) -> Problem {

@@ -8,7 +8,7 @@ use std::{collections::HashMap, sync::Arc};
 use sluice_certs::{Clients, ClientsId, Policies, Server, SetupError, Terms, Version};
 use sluice_config::{
     Snapshot,
-    model::{self, Protocol, TlsTerms, TlsVersion},
+    model::{self, Mode, Protocol, Startup, TlsTerms, TlsVersion},
     names::RouteName,
 };
 
@@ -18,6 +18,9 @@ use crate::telemetry::metrics::Handshakes;
 const PLAIN: &[u8] =
     b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\nconnection: close\r\n\
     content-length: 55\r\n\r\nThis port speaks HTTPS: the URL begins with https://.\r\n";
+
+/// What `PostgreSQL` is inside TLS (ALPN).
+pub const POSTGRES: &[u8] = b"postgresql";
 
 /// What clients are held against, by what the configuration says of it.
 pub type ClientPolicies = HashMap<model::ClientCertificates, Clients>;
@@ -29,7 +32,7 @@ pub struct Tls {
     pub server: Server,
     /// Its handshakes; of all its versions.
     pub handshakes: Arc<Handshakes>,
-    terms: TlsTerms,
+    terms: Terms,
     policies: Policies,
     /// Of routes that say something else than the listener.
     routes: HashMap<RouteName, Option<ClientsId>>,
@@ -44,26 +47,30 @@ impl Tls {
         workers: usize,
         previous: Option<&Arc<Self>>,
     ) -> Result<Option<Arc<Self>>, SetupError> {
-        let Some(model) = &listener.tls else {
-            return Ok(None);
+        let none = TlsTerms::default();
+        let model = match &listener.tls {
+            Some(tls) => &tls.terms,
+            // Whoever is not passed through is told so as anywhere else: there is no certificate.
+            None if passes_through(listener, snapshot) => &none,
+            None => return Ok(None),
         };
+        let terms = terms(listener, model);
         let (policies, routes) = asked(listener, snapshot, clients);
         if let Some(previous) = previous
-            && previous.terms == model.terms
+            && previous.terms == terms
             && previous.routes == routes
             && previous.policies == policies
         {
             return Ok(Some(Arc::clone(previous)));
         }
         let same = previous.map(|previous| &previous.server);
-        let server = Server::new(terms(listener.protocol, &model.terms), &policies, same)?;
         Ok(Some(Arc::new(Self {
-            server,
+            server: Server::new(terms.clone(), &policies, same)?,
             handshakes: previous.map_or_else(
                 || Arc::new(Handshakes::new(workers)),
                 |previous| Arc::clone(&previous.handshakes),
             ),
-            terms: model.terms.clone(),
+            terms,
             policies,
             routes,
         })))
@@ -74,6 +81,12 @@ impl Tls {
         let own = self.routes.get(route).copied();
         own.unwrap_or_else(|| self.policies.base.as_ref().map(Clients::id))
     }
+}
+
+/// Whether some route takes the TLS of `listener` as it is.
+fn passes_through(listener: &model::Listener, snapshot: &Snapshot) -> bool {
+    let mut routes = snapshot.routes.values();
+    routes.any(|it| it.mode == Mode::Passthrough && it.listeners.contains(&listener.name))
 }
 
 /// What is asked of clients by host, and by route. Hosts are only told apart where some route says
@@ -114,18 +127,19 @@ fn asked(
     (policies, routes)
 }
 
-fn terms(protocol: Protocol, model: &TlsTerms) -> Terms {
+fn terms(listener: &model::Listener, model: &TlsTerms) -> Terms {
     let protocols = model.alpn.iter();
+    let protocols = protocols.map(|protocol| protocol.as_str().as_bytes());
+    // Its clients of today insist on it where they begin with TLS.
+    let startup = listener.startup.map(|Startup::Postgres| POSTGRES);
     Terms {
         oldest: match model.min_version {
             TlsVersion::V1_2 => Version::Tls12,
             TlsVersion::V1_3 => Version::Tls13,
         },
-        protocols: protocols
-            .map(|protocol| protocol.as_str().as_bytes().to_vec())
-            .collect(),
+        protocols: protocols.chain(startup).map(<[u8]>::to_vec).collect(),
         tickets: model.session_tickets,
-        plain: match protocol {
+        plain: match listener.protocol {
             Protocol::Https => PLAIN,
             Protocol::Http | Protocol::Tls | Protocol::Tcp | Protocol::Udp | Protocol::Auto => b"",
         },

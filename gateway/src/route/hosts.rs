@@ -57,6 +57,10 @@ impl Hosts {
         }
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.exact.is_empty() && self.wildcards.is_empty() && self.any.is_none()
+    }
+
     /// A request without a host (HTTP/1.0) gets what `*` gets.
     pub(super) fn find(&self, host: Option<&str>) -> Option<&Arc<Rules>> {
         host.and_then(|host| self.exact.get(host).or_else(|| self.wildcard(host)))

@@ -2,6 +2,7 @@
 //! listener, route or upstream is counted in the [`Traffic`] that it holds.
 
 mod handshakes;
+mod sniffed;
 pub mod text;
 mod traffic;
 
@@ -11,6 +12,7 @@ use std::sync::{
 };
 
 pub use handshakes::{HANDSHAKE_KINDS, HandshakeReading, Handshakes};
+pub use sniffed::Sniffed;
 pub use traffic::{BOUNDS, CLASSES, Event, Outcome, Reading, Traffic};
 
 macro_rules! counters {

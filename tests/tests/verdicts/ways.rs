@@ -306,6 +306,25 @@ pub(crate) async fn upstream_tls_alpn() -> Value {
     shown(&leaf, &["http/1.1"], None, keys).await
 }
 
+pub(crate) async fn upstream_startup() -> Value {
+    let origin = Origin::start(|mut peer| async move {
+        peer.take(8).await;
+        peer.send("N").await;
+        peer.hold().await;
+    })
+    .await;
+    let gateway = gateway(&format!(
+        "[listeners.web]\naddress = \"127.0.0.1:0\"\nprotocol = \"tcp\"\n\
+         [routes.r]\nlisteners = \"web\"\nto = \"u\"\n\
+         [upstreams.u]\nendpoints = \"{}\"\nstartup = \"postgres\"\ntls = {{ insecure = true }}\n",
+        origin.address()
+    ))
+    .await;
+    let mut client = gateway.connect().await;
+    client.rest().await;
+    first(&gateway.log()).await
+}
+
 pub(crate) async fn upstream_reset() -> Value {
     let origin = saying("").await;
     asked(&before(&origin, "").await, GET).await

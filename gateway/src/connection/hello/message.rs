@@ -38,10 +38,13 @@ pub(super) fn read(body: &[u8]) -> Option<Hello> {
             }
         }
     }
-    let sni = match name {
-        Some(value) => self::name(value)?,
+    let name = match name {
+        Some(value) => Some(self::name(value)?),
         None => None,
     };
+    // Whoever sends an address names nobody.
+    let name = name.filter(|name| !is_address(name));
+    let sni = name.map(|name| name.to_ascii_lowercase().into());
     let protocols = match protocols {
         Some(value) => self::protocols(value)?,
         None => &[],
@@ -49,25 +52,23 @@ pub(super) fn read(body: &[u8]) -> Option<Hello> {
     Some(Hello::new(sni, protocols))
 }
 
-/// The host of `server_name` (RFC 6066 §3). An address is none: whoever sends one names nobody.
-fn name(value: Rest<'_>) -> Option<Option<Box<str>>> {
+/// The host of `server_name` (RFC 6066 §3), without the dot at its end.
+fn name(value: Rest<'_>) -> Option<&str> {
     let mut names = value.only_vector(2)?;
     if names.is_over() || number(names.take(1)?) != HOST_NAME {
         return None;
     }
-    let name = names.vector(2)?;
-    if !names.is_over() {
-        return None;
-    }
+    let name = names.only_vector(2)?;
     let name = std::str::from_utf8(name.0).ok()?;
     let name = name.strip_suffix('.').unwrap_or(name);
-    if name.parse::<IpAddr>().is_ok() {
-        return Some(None);
-    }
     let fine = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     let is_label = |label: &str| !label.is_empty() && label.bytes().all(fine);
     let is_host = name.len() <= NAME && name.split('.').all(is_label);
-    is_host.then(|| Some(name.to_ascii_lowercase().into()))
+    (is_host || is_address(name)).then_some(name)
+}
+
+fn is_address(name: &str) -> bool {
+    name.parse::<IpAddr>().is_ok()
 }
 
 /// The list of ALPN (RFC 7301 §3.1) as it was sent, in which no name is empty.

@@ -137,11 +137,15 @@ impl Wire {
     /// A stream, and what its connection does.
     pub(crate) fn new(stream: Stream, timeouts: &ListenerTimeouts) -> (Self, Rc<Phase>) {
         let phase = Rc::new(Phase::new());
+        let (ahead, stream) = stream.split_ahead();
+        if !ahead.is_empty() {
+            phase.arrived();
+        }
         let wire = Self {
             stream: WriteStall::new(stream, timeouts.write_stall),
             phase: Rc::clone(&phase),
             writing: false,
-            ahead: Bytes::new(),
+            ahead,
             guard: None,
         };
         (wire, phase)
@@ -156,6 +160,9 @@ impl Wire {
         cx: &mut Context<'_>,
     ) -> Poll<Spoken> {
         loop {
+            if let Some(spoken) = self.spoken(agreed) {
+                return Poll::Ready(spoken);
+            }
             let mut scratch = [0; FIRST];
             let mut buffer = ReadBuf::new(&mut scratch);
             let outcome = ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer));
@@ -171,16 +178,21 @@ impl Wire {
                 joined.extend_from_slice(read);
                 joined.freeze()
             };
-            if let Some(agreed) = agreed {
-                return Poll::Ready(agreed);
-            }
-            if self.ahead.starts_with(PREFACE) {
-                return Poll::Ready(Spoken::Http2);
-            }
-            if !PREFACE.starts_with(&self.ahead) {
-                return Poll::Ready(Spoken::Http1);
-            }
         }
+    }
+
+    /// What is spoken, by what was read.
+    fn spoken(&self, agreed: Option<Spoken>) -> Option<Spoken> {
+        if self.ahead.is_empty() {
+            return None;
+        }
+        if agreed.is_some() {
+            return agreed;
+        }
+        if self.ahead.starts_with(PREFACE) {
+            return Some(Spoken::Http2);
+        }
+        (!PREFACE.starts_with(&self.ahead)).then_some(Spoken::Http1)
     }
 
     /// From here on HTTP/2 is spoken.

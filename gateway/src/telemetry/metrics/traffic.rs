@@ -15,6 +15,8 @@ use std::{
 
 use parking_lot::Mutex;
 
+use super::Sniffed;
+
 /// Upper bounds of the durations that are told apart, in nanoseconds and as labels in seconds. From
 /// a cached answer on the same machine to a long poll.
 pub const BOUNDS: [(u64, &str); 14] = [
@@ -50,10 +52,15 @@ pub enum Event {
     Attempt,
     /// An attempt was repeated.
     Retry,
+    /// It was clear what a client connection is for, where that has to be found out.
+    Sniffed(Sniffed),
 }
 
+/// How many kinds of [`Event`] there are besides those below one another.
+const SINGLE: usize = 5;
+
 /// How many kinds of [`Event`] there are.
-const EVENTS: usize = 5;
+const EVENTS: usize = SINGLE + Sniffed::ALL.len();
 
 /// How a request ended.
 #[derive(Debug, Clone, Copy)]
@@ -271,13 +278,17 @@ fn get(cell: &AtomicU64) -> u64 {
     cell.load(Ordering::Relaxed)
 }
 
-const fn place(event: Event) -> usize {
+fn place(event: Event) -> usize {
     match event {
         Event::Connection => 0,
         Event::Attempt => 1,
         Event::Retry => 2,
         Event::Refused => 3,
         Event::Broken => 4,
+        Event::Sniffed(sniffed) => {
+            let found = Sniffed::ALL.iter().position(|it| *it == sniffed);
+            SINGLE.saturating_add(found.unwrap_or_default())
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use super::{
         Dialect, EndpointKey, Introduction, Manner, Upstream,
         endpoints::{Active, Endpoint},
         lease::NoLease,
+        startup::{Declined, ask_for_tls},
     },
     Connector,
     channel::{Channel, io_error},
@@ -58,6 +59,7 @@ enum Cause {
     NoDescriptor,
     Failed(Arc<io::Error>),
     TooSlow,
+    Startup(Arc<Declined>),
     Tls(ConnectError),
     NotHttp2(Arc<h2::Error>),
 }
@@ -94,6 +96,10 @@ impl NotMade {
             Cause::Failed(source) => ProxyError::Connect {
                 upstream,
                 source: io::Error::new(source.kind(), source),
+            },
+            Cause::Startup(source) => ProxyError::UpstreamStartup {
+                upstream,
+                source: source.into(),
             },
             Cause::Tls(source) => ProxyError::UpstreamTls {
                 upstream,
@@ -199,6 +205,10 @@ impl Dial {
                 let mut stream = opening.await.map_err(Cause::of)?;
                 if let Some(header) = header {
                     stream.write_all(header.bytes()).await.map_err(Cause::of)?;
+                }
+                if upstream.model.startup.is_some() && upstream.tls.is_some() {
+                    let granted = ask_for_tls(&mut stream).await;
+                    granted.map_err(|declined| Cause::Startup(Arc::new(declined)))?;
                 }
                 let secured = secure(upstream, &endpoint, offer, stream, &self.counters);
                 secured.await.map_err(Cause::Tls)

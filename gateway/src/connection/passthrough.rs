@@ -1,0 +1,47 @@
+//! TLS that is not ended here: reads whom a client asks for, and finds out whether a route wants it as
+//! it is.
+//!
+//! What must stay true: whatever a client says, its bytes go on as they came, to an endpoint or to whoever
+//! ends TLS; and nobody is waited for beyond the time that a handshake may take.
+
+use sluice_config::model::Mode;
+use tokio::time::{Instant, timeout_at};
+
+use super::{Arrival, hello::Reader, peek::Peek};
+use crate::{
+    downstream::{Connection, Hello},
+    l4,
+};
+
+/// Whether the listener has a route that may want TLS as it is.
+pub(super) fn is_possible(arrival: &Arrival) -> bool {
+    let plan = arrival.local.plan();
+    plan.table
+        .has(&arrival.connection.listener, Mode::Passthrough)
+}
+
+/// What a client says first, where a route wants it as it is.
+pub(super) async fn wanted(peek: &mut Peek, arrival: &Arrival, end: Instant) -> Option<Hello> {
+    let connection = &arrival.connection;
+    let hello = timeout_at(end, read(peek, connection)).await.ok()??;
+    l4::stream::is_passed(connection, &arrival.local, &hello).then_some(hello)
+}
+
+/// None when there is no such message to be had: whoever ends TLS will find out why, and say so.
+async fn read(peek: &mut Peek, connection: &Connection) -> Option<Hello> {
+    let mut reader = Reader::default();
+    loop {
+        match reader.read(peek.bytes()) {
+            Ok(Some(hello)) => return Some(hello),
+            Ok(None) => {}
+            Err(flaw) => {
+                let (id, flaw): (_, &dyn std::error::Error) = (connection.id, &flaw);
+                tracing::debug!(connection = id, flaw, "a first message could not be read");
+                return None;
+            }
+        }
+        if !matches!(peek.more().await, Ok(1..)) {
+            return None;
+        }
+    }
+}
