@@ -14,6 +14,7 @@ use sluice_tests::{
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::{TcpListener, TcpSocket, TcpStream},
+    task::JoinSet,
 };
 
 #[path = "streams/kept.rs"]
@@ -207,10 +208,10 @@ fn noise(length: usize, seed: u64) -> Vec<u8> {
 async fn large_flows_pass_exactly_in_both_directions_at_once_and_are_counted() {
     const EACH: usize = 24 << 20;
     let pair = Pair::new("", "").await;
-    let mut flows = Vec::new();
+    let mut flows = JoinSet::new();
     for seed in 0..4 {
         let (client, server) = pair.open().await;
-        flows.push(tokio::spawn(async move {
+        flows.spawn(async move {
             let (asked, answered) = (noise(EACH, seed), noise(EACH / 2, !seed));
             let (mut client_hears, client_says) = client.into_split();
             let (mut server_hears, server_says) = server.into_split();
@@ -222,10 +223,10 @@ async fn large_flows_pass_exactly_in_both_directions_at_once_and_are_counted() {
             );
             assert!(at_client == answered, "what the client got differs");
             assert!(at_server == asked, "what the endpoint got differs");
-        }));
+        });
     }
-    for flow in flows {
-        flow.await.unwrap();
+    while let Some(flow) = flows.join_next().await {
+        flow.unwrap();
     }
     for line in pair.gateway.log().wait(4).await {
         assert_eq!(line["verdict"], Value::Null);

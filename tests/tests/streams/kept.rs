@@ -1,6 +1,11 @@
 //! Streams and reloads: what goes on, what ends, and when.
 
-use tokio::time::Instant;
+use sluice_gateway::drain::Tasks;
+use tokio::{
+    sync::watch,
+    task::JoinSet,
+    time::{Instant, sleep},
+};
 
 use super::*;
 
@@ -19,56 +24,53 @@ fn config(origin: SocketAddr, drain: &str, number: usize, with_b: bool) -> Strin
     )
 }
 
+/// Says something and hears it again, until told to end; gives how many bytes that were.
+async fn talk(mut client: TcpStream, seed: u64, told: watch::Receiver<bool>) -> u64 {
+    let mut random = SmallRng::seed_from_u64(seed);
+    let (mut last, mut exchanged) = (false, 0);
+    while !last {
+        last = *told.borrow();
+        let length = random.random_range(1..40_000);
+        let said = noise(length, random.random());
+        let (mut from, mut to) = client.split();
+        let (sent, heard) = tokio::join!(to.write_all(&said), exactly(&mut from, length));
+        sent.unwrap();
+        assert!(heard == said, "stream {seed}");
+        exchanged += length as u64;
+        sleep(Duration::from_millis(20)).await;
+    }
+    client.shutdown().await.unwrap();
+    assert_eq!(rest(&mut client).await, b"");
+    exchanged
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_hundred_streams_live_through_reloads_of_other_routes_byte_by_byte() {
     let origin = listening().await;
     let address = origin.local_addr().unwrap();
     let gateway = gateway(&config(address, "1s", 0, false)).await;
-    let mut echoes = Vec::new();
+    let (mut streams, echoes) = (Vec::new(), Tasks::new());
     for seed in 0..200 {
         let client = TcpStream::connect(gateway.address()).await.unwrap();
         let (server, _) = within("a connection", origin.accept()).await.unwrap();
-        let echo = tokio::spawn(async move {
+        echoes.spawn(async move {
             let (mut from, mut to) = server.into_split();
             let _copied = tokio::io::copy(&mut from, &mut to).await;
         });
-        echoes.push((client, seed, echo));
+        streams.push((client, seed));
     }
-    let (done, told) = tokio::sync::watch::channel(false);
-    let talks: Vec<_> = echoes
-        .into_iter()
-        .map(|(mut client, seed, echo)| {
-            let told = told.clone();
-            tokio::spawn(async move {
-                let mut random = SmallRng::seed_from_u64(seed);
-                let mut last = false;
-                let mut exchanged = 0;
-                while !last {
-                    last = *told.borrow();
-                    let length = random.random_range(1..40_000);
-                    let said = noise(length, random.random());
-                    let (mut from, mut to) = client.split();
-                    let (sent, heard) =
-                        tokio::join!(to.write_all(&said), exactly(&mut from, length));
-                    sent.unwrap();
-                    assert!(heard == said, "stream {seed}");
-                    exchanged += length;
-                    tokio::time::sleep(Duration::from_millis(20)).await;
-                }
-                client.shutdown().await.unwrap();
-                assert_eq!(rest(&mut client).await, b"");
-                echo.await.unwrap();
-                exchanged
-            })
-        })
-        .collect();
+    let (done, told) = watch::channel(false);
+    let mut talks = JoinSet::new();
+    for (client, seed) in streams {
+        talks.spawn(talk(client, seed, told.clone()));
+    }
     for number in 1..=100 {
         gateway.reload(&config(address, "1s", number, false)).await;
     }
     done.send_replace(true);
     let mut exchanged = 0;
-    for talk in talks {
-        exchanged += talk.await.unwrap() as u64;
+    while let Some(talk) = talks.join_next().await {
+        exchanged += talk.unwrap();
     }
     let lines = gateway.log().wait(200).await;
     let all = |field: &str| {
