@@ -51,8 +51,8 @@ const GREETED: &[&str] = &[
     r#"sni = "b.a.example""#,
     r#"sni = { starts_with = "a." }"#,
     r#"sni = { regex = "[a-z]+[.]example" }"#,
-    r#"sni = { present = true }"#,
-    r#"sni = { present = false }"#,
+    "sni = { present = true }",
+    "sni = { present = false }",
 ];
 
 /// Endpoints that say who they are.
@@ -109,13 +109,13 @@ fn configuration(pki: &Pki, endpoints: &Endpoints, chance: &mut StdRng) -> Strin
             _ => "*",
         };
         let priority = chance.random_range(0..=1);
-        text += &format!(
+        text.extend([format!(
             "[routes.r{route}]\nlisteners = \"{listener}\"\nhosts = \"{host}\"\n\
              priority = {priority}\n"
-        );
+        )]);
         let rules = chance.random_range(0..=3);
         if rules == 0 || chance.random_ratio(1, 2) {
-            text += &format!("to = \"{}\"\n", endpoints.some(chance));
+            text.extend([format!("to = \"{}\"\n", endpoints.some(chance))]);
         }
         for _ in 0..rules {
             let greeted = listener == "tls" && chance.random_ratio(1, 2);
@@ -123,8 +123,9 @@ fn configuration(pki: &Pki, endpoints: &Endpoints, chance: &mut StdRng) -> Strin
             let condition = conditions.choose(chance).expect("one");
             let condition = condition.replace("LISTENER", listener);
             let to = endpoints.some(chance);
-            text +=
-                &format!("[[routes.r{route}.rules]]\nmatch = {{ {condition} }}\nto = \"{to}\"\n");
+            text.extend([format!(
+                "[[routes.r{route}.rules]]\nmatch = {{ {condition} }}\nto = \"{to}\"\n"
+            )]);
         }
     }
     text
