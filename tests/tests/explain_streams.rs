@@ -1,5 +1,5 @@
-//! `explain` and the live gateway decide alike about raw streams: random routes behind TLS and without,
-//! random clients, the same endpoint or the same refusal.
+//! `explain` and the live gateway decide alike about raw streams: random routes that end TLS, pass it
+//! through or never see any, random clients, the same endpoint or the same refusal.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -7,9 +7,12 @@ use std::{
 };
 
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
-use sluice_certs::testing::Client as TlsClient;
+use sluice_certs::testing::{Client as TlsClient, Server};
+use sluice_config::model::Mode;
 use sluice_gateway::explain::{AskedStream, Hello, StreamAnswer, StreamReport, explain_stream};
-use sluice_tests::{Gateway, Origin, PATIENCE, eventually::within, gateway::snapshot, tls::Pki};
+use sluice_tests::{
+    Front, Gateway, Origin, PATIENCE, eventually::within, gateway::snapshot, tls::Pki,
+};
 use tokio::{
     io::{AsyncRead, AsyncReadExt},
     net::TcpSocket,
@@ -22,7 +25,7 @@ const CASES: usize = 40;
 /// Clients of each.
 const CLIENTS: usize = 12;
 
-/// Endpoints.
+/// Endpoints of each kind.
 const ENDPOINTS: usize = 4;
 
 const HOSTS: &[&str] = &["a.example", "b.a.example", "*.a.example", "*.example", "*"];
@@ -55,24 +58,34 @@ const GREETED: &[&str] = &[
     "sni = { present = false }",
 ];
 
-/// Endpoints that say who they are.
+/// Endpoints that say who they are, and the same behind TLS.
 struct Endpoints {
-    origins: Vec<Origin>,
+    plain: Vec<Origin>,
+    hidden: Vec<(Origin, Front)>,
     /// What one says, by its address.
     banners: HashMap<String, String>,
 }
 
 impl Endpoints {
-    async fn start() -> Self {
+    async fn start(pki: &Pki) -> Self {
         let mut endpoints = Self {
-            origins: Vec::new(),
+            plain: Vec::new(),
+            hidden: Vec::new(),
             banners: HashMap::new(),
         };
+        let leaf = pki.authority.server(NAMES);
         for number in 0..ENDPOINTS {
-            let origin = Self::saying(format!("endpoint{number}\n")).await;
-            let banner = (origin.address().to_string(), format!("endpoint{number}"));
+            let plain = Self::saying(format!("plain{number}\n")).await;
+            let banner = (plain.address().to_string(), format!("plain{number}"));
             endpoints.banners.extend([banner]);
-            endpoints.origins.push(origin);
+            endpoints.plain.push(plain);
+
+            let inner = Self::saying(format!("hidden{number}\n")).await;
+            let server = Server::new(&leaf, &["x", "h2", "y"], None, false);
+            let front = Front::before(inner.address(), server).await;
+            let banner = (front.address().to_string(), format!("hidden{number}"));
+            endpoints.banners.extend([banner]);
+            endpoints.hidden.push((inner, front));
         }
         endpoints
     }
@@ -88,8 +101,12 @@ impl Endpoints {
         .await
     }
 
-    fn some(&self, chance: &mut StdRng) -> SocketAddr {
-        self.origins[chance.random_range(0..ENDPOINTS)].address()
+    fn some(&self, mode: &str, chance: &mut StdRng) -> SocketAddr {
+        let number = chance.random_range(0..ENDPOINTS);
+        match mode {
+            "passthrough" => self.hidden[number].1.address(),
+            _ => self.plain[number].address(),
+        }
     }
 }
 
@@ -103,26 +120,27 @@ fn configuration(pki: &Pki, endpoints: &Endpoints, chance: &mut StdRng) -> Strin
         pki.files("all")
     );
     for route in 0..chance.random_range(1..=5) {
-        let listener = *["raw", "tls", "tls"].choose(chance).expect("one");
+        let kinds = [("raw", "tcp"), ("tls", "tcp"), ("tls", "passthrough")];
+        let (listener, mode) = *kinds.choose(chance).expect("one");
         let host = match listener {
             "tls" => HOSTS.choose(chance).expect("one"),
             _ => "*",
         };
         let priority = chance.random_range(0..=1);
         text.extend([format!(
-            "[routes.r{route}]\nlisteners = \"{listener}\"\nhosts = \"{host}\"\n\
+            "[routes.r{route}]\nlisteners = \"{listener}\"\nmode = \"{mode}\"\nhosts = \"{host}\"\n\
              priority = {priority}\n"
         )]);
         let rules = chance.random_range(0..=3);
         if rules == 0 || chance.random_ratio(1, 2) {
-            text.extend([format!("to = \"{}\"\n", endpoints.some(chance))]);
+            text.extend([format!("to = \"{}\"\n", endpoints.some(mode, chance))]);
         }
         for _ in 0..rules {
             let greeted = listener == "tls" && chance.random_ratio(1, 2);
             let conditions = if greeted { GREETED } else { CONNECTED };
             let condition = conditions.choose(chance).expect("one");
             let condition = condition.replace("LISTENER", listener);
-            let to = endpoints.some(chance);
+            let to = endpoints.some(mode, chance);
             text.extend([format!(
                 "[[routes.r{route}.rules]]\nmatch = {{ {condition} }}\nto = \"{to}\"\n"
             )]);
@@ -218,7 +236,7 @@ async fn explain_and_the_live_gateway_decide_alike_about_streams() {
     let wildcards = ["*.a.example", "*.example"];
     let names: Vec<&str> = NAMES.iter().chain(&wildcards).copied().collect();
     pki.place("all", &pki.authority.server(&names));
-    let endpoints = Endpoints::start().await;
+    let endpoints = Endpoints::start(&pki).await;
     let mut chance = StdRng::seed_from_u64(7);
     let first = configuration(&pki, &endpoints, &mut chance);
     let gateway = Gateway::start(&first, 1).await;
@@ -237,14 +255,19 @@ async fn explain_and_the_live_gateway_decide_alike_about_streams() {
                 expected(&said, &endpoints),
                 "{visitor:?}\n{said}\n{text}"
             );
-            let way = if seen.is_some() { "served" } else { "refused" };
+            let way = if seen.is_some() {
+                said.mode.as_str()
+            } else {
+                "refused"
+            };
             *tally.entry((visitor.listener, way)).or_default() += 1;
         }
     }
     let ways = [
-        ("raw", "served"),
+        ("raw", Mode::Tcp.as_str()),
         ("raw", "refused"),
-        ("tls", "served"),
+        ("tls", Mode::Tcp.as_str()),
+        ("tls", Mode::Passthrough.as_str()),
         ("tls", "refused"),
     ];
     for way in ways {

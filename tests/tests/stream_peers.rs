@@ -1,4 +1,4 @@
-//! Raw streams with real peers at both ends: PostgreSQL and psql, Redis, protocols in which the server
+//! Raw streams with real peers at both ends: `PostgreSQL` and psql, Redis, protocols in which the server
 //! speaks first.
 
 #[path = "stream_peers/postgres.rs"]
@@ -7,15 +7,19 @@ mod postgres;
 use std::{net::SocketAddr, path::Path, process::Stdio};
 
 use postgres::Postgres;
+use sluice_certs::testing::Server;
 use sluice_tests::{
-    Client, Gateway, Origin,
+    Client, Front, Gateway, Origin,
     eventually::within,
     gateway,
     pebble::free,
-    tls::{Pki, secure},
+    tls::{Pki, connect, secure},
     tools::{are_there, program, said},
 };
-use tokio::{net::TcpStream, process::Child};
+use tokio::{
+    net::{TcpSocket, TcpStream},
+    process::Child,
+};
 
 /// A listener without TLS, and where it passes streams on.
 async fn passing(to: SocketAddr) -> Gateway {
@@ -59,6 +63,41 @@ async fn psql_speaks_tls_with_the_database_itself_over_a_raw_stream() {
         "{}",
         said(&refused)
     );
+}
+
+#[tokio::test]
+async fn psql_reaches_the_database_by_name_where_tls_is_ended_and_where_it_is_passed_through() {
+    let pki = Pki::new();
+    let names = ["through.example", "db.internal"];
+    let Some(database) = Postgres::start(&pki, &names).await else {
+        return;
+    };
+    let gateway = gateway(&format!(
+        "[listeners.pg]\naddress = \"127.0.0.1:0\"\nprotocol = \"tls\"\nstartup = \"postgres\"\n\
+         {}[routes.ended]\nlisteners = \"pg\"\nhosts = \"ended.example\"\nto = \"db\"\n\
+         [routes.through]\nmode = \"passthrough\"\nlisteners = \"pg\"\n\
+         hosts = \"through.example\"\nto = \"{}\"\n\
+         [upstreams.db]\nendpoints = \"{}\"\nstartup = \"postgres\"\n\
+         tls = {{ ca = {}, sni = \"db.internal\" }}\n",
+        pki.certificate("ended", &["ended.example"]),
+        database.address,
+        database.address,
+        pki.quoted("ca.pem"),
+    ))
+    .await;
+    let to = at(&gateway, "pg");
+    let query = "select ssl, version from pg_stat_ssl where pid = pg_backend_pid()";
+    for name in ["ended.example", "through.example"] {
+        for mode in ["require", "verify-full"] {
+            let answer = database.ask(&pki, to, (name, mode), query).await;
+            assert_eq!(said(&answer).trim(), "t|TLSv1.3", "{name} {mode}");
+        }
+    }
+    // What passes through is no handshake here.
+    let handshakes = gateway.handshakes("pg").kinds;
+    assert_eq!(handshakes.iter().sum::<u64>(), 2);
+    let plain = database.ask(&pki, to, ("ended.example", "disable"), query);
+    assert!(!plain.await.status.success(), "nobody comes in without TLS");
 }
 
 /// A Redis that runs until it is dropped.
@@ -159,4 +198,114 @@ async fn a_server_that_speaks_first_is_heard_by_a_client_that_says_nothing() {
     let answer = client.read_at_least(18).await;
     assert_eq!(String::from_utf8_lossy(&answer), "250 mail.example\r\n");
     assert_eq!(origin.saw(), [b"EHLO client.example\r\n"]);
+}
+
+/// A database as `MySQL` begins: a packet with a head, before the client has said anything.
+async fn database() -> Origin {
+    Origin::start(|mut peer| async move {
+        peer.send(b"\x0d\0\0\0\x0a8.0.0-test\0").await;
+        if !peer.take(6).await.is_empty() {
+            peer.send(b"\x01\0\0\x02\0").await;
+        }
+        peer.hold().await;
+    })
+    .await
+}
+
+#[tokio::test]
+async fn one_port_serves_mail_databases_requests_and_tls() {
+    let pki = Pki::new();
+    let (mail, database) = (mail().await, database().await);
+    let (site, inner) = (Origin::text("requests").await, Origin::text("inner").await);
+    let leaf = pki.authority.server(&["through.example"]);
+    let server = Server::new(&leaf, &["http/1.1"], None, false);
+    let front = Front::before(inner.address(), server).await;
+    let gateway = gateway(&format!(
+        "[listeners.any]\naddress = \"127.0.0.1:0\"\nprotocol = \"auto\"\n{}\
+         [routes.site]\nhosts = \"site.example\"\nto = \"{}\"\n\
+         [routes.through]\nmode = \"passthrough\"\nhosts = \"through.example\"\nto = \"{}\"\n\
+         [routes.mail]\nmode = \"tcp\"\nlisteners = \"any\"\nto = \"{}\"\n\
+         [[routes.mail.rules]]\nmatch = {{ client = \"127.0.0.2\" }}\nto = \"{}\"\n",
+        pki.certificate("site", &["site.example"]),
+        site.address(),
+        front.address(),
+        mail.address(),
+        database.address(),
+    ))
+    .await;
+    let to = at(&gateway, "any");
+
+    let mut client = Client::connect(to).await;
+    let banner = client.read_at_least(24).await;
+    assert_eq!(
+        String::from_utf8_lossy(&banner),
+        "220 mail.example ESMTP\r\n"
+    );
+    client.send("EHLO client.example\r\n").await;
+    let answer = client.read_at_least(18).await;
+    assert_eq!(String::from_utf8_lossy(&answer), "250 mail.example\r\n");
+
+    let socket = TcpSocket::new_v4().expect("a socket");
+    let from = SocketAddr::from(([127, 0, 0, 2], 0));
+    socket.bind(from).expect("an address of loopback");
+    let mut client = Client::from(socket.connect(to).await.expect("it accepts"));
+    let greeting = client.read_at_least(16).await;
+    assert!(greeting.ends_with(b"8.0.0-test\0"), "{greeting:?}");
+    client.send(b"\x02\0\0\x01ok").await;
+    assert_eq!(client.read_at_least(5).await, b"\x01\0\0\x02\0");
+
+    let mut client = Client::connect(to).await;
+    assert_eq!(client.get("site.example", "/").await.text(), "requests");
+    for (name, text) in [("site.example", "requests"), ("through.example", "inner")] {
+        let mut client = secure(&pki.client(), to, name).await;
+        assert_eq!(client.get(name, "/").await.text(), text, "{name}");
+    }
+    assert_eq!(front.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn a_websocket_goes_through_tls_that_is_not_ended() {
+    let pki = Pki::new();
+    let origin = Origin::start(|mut peer| async move {
+        if peer.head().await.is_some() {
+            peer.send(
+                "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n\
+                 sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n",
+            )
+            .await;
+            peer.echo().await;
+        }
+    })
+    .await;
+    let leaf = pki.authority.server(&["chat.example"]);
+    let server = Server::new(&leaf, &["http/1.1"], None, false);
+    let front = Front::before(origin.address(), server).await;
+    let gateway = gateway(&format!(
+        "[listeners.tls]\naddress = \"127.0.0.1:0\"\nprotocol = \"tls\"\n\
+         [routes.chat]\nmode = \"passthrough\"\nhosts = \"chat.example\"\nto = \"{}\"\n",
+        front.address()
+    ))
+    .await;
+    let mut client = secure(&pki.client(), at(&gateway, "tls"), "chat.example").await;
+    client
+        .send(
+            "GET /ws HTTP/1.1\r\nHost: chat.example\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+        )
+        .await;
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.extend(client.read_at_least(1).await);
+    }
+    assert!(
+        head.starts_with(b"HTTP/1.1 101"),
+        "{}",
+        String::from_utf8_lossy(&head)
+    );
+    // A masked frame of text; its mask is zero.
+    let frame = b"\x81\x85\0\0\0\0hello";
+    client.send(frame).await;
+    assert_eq!(client.read_at_least(frame.len()).await, frame);
+    let refused = connect(&pki.client(), at(&gateway, "tls"), "other.example").await;
+    assert!(refused.is_err(), "nobody has a certificate for it");
 }

@@ -1,4 +1,4 @@
-//! A PostgreSQL (Debian's `postgresql`) of the test's own, which speaks TLS, and `psql`.
+//! A `PostgreSQL` (Debian's `postgresql`) of the test's own, which speaks TLS, and `psql`.
 
 use std::{
     fs,
