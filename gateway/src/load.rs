@@ -8,7 +8,6 @@ mod automatic;
 mod certificates;
 mod development;
 mod issuers;
-mod later;
 mod sockets;
 mod trust;
 mod upstreams;
@@ -59,7 +58,7 @@ enum BodyError {
 
 /// Reads every file that `snapshot` names. `known` has the certificates that serve.
 pub fn files(snapshot: &Snapshot, known: &CertificateFiles) -> Result<Loaded, Vec<Problem>> {
-    let mut problems = later::problems(snapshot);
+    let mut problems = Vec::new();
     let bodies = bodies(snapshot, &mut problems);
     let tls_clients = upstreams::clients(snapshot, &known.upstreams, &mut problems);
     let issuance = issuers::read_all(snapshot, &mut problems);

@@ -46,10 +46,11 @@ use crate::{
 };
 use endpoints::{Endpoint, Set, Source, State};
 
+pub use balance::Key;
 pub use connect::Connector;
 pub use endpoints::{Choice, Connections, EndpointKey, Introduction};
 pub use lease::{Failed, Lease, NoLease};
-pub use pools::{Pools, Raw};
+pub use pools::{Aim, Pools, Raw};
 pub use registry::Registry;
 pub(crate) use startup::ask_for_tls;
 
@@ -116,7 +117,8 @@ impl Upstream {
         tls: Option<Tls>,
         sources: Box<[Source]>,
     ) -> Self {
-        let set = ArcSwap::from_pointee(Set::new(&sources, &state));
+        let set = Set::new(&sources, &state).ready_for(model.balance);
+        let set = ArcSwap::from_pointee(set);
         Self {
             model,
             dns,
@@ -205,7 +207,7 @@ impl Upstream {
         let _one_at_a_time = self.changing.lock();
         let set = Set::new(&self.sources, &self.state);
         if !self.set.load().same_as(&set) {
-            self.set.store(Arc::new(set));
+            self.set.store(Arc::new(set.ready_for(self.model.balance)));
         }
         self.changed.notify_waiters();
     }

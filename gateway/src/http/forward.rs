@@ -18,7 +18,7 @@ use crate::{
         attempt::WhyLast,
         metrics::{Counter, Event},
     },
-    upstream::{Choice, Failed, Lease, Manner, Upstream},
+    upstream::{Choice, Failed, Key, Lease, Manner, Upstream},
 };
 
 /// How often a request is sent whose endpoints refuse it unseen.
@@ -93,7 +93,7 @@ async fn attempts(
     mut request: Request,
 ) -> Result<Response, ProxyError> {
     let local = std::rc::Rc::clone(&exchange.visitor.local);
-    let mut choice = Choice::Any;
+    let mut choice = Choice::Of(Key::of_client(exchange.downstream().client));
     loop {
         exchange.begin_attempt();
         let manner = Manner {

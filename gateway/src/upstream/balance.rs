@@ -1,7 +1,13 @@
 //! Which endpoint takes the next request. Pure: randomness and load are arguments.
 
+mod ring;
+
 use rand::Rng;
 use sluice_config::model::Balance;
+
+pub(super) use ring::Ring;
+
+pub use ring::Key;
 
 /// The weights of the endpoints of an upstream, none of them 0.
 #[derive(Debug, Default)]

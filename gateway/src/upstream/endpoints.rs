@@ -18,9 +18,13 @@ use std::{
 use bytes::Bytes;
 use parking_lot::Mutex;
 use sluice_certs::client::{Host, Part};
-use sluice_config::model::UpstreamLimits;
+use sluice_config::model::{Balance, UpstreamLimits};
 
-use super::{balance::Weights, budget::Budget, resolve::Resolved};
+use super::{
+    balance::{Key, Ring, Weights},
+    budget::Budget,
+    resolve::Resolved,
+};
 use crate::downstream::Connection;
 
 use ledger::Ledger;
@@ -43,6 +47,28 @@ pub(super) enum Target {
 pub(super) struct Goal {
     pub(super) target: Target,
     pub(super) speech: Speech,
+}
+
+impl Goal {
+    /// What no other goal is called, in this process or another one.
+    fn name(&self) -> String {
+        let target = self.target.name();
+        match &self.speech {
+            Speech::Plain => target,
+            Speech::Tls(None) => format!("{target} tls"),
+            Speech::Tls(Some(host)) => format!("{target} tls {}", host.text()),
+        }
+    }
+}
+
+impl Target {
+    fn name(&self) -> String {
+        match self {
+            Self::Tcp(address) => address.to_string(),
+            Self::Unix(path) => format!("unix:{}", path.display()),
+            Self::Memory(name) => name.to_string(),
+        }
+    }
 }
 
 /// What is spoken below HTTP.
@@ -137,6 +163,8 @@ pub enum Choice {
     /// The one whose turn it is; an idle connection if there is one.
     #[default]
     Any,
+    /// As `Any`, but where the upstream keeps requests of one kind together, the endpoint of this key.
+    Of(Key),
     /// A new connection to this endpoint while it is there, else to the one whose turn it is.
     FreshOf(EndpointKey),
     /// As `Any`, but none of these if there are others.
@@ -150,7 +178,8 @@ impl Choice {
 
     pub(super) fn takes(&self, endpoint: &Endpoint) -> bool {
         match self {
-            Self::Any => true,
+            // Where the budget is spent, what comes free is worth more than the same endpoint as before.
+            Self::Any | Self::Of(_) => true,
             Self::FreshOf(_) => false,
             Self::Avoid(keys) => !keys.contains(&endpoint.key),
         }
@@ -174,14 +203,9 @@ pub(super) struct Endpoint {
 impl Endpoint {
     fn new(goal: Goal) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        let key = match &goal.target {
-            Target::Tcp(address) => address.to_string(),
-            Target::Unix(path) => format!("unix:{}", path.display()),
-            Target::Memory(name) => name.to_string(),
-        };
         Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
-            key: EndpointKey(Arc::from(key)),
+            key: EndpointKey(Arc::from(goal.target.name())),
             goal,
             prefers_http1: AtomicBool::new(false),
             trouble: Mutex::new(None),
@@ -273,6 +297,8 @@ pub(super) struct Set {
     /// Grows with each change of the upstream.
     pub(super) generation: u64,
     pub(super) weights: Weights,
+    /// Where requests go by what they are recognised by.
+    pub(super) ring: Option<Ring>,
     members: Box<[Member]>,
     /// Whether a name is still without any answer.
     pub(super) unresolved: bool,
@@ -330,8 +356,23 @@ impl Set {
         Self {
             generation: state.generations.fetch_add(1, Ordering::Relaxed),
             weights: Weights::new(members.iter().map(|member| member.weight)),
+            ring: None,
             members: members.into(),
             unresolved,
+        }
+    }
+
+    /// The same, ready for `balance`. Costs more than finding out whether anything has changed.
+    pub(super) fn ready_for(self, balance: Balance) -> Self {
+        let names: Vec<String> = match balance {
+            Balance::RingHash => self.iter().map(|endpoint| endpoint.goal.name()).collect(),
+            Balance::RoundRobin | Balance::Random | Balance::LeastRequest => return self,
+        };
+        let weights = self.members.iter().map(|member| member.weight);
+        let ring = Ring::new(names.iter().map(String::as_str).zip(weights));
+        Self {
+            ring: Some(ring),
+            ..self
         }
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Connections never leave their worker. Every wait in here is bounded by the upstream's settings.
 
+mod aim;
 mod raw;
 
 use std::{
@@ -20,7 +21,7 @@ use tokio::{
 
 use super::{
     Dialect, Manner, Upstream,
-    balance::{pick, pick_avoiding},
+    balance::{Key, pick, pick_avoiding},
     connect::{Connector, Dial, Made, NotMade},
     endpoints::{Active, Choice, Endpoint, Way},
     lease::{Account, Lease, NoLease},
@@ -28,6 +29,7 @@ use super::{
 };
 use crate::{drain::Tasks, error::ProxyError, pressure::Pressure, telemetry::metrics::Shard};
 
+pub use aim::Aim;
 pub use raw::Raw;
 
 /// The connections of one worker to all upstreams.
@@ -337,6 +339,21 @@ impl Pools {
         upstream: &Arc<Upstream>,
         choice: &Choice,
     ) -> Option<Arc<Endpoint>> {
+        let key = match choice {
+            Choice::Of(key) => Some(*key),
+            Choice::Any | Choice::FreshOf(_) | Choice::Avoid(_) => None,
+        };
+        self.choose_for(pool, upstream, choice, key)
+    }
+
+    /// As [`Self::choose`], where what has the same `key` is kept together.
+    fn choose_for(
+        &self,
+        pool: &Pool,
+        upstream: &Arc<Upstream>,
+        choice: &Choice,
+        key: Option<Key>,
+    ) -> Option<Arc<Endpoint>> {
         let set = upstream.set.load();
         let mut rotor = pool.rotor(upstream, &set, self.worker, self.workers);
         let mut random = self.random.borrow_mut();
@@ -345,14 +362,19 @@ impl Pools {
         {
             return Some(Arc::clone(endpoint));
         }
-        let index = if let Choice::Avoid(keys) = choice {
-            let avoid = |index| set.get(index).is_some_and(|e| keys.contains(&e.key));
-            pick_avoiding(&set.weights, &mut *random, avoid)
-        } else {
-            let balance = upstream.model.balance;
-            pick(balance, &set.weights, &mut rotor, &mut *random, |index| {
-                set.active(index)
-            })
+        let avoid = |index| match choice {
+            Choice::Avoid(keys) => set.get(index).is_some_and(|e| keys.contains(&e.key)),
+            Choice::Any | Choice::Of(_) | Choice::FreshOf(_) => false,
+        };
+        let index = match (&set.ring, key, choice) {
+            (Some(ring), Some(key), _) => ring.at(key, avoid),
+            (_, _, Choice::Avoid(_)) => pick_avoiding(&set.weights, &mut *random, avoid),
+            (_, _, Choice::Any | Choice::Of(_) | Choice::FreshOf(_)) => {
+                let balance = upstream.model.balance;
+                pick(balance, &set.weights, &mut rotor, &mut *random, |index| {
+                    set.active(index)
+                })
+            }
         };
         index.and_then(|index| set.get(index)).map(Arc::clone)
     }

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     drain::Tasks,
-    telemetry::metrics::{Shard, Traffic},
+    telemetry::metrics::{Datagrams, Shard, Traffic},
 };
 
 /// The upstreams of the process. Control side; shared.
@@ -128,6 +128,11 @@ impl Registry {
     /// Where the traffic of another object is counted.
     pub fn traffic(&self) -> Arc<Traffic> {
         self.counters.traffic()
+    }
+
+    /// Where the datagrams of another listener are counted.
+    pub fn datagrams(&self) -> Arc<Datagrams> {
+        self.counters.datagrams()
     }
 
     /// Forgets what nobody holds.
