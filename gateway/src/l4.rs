@@ -1,5 +1,6 @@
-//! Raw streams: bytes that nobody takes apart.
+//! Raw streams and datagrams: bytes that nobody takes apart.
 
 pub(crate) mod copy;
 pub(crate) mod record;
 pub(crate) mod stream;
+pub mod udp;

@@ -27,7 +27,7 @@ pub mod explain;
 pub mod filter;
 mod frames;
 pub mod http;
-mod l4;
+pub mod l4;
 pub mod listener;
 pub mod load;
 pub mod message;

@@ -334,8 +334,8 @@ impl Door {
         tasks.spawn_local(served.map(move |()| drop(held)));
     }
 
-    /// Unique in the process: each worker counts in steps of their number.
-    fn id(&self) -> u64 {
+    /// For a connection or session. Unique in the process: each worker counts in steps of their number.
+    pub fn id(&self) -> u64 {
         let id = self.next_id.get();
         let step = u64::try_from(self.crew.len()).unwrap_or(1);
         self.next_id.set(id.wrapping_add(step));

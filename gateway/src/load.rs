@@ -6,6 +6,7 @@
 
 mod automatic;
 mod certificates;
+mod datagrams;
 mod development;
 mod issuers;
 mod sockets;
@@ -29,6 +30,7 @@ use crate::plan::TlsClients;
 
 pub use automatic::{Automatic, Wanted};
 pub use certificates::{CertificateFiles, Certificates};
+pub use datagrams::{DatagramSets, Datagrams};
 pub use development::{DevelopmentCa, LOCAL, Made, put};
 pub use issuers::{Issuance, Place};
 pub use sockets::{Bound, SocketKey, Sockets};

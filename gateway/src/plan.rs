@@ -36,7 +36,11 @@ use sluice_config::{
 use crate::{
     drain::Tasks,
     filter::Chain,
-    telemetry::{access_log::Writer, metrics::Traffic, trace::Tracer},
+    telemetry::{
+        access_log::Writer,
+        metrics::{Datagrams, Traffic},
+        trace::Tracer,
+    },
     upstream::Upstream,
 };
 
@@ -86,6 +90,8 @@ pub struct Listener {
     pub filters: Chain,
     /// Its requests and connections; of all its versions.
     pub traffic: Arc<Traffic>,
+    /// Its datagrams, if it takes any; of all its versions.
+    pub datagrams: Arc<Datagrams>,
     /// How it ends TLS, if it does.
     pub tls: Option<Arc<Tls>>,
     /// Owns its upgraded streams; drained when it has other settings, too.

@@ -20,9 +20,10 @@ use tokio::{
 
 use crate::{
     drain::Tasks,
+    l4::udp::{DatagramSet, Receiving},
     listener::{Accepting, Crew, Door, Fresh, Listening},
     load::SocketKey,
-    plan::{Local, Plan, Reaper},
+    plan::{self, Local, Plan, Reaper},
     pressure::Pressure,
     telemetry::metrics::Shard,
     upstream::{Connector, Pools},
@@ -61,6 +62,8 @@ pub struct Assignment {
     pub listener: ListenerName,
     /// The socket, when the set is new.
     pub socket: Option<Listening>,
+    /// The set, where it is one for datagrams.
+    pub datagrams: Option<Arc<DatagramSet>>,
 }
 
 /// What the control runtime wants done.
@@ -127,6 +130,8 @@ pub struct Worker {
     local: Rc<Local>,
     door: Rc<Door>,
     accepting: HashMap<SocketKey, Accepting>,
+    /// Those that were told to stop stay until they are over.
+    receiving: HashMap<SocketKey, Receiving>,
 }
 
 impl Worker {
@@ -150,6 +155,7 @@ impl Worker {
             door: Rc::new(Door::new(Rc::clone(&local), crew)),
             local,
             accepting: HashMap::new(),
+            receiving: HashMap::new(),
         }
     }
 
@@ -189,17 +195,24 @@ impl Worker {
     pub async fn apply(&mut self, plan: Arc<Plan>, assignments: Vec<Assignment>) {
         self.local.replace(Arc::clone(&plan));
         let mut before = std::mem::take(&mut self.accepting);
+        let mut received = std::mem::take(&mut self.receiving);
         for assignment in assignments {
             let Assignment {
                 key,
                 listener,
                 socket,
+                datagrams,
             } = assignment;
             let Some(listener) = plan.listeners.get(&listener) else {
                 continue;
             };
             let listener = Arc::clone(listener);
-            if let Some(accepting) = before.remove(&key) {
+            if let Some(set) = datagrams {
+                let known = received.remove(&key).filter(|known| known.is_of(&set));
+                if let Some(receiving) = self.receive(known, &set, listener) {
+                    self.receiving.insert(key, receiving);
+                }
+            } else if let Some(accepting) = before.remove(&key) {
                 accepting.belong_to(listener);
                 self.accepting.insert(key, accepting);
             } else if let Some(socket) = socket {
@@ -214,8 +227,33 @@ impl Worker {
         for (_, accepting) in before {
             accepting.stop().await;
         }
+        for (key, receiving) in received {
+            receiving.stop();
+            if !receiving.is_over() {
+                self.receiving.insert(key, receiving);
+            }
+        }
         self.local
             .pools
             .retain(|name| plan.upstreams.get(name).cloned());
+    }
+
+    /// Receives datagrams by the socket of this worker in `set`: goes on with what is `known`, or begins.
+    fn receive(
+        &self,
+        known: Option<Receiving>,
+        set: &Arc<DatagramSet>,
+        listener: Arc<plan::Listener>,
+    ) -> Option<Receiving> {
+        if let Some(known) = known {
+            known.belong_to(listener);
+            return Some(known);
+        }
+        let door = Rc::clone(&self.door);
+        let ids = Rc::new(move || door.id());
+        let started = Receiving::start(set, listener, Rc::clone(&self.local), ids);
+        started
+            .inspect_err(|error| tracing::error!(%error, "a socket cannot be watched"))
+            .ok()
     }
 }

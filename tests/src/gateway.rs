@@ -8,7 +8,7 @@ use sluice_config::{Snapshot, Sources, Style};
 use sluice_gateway::{
     engine::{Engine, Options},
     telemetry::{
-        metrics::{Counter, Event, HandshakeReading, Reading, Sniffed},
+        metrics::{Counter, DatagramReading, Event, HandshakeReading, Reading, Sniffed},
         trace::Environment,
     },
 };
@@ -151,6 +151,15 @@ impl Gateway {
             }
         };
         traffic.expect("there is such an object").read_streams()
+    }
+
+    /// The datagrams of a listener so far.
+    pub fn datagrams(&self, listener: &str) -> DatagramReading {
+        let live = self.engine().view().live().expect("a plan");
+        let mut all = live.plan.listeners.iter();
+        let found = all.find(|(name, _)| name.as_str() == listener);
+        let (_, listener) = found.expect("there is such a listener");
+        listener.datagrams.read()
     }
 
     /// Waits until so many handshakes of the listener `web` have failed for this reason.

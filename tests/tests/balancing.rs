@@ -141,3 +141,39 @@ async fn an_origin_on_a_unix_socket_is_an_endpoint_like_any_other() {
     assert_eq!(gateway.get("a", "/").await.text(), "unix");
     tasks.abort();
 }
+
+#[tokio::test]
+async fn a_ring_gives_a_client_the_same_endpoint_every_time() {
+    let origins = named(&["a", "b", "c"]).await;
+    let config = |origins: &[Origin]| {
+        let endpoints: Vec<_> = origins.iter().map(|it| it.address().to_string()).collect();
+        format!(
+            "[listeners.web]\naddress = \"127.0.0.1:0\"\ntrusted_proxies = [\"127.0.0.1\"]\n\
+             [routes.r]\nto = \"u\"\n[upstreams.u]\nbalance = \"ring-hash\"\nendpoints = {endpoints:?}\n"
+        )
+    };
+    let gateway = gateway(&config(&origins)).await;
+    let ask = async || {
+        let mut owners = BTreeMap::new();
+        for client in 1..=40 {
+            for _ in 0..3 {
+                let head = format!(
+                    "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 203.0.113.{client}\r\n\r\n"
+                );
+                // Over connections of their own, so that any worker may take it.
+                let owner = gateway.ask(head).await.text();
+                let before = owners.insert(client, owner.clone());
+                assert!(before.is_none_or(|before| before == owner), "{client}");
+            }
+        }
+        owners
+    };
+    let before = ask().await;
+    let used: std::collections::BTreeSet<_> = before.values().collect();
+    assert_eq!(used.len(), 3, "{before:?}");
+    gateway.reload(&config(&origins[1..])).await;
+    let after = ask().await;
+    for (client, owner) in before.iter().filter(|(_, owner)| *owner != "a") {
+        assert_eq!(&after[client], owner, "{client}");
+    }
+}

@@ -4,6 +4,7 @@
 //! objects that the configuration has no more are gone with them.
 
 mod acme;
+mod datagrams;
 mod streams;
 mod tls;
 
@@ -35,6 +36,7 @@ pub(super) fn write(admin: &Admin) -> String {
         listeners(&mut text, &live.plan);
         routes(&mut text, &live.plan);
         upstreams(&mut text, &live.plan);
+        datagrams::write(&mut text, &live.plan);
         streams::write(&mut text, &live.plan);
         tls::write(&mut text, &live.plan);
         acme::write(&mut text, &admin.view);

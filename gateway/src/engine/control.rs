@@ -11,7 +11,7 @@ use super::{Applied, ApplyError, Live, Options, Refused, expiry, orders::Keeps, 
 use crate::{
     drain::Tasks,
     listener::{Crew, Fresh},
-    load::{self, Bound, Certificates, SocketKey, Sockets},
+    load::{self, Bound, Certificates, DatagramSets, Datagrams, SocketKey, Sockets},
     plan::{Plan, Reaper, reaper},
     pressure::{self, Pressure},
     telemetry::{
@@ -42,6 +42,7 @@ type Seen = (watch::Sender<Applied>, Arc<ArcSwapOption<Live>>, Switch);
 struct Prepared {
     plan: Arc<Plan>,
     fresh: BTreeMap<SocketKey, Bound>,
+    datagrams: DatagramSets,
     certificates: Certificates,
 }
 
@@ -50,6 +51,7 @@ struct Prepared {
 pub(super) struct Control {
     planner: Planner,
     sockets: Sockets,
+    datagrams: Datagrams,
     crew: Arc<Crew>,
     /// Of workers that have not started.
     inboxes: Vec<mpsc::Receiver<Fresh>>,
@@ -114,6 +116,7 @@ impl Control {
                 renewed,
             },
             sockets: Sockets::default(),
+            datagrams: Datagrams::default(),
             crew,
             inboxes,
             workers: Vec::new(),
@@ -208,7 +211,9 @@ impl Control {
                 }));
                 let bound = snapshot.listeners.iter();
                 let bound = bound.filter_map(|(name, listener)| {
-                    Some((name.clone(), self.sockets.address(listener)?))
+                    let address = self.sockets.address(listener);
+                    let address = address.or_else(|| self.datagrams.address(listener));
+                    Some((name.clone(), address?))
                 });
                 let addresses = bound.collect();
                 self.publish.send_modify(|applied| {
@@ -241,8 +246,12 @@ impl Control {
         let (named, known) = (Arc::clone(snapshot), self.planner.certificates.clone());
         let read = tokio::task::spawn_blocking(move || load::files(&named, &known));
         let bound = self.sockets.bind(snapshot, self.crew.len());
-        let (loaded, fresh) = match (read.await, bound) {
-            (Ok(Ok(loaded)), Ok(fresh)) => (loaded, fresh),
+        let bound = bound.and_then(|fresh| {
+            let sets = self.datagrams.bind(snapshot, self.crew.len())?;
+            Ok((fresh, sets))
+        });
+        let (loaded, (fresh, datagrams)) = match (read.await, bound) {
+            (Ok(Ok(loaded)), Ok(bound)) => (loaded, bound),
             (read, bound) => {
                 let mut problems = bound.err().unwrap_or_default();
                 match read {
@@ -257,6 +266,7 @@ impl Control {
         Ok(Prepared {
             plan,
             fresh,
+            datagrams,
             certificates,
         })
     }
@@ -270,9 +280,11 @@ impl Control {
         let Prepared {
             plan,
             mut fresh,
+            datagrams,
             certificates,
         } = prepared;
         self.sockets.keep(snapshot, &mut fresh);
+        self.datagrams.keep(snapshot, &datagrams);
         // Before anybody runs the plan: a handshake finds its certificate from the first moment on.
         self.planner.present(snapshot, &plan, certificates);
         self.planner.settle().await;
@@ -295,10 +307,12 @@ impl Control {
             let assign = |listener: &Arc<sluice_config::model::Listener>| {
                 let key = SocketKey::of(listener);
                 let socket = fresh.get_mut(&key).and_then(|bound| bound.sockets.pop());
+                let datagrams = datagrams.get(&key).map(Arc::clone);
                 Assignment {
                     key,
                     listener: listener.name.clone(),
                     socket,
+                    datagrams,
                 }
             };
             let assignments = snapshot.listeners.values().map(assign).collect();

@@ -15,7 +15,7 @@ use std::{
 
 use sluice_config::{
     Problem, Snapshot,
-    model::{Bind, Listener, ListenerSocket},
+    model::{self, Bind, Listener, ListenerSocket},
     names::ListenerName,
 };
 use socket2::{Domain, Protocol, Socket, Type};
@@ -31,6 +31,8 @@ use file::SocketFile;
 /// Port 0 is another port for each name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SocketKey {
+    /// Connections and datagrams have ports of their own.
+    datagrams: bool,
     address: Bind,
     ipv6_only: bool,
     name: Option<ListenerName>,
@@ -40,6 +42,7 @@ impl SocketKey {
     /// The key of the set that `listener` accepts on.
     pub fn of(listener: &Listener) -> Self {
         Self {
+            datagrams: listener.protocol == model::Protocol::Udp,
             address: listener.address.clone(),
             ipv6_only: listener.socket.ipv6_only,
             name: (listener.address.port() == Some(0)).then(|| listener.name.clone()),
@@ -85,6 +88,9 @@ impl Sockets {
         let mut problems = Vec::new();
         for (name, listener) in &snapshot.listeners {
             let key = SocketKey::of(listener);
+            if key.datagrams {
+                continue;
+            }
             if let Some(served) = self.bound.get(&key) {
                 if served.settings != listener.socket {
                     problems.extend(unset(
@@ -157,14 +163,14 @@ impl Sockets {
 
 /// Why a set cannot be bound.
 #[derive(Debug, thiserror::Error)]
-enum Unbound {
+pub(super) enum Unbound {
     #[error(transparent)]
     Io(#[from] io::Error),
     #[error("{}: {}", .0, .0.source)]
     Option(#[from] Unset),
 }
 
-fn problem(name: &ListenerName, address: &Bind, error: &Unbound) -> Problem {
+pub(super) fn problem(name: &ListenerName, address: &Bind, error: &Unbound) -> Problem {
     let kind = match error {
         Unbound::Io(error) => error.kind(),
         Unbound::Option(unset) => return refused(&format!("listeners.{name}"), unset),

@@ -37,7 +37,19 @@ impl Census {
 
     /// A place for a connection from whomever it will turn out to be; [`Seat::take`] follows.
     pub fn admit_somebody(self: &Arc<Self>, limits: &ListenerLimits) -> Option<Seat> {
-        let all = limits.connections.get().unwrap_or(usize::MAX);
+        self.enter(limits.connections.get().unwrap_or(usize::MAX))
+    }
+
+    /// A place for `client`, unless there are that many, or that many of this client.
+    pub fn admit_within(
+        self: &Arc<Self>,
+        client: IpAddr,
+        (all, own): (usize, usize),
+    ) -> Option<Seat> {
+        self.enter(all)?.of(client, own)
+    }
+
+    fn enter(self: &Arc<Self>, all: usize) -> Option<Seat> {
         self.connections
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |open| {
                 (open < all).then_some(open.saturating_add(1))
@@ -62,8 +74,12 @@ impl Census {
 
 impl Seat {
     /// The same place for a connection that is known to come from `client`, unless a limit is reached.
-    pub fn take(mut self, client: IpAddr, limits: &ListenerLimits) -> Option<Self> {
-        let own = limits.connections_per_client.get().unwrap_or(usize::MAX);
+    pub fn take(self, client: IpAddr, limits: &ListenerLimits) -> Option<Self> {
+        let own = limits.connections_per_client.get();
+        self.of(client, own.unwrap_or(usize::MAX))
+    }
+
+    fn of(mut self, client: IpAddr, own: usize) -> Option<Self> {
         let admitted = match self.census.clients.entry(client) {
             Entry::Occupied(mut entry) => {
                 let open = entry.get_mut();

@@ -119,6 +119,10 @@ fn listeners(
                     census: old.map(|old| Arc::clone(&old.census)).unwrap_or_default(),
                     filters: Chain::of_listener(model),
                     traffic: traffic(old.map(|old| &old.traffic), parts.registry),
+                    datagrams: old.map_or_else(
+                        || parts.registry.datagrams(),
+                        |old| Arc::clone(&old.datagrams),
+                    ),
                     tls: tls.map(Arc::clone),
                     replaced: AtomicBool::new(false),
                 })

@@ -1,6 +1,6 @@
 //! Options of sockets, on either side of the gateway.
 
-use std::{io, os::fd::AsFd};
+use std::{io, net::SocketAddr, os::fd::AsFd};
 
 use sluice_config::model::{KeepAlive, ListenerSocket, UpstreamSocket};
 use socket2::{SockRef, TcpKeepalive};
@@ -56,7 +56,27 @@ impl From<&UpstreamSocket> for Options {
     }
 }
 
+impl Family {
+    /// That of a socket at `address`.
+    pub fn of(address: SocketAddr) -> Self {
+        match address {
+            SocketAddr::V4(_) => Self::V4,
+            SocketAddr::V6(_) => Self::V6,
+        }
+    }
+}
+
 impl Options {
+    /// The same without what is for connections only.
+    #[must_use]
+    pub fn of_datagrams(self) -> Self {
+        Self {
+            nodelay: false,
+            keepalive: None,
+            ..self
+        }
+    }
+
     /// Sets on `socket`, which has these options, what differs in `next`. What is accepted on a socket that
     /// listens has its options from the beginning (Linux).
     pub fn change(self, next: Self, socket: &impl AsFd, family: Family) -> Result<(), Unset> {

@@ -1,6 +1,7 @@
 //! Counters: one shard per worker, written without contention, summed when read. What concerns one
 //! listener, route or upstream is counted in the [`Traffic`] that it holds.
 
+mod datagrams;
 mod handshakes;
 mod sniffed;
 pub mod text;
@@ -11,6 +12,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
+pub use datagrams::{DatagramReading, Datagrams, Loss};
 pub use handshakes::{HANDSHAKE_KINDS, HandshakeReading, Handshakes};
 pub use sniffed::Sniffed;
 pub use traffic::{BOUNDS, CLASSES, Event, Outcome, Reading, Traffic};
@@ -124,6 +126,11 @@ impl Shard {
     /// Cells of every worker for another object.
     pub fn traffic(&self) -> Arc<Traffic> {
         Arc::new(Traffic::new(self.workers))
+    }
+
+    /// Cells of every worker for the datagrams of another listener.
+    pub fn datagrams(&self) -> Arc<Datagrams> {
+        Arc::new(Datagrams::new(self.workers))
     }
 
     /// Cells of every worker for the handshakes of another object.

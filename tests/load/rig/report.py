@@ -90,6 +90,7 @@ class Results:
             least("Raw TCP, requests per CPU second, of Envoy's", 1.4, ratio("tcp", per_cpu, "envoy")),
             least("Raw TCP, bytes of large flows per CPU second, of nginx's", 2.5, ratio("tcp-bodies", "GB per CPU second", "nginx")),
             most("Per idle raw stream, KiB", 8, self.figure("tcp-memory", "sluice", "KiB per idle connection")),
+            least("Datagrams per CPU second, of nginx's", 1.0, ratio("udp", "datagrams per CPU second", "nginx")),
             told("HTTP/2 requests per CPU second, of nginx's", ratio("http2", per_cpu, "nginx")),
             told("HTTP/2 requests per CPU second, of Envoy's", ratio("http2", per_cpu, "envoy")),
             least("Full TLS handshakes per CPU second, of nginx's", 1.3, ratio("handshakes", "handshakes per CPU second", "nginx")),

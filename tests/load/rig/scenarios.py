@@ -18,7 +18,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Callable
 
-from . import origin, tools
+from . import datagrams, origin, tools
 from .configs import nginx, sluice
 from .machine import PATIENCE, RigError, Running, free_port
 from .peers import Peer
@@ -361,6 +361,7 @@ ALL = [
     Scenario("tls-http2", "HTTP/2 over TLS, 8 connections with 8 streams", partial(http2, tls=True)),
     Scenario("tls-memory", f"Memory, {IDLE:,} idle connections over TLS", partial(memory, tls=True)),
     Scenario("bodies", "Bodies of 10 MiB, 4 connections", bodies),
+    Scenario("udp", f"Datagrams of {datagrams.BYTES} bytes, {datagrams.CLIENTS} clients", datagrams.measure),
     Scenario("latency", "1,000 requests per second, 10 connections", latency, direct=True),
     Scenario("memory", f"Memory, {IDLE:,} idle connections", memory),
     Scenario("tcp", f"Raw TCP, {CONNECTIONS} streams with short requests", partial(requests, raw=True)),

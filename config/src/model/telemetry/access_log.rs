@@ -189,9 +189,18 @@ fields! {
     Alpn = "alpn",
     /// Who the client is by its certificate: its first URI or host, else its subject.
     ClientCertificate = "client_certificate",
+    /// Datagrams from the client; only a session of datagrams has this and the next.
+    DatagramsIn = "datagrams_in",
+    /// Datagrams from the endpoint.
+    DatagramsOut = "datagrams_out",
 }
 
 impl LogField {
+    /// Whether a JSON line without a value has no such key. They are the last ones.
+    pub const fn is_optional(self) -> bool {
+        matches!(self, Self::DatagramsIn | Self::DatagramsOut)
+    }
+
     /// The field of that name.
     pub fn new(name: &str) -> Option<Self> {
         let mut all = Self::ALL.iter().copied();

@@ -11,7 +11,8 @@ use time::OffsetDateTime;
 
 use crate::downstream::Downstream;
 
-/// What one line says. Absent facts are `null` in JSON, so that every line has the same keys.
+/// What one line says. Absent facts are `null` in JSON, so that every line has the same keys but those of
+/// datagrams.
 #[derive(Debug, Clone)]
 pub struct Line<'a> {
     /// When the request's head had arrived: RFC 3339, UTC, milliseconds.
@@ -86,6 +87,8 @@ pub struct Line<'a> {
     pub alpn: Option<Cow<'a, str>>,
     /// Who the client is by its certificate: its first URI or host, else its subject.
     pub client_certificate: Option<&'a str>,
+    /// Datagrams from the client and from the endpoint, where that is what was carried.
+    pub datagrams: Option<(u64, u64)>,
 }
 
 /// What a field says.
@@ -147,6 +150,7 @@ impl<'a> Line<'a> {
                 .map(String::from_utf8_lossy),
             client_certificate: peer
                 .map(|peer| peer.name().unwrap_or_else(|| &peer.facts().subject)),
+            datagrams: None,
         }
     }
 }
@@ -191,6 +195,8 @@ impl Line<'_> {
             LogField::Sni => Value::text(self.sni),
             LogField::Alpn => Value::text(self.alpn.as_deref()),
             LogField::ClientCertificate => Value::text(self.client_certificate),
+            LogField::DatagramsIn => Value::number(self.datagrams.map(|(inward, _)| inward)),
+            LogField::DatagramsOut => Value::number(self.datagrams.map(|(_, outward)| outward)),
         }
     }
 }
@@ -198,6 +204,10 @@ impl Line<'_> {
 impl<'a> Value<'a> {
     fn text(text: Option<&'a str>) -> Self {
         text.map_or(Self::Nothing, Self::Text)
+    }
+
+    fn number(number: Option<u64>) -> Self {
+        number.map_or(Self::Nothing, Self::Number)
     }
 
     fn time(time: Option<Duration>) -> Self {

@@ -37,6 +37,8 @@ struct Member {
     key: String,
     field: LogField,
     redact: bool,
+    /// Left out where there is no value.
+    optional: bool,
 }
 
 /// A piece of any other line.
@@ -86,8 +88,11 @@ impl Shape {
             Form::Object(members) => {
                 buffer.push(b'{');
                 for member in members {
-                    buffer.extend_from_slice(member.key.as_bytes());
                     let value = line.value(member.field);
+                    if member.optional && matches!(value, Value::Nothing) {
+                        continue;
+                    }
+                    buffer.extend_from_slice(member.key.as_bytes());
                     json::append(if member.redact { value.hidden() } else { value }, buffer);
                 }
                 buffer.push(b'}');
@@ -116,6 +121,7 @@ fn members(fields: &LogFields) -> Vec<Member> {
             key: format!("{}\"{}\":", if index == 0 { "" } else { "," }, field.name()),
             field: *field,
             redact: fields.redact.contains(field),
+            optional: field.is_optional(),
         })
         .collect()
 }

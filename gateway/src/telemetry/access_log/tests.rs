@@ -41,6 +41,7 @@ fn line(path: &str) -> Line<'_> {
         sni: None,
         alpn: None,
         client_certificate: None,
+        datagrams: None,
     }
 }
 

@@ -85,7 +85,7 @@ fn hash(name: &str) -> u64 {
     })
 }
 
-/// The last steps of SplitMix64: neighbours land far from each other.
+/// The last steps of `SplitMix64`: neighbours land far from each other.
 fn mixed(number: u64) -> u64 {
     let number = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -100,6 +100,10 @@ const HOMES: &[Home] = &[
         places: &["gateway/src/upstream/resolve", "certs/src/acme"],
     },
     Home {
+        library: "nix",
+        places: &["gateway/src/l4/udp"],
+    },
+    Home {
         library: "notify",
         places: &["gateway/src/source"],
     },
