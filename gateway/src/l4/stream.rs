@@ -18,7 +18,7 @@ use crate::{
     error::{ProxyError, Retry},
     plan::{self, Action, Destination, Local, Opening},
     stream::{Stream, WriteStall},
-    upstream::{Choice, NoLease, Raw, Upstream, ask_for_tls},
+    upstream::{Choice, Key, NoLease, Raw, Upstream, ask_for_tls},
 };
 
 /// How many endpoints are tried, one after the other, each for as long as the upstream allows.
@@ -73,7 +73,7 @@ pub(crate) async fn dial(
     record.send_to(&upstream);
     let local = Rc::clone(&record.local);
     let header = upstream.introduction(&record.connection);
-    let mut choice = Choice::Any;
+    let mut choice = Choice::Of(Key::of_client(record.connection.peer.ip()));
     let mut tried = Vec::new();
     loop {
         record.begin_attempt();
