@@ -3,6 +3,7 @@
 //! Nothing is read ahead where there is nothing to be decided. Which version of HTTP is spoken is told by
 //! the first bytes, which `http/serve` looks at.
 
+mod handshake;
 pub mod hello;
 mod passthrough;
 mod peek;

@@ -6,7 +6,15 @@
 
 use std::io;
 
-use super::peek::Peek;
+use sluice_certs::AcceptError;
+use tokio::time::timeout_at;
+
+use super::{
+    Arrival,
+    handshake::{Deadline, failed},
+    peek::Peek,
+};
+use crate::stream::Stream;
 
 /// How long a message is that asks for encryption.
 const REQUEST: usize = 8;
@@ -37,8 +45,50 @@ pub(super) enum Beginning {
     Refused(&'static str),
 }
 
+/// Waits until a client of `PostgreSQL` has asked for TLS, if it does not begin with it; gives whether it
+/// has. Whoever wants none is told that it has to be.
+pub(super) async fn awaited(
+    stream: Stream,
+    arrival: &Arrival,
+    deadline: Deadline,
+) -> Option<(Stream, bool)> {
+    let mut peek = Peek::new(stream);
+    let why = match begin(&mut peek, arrival, deadline).await? {
+        Beginning::Tls { asked } => return Some((peek.into_stream(), asked)),
+        Beginning::Plain => REQUIRED,
+        Beginning::Refused(why) => why,
+    };
+    refuse(peek, why, arrival, deadline).await;
+    None
+}
+
+/// How a client of `PostgreSQL` begins; none when it does not, which was told and counted.
+pub(super) async fn begin(
+    peek: &mut Peek,
+    arrival: &Arrival,
+    deadline: Deadline,
+) -> Option<Beginning> {
+    let error = match timeout_at(deadline.end(), answer(peek)).await {
+        Ok(Ok(beginning)) => return Some(beginning),
+        Ok(Err(error)) => error.into(),
+        Err(_) => AcceptError::Timeout,
+    };
+    failed(&error, arrival);
+    None
+}
+
+/// Tells a client of `PostgreSQL` why it is not served.
+pub(super) async fn refuse(peek: Peek, why: &str, arrival: &Arrival, deadline: Deadline) {
+    failed(&AcceptError::NotTls, arrival);
+    let said = timeout_at(deadline.end(), peek.part(&refusal(why))).await;
+    if !matches!(said, Ok(Ok(()))) {
+        let connection = arrival.connection.id;
+        tracing::debug!(connection, "a refusal was not heard");
+    }
+}
+
 /// Answers what a client asks for until it is clear how it begins.
-pub(super) async fn begin(peek: &mut Peek) -> io::Result<Beginning> {
+async fn answer(peek: &mut Peek) -> io::Result<Beginning> {
     let mut denied = false;
     loop {
         let bytes = peek.bytes();
@@ -86,7 +136,7 @@ fn read(bytes: &[u8]) -> Option<Startup> {
 }
 
 /// How a client is refused: as by a server that takes nobody without encryption.
-pub(super) fn refusal(why: &str) -> Vec<u8> {
+fn refusal(why: &str) -> Vec<u8> {
     // Severity, the same untranslated, the code for "invalid authorization", the text.
     let fields = [("S", "FATAL"), ("V", "FATAL"), ("C", "28000"), ("M", why)];
     let mut body = Vec::new();
