@@ -1,6 +1,7 @@
 //! A byte stream to a peer, whatever carries it.
 
 mod ahead;
+pub mod fast_open;
 mod memory;
 mod options;
 mod pipe;

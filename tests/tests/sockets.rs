@@ -2,10 +2,23 @@
 
 use std::{net::SocketAddr, os::fd::OwnedFd, time::Duration};
 
+use nix::{
+    getsockopt_impl, libc, sockopt_impl,
+    sys::socket::{getsockopt, sockopt::TcpFastOpenConnect},
+};
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 use sluice_tests::{Client, Gateway, Origin, gateway, tools::skip};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpStream;
+
+sockopt_impl!(
+    /// The length of the queue of TCP Fast Open.
+    FastOpen,
+    GetOnly,
+    libc::IPPROTO_TCP,
+    libc::TCP_FASTOPEN,
+    libc::c_int
+);
 
 /// The sockets of TCP that this process has, the gateway's among them.
 fn sockets() -> Vec<Socket> {
@@ -192,6 +205,29 @@ async fn changed_settings_reach_the_sockets_that_are_there() {
         between(address, old.local()).tos_v4().expect("read"),
         8 << 2
     );
+}
+
+#[tokio::test]
+async fn fast_open_is_set_where_it_is_asked_for() {
+    let origin = Origin::text("ok").await;
+    let config = |queue: &str, connects: bool| {
+        format!(
+            "[listeners.web]\naddress = \"127.0.0.1:0\"\nsocket = {{ fast_open = {queue} }}\n\
+             [routes.r]\nto = \"u\"\n[upstreams.u]\nendpoints = \"{}\"\n\
+             socket = {{ fast_open = {connects} }}\n",
+            origin.address()
+        )
+    };
+    let gateway = Gateway::start(&config("64", true), 1).await;
+    let queue = || getsockopt(&accepting(gateway.address())[0], FastOpen).expect("read");
+    assert_eq!(queue(), 64);
+    assert_eq!(gateway.get("a", "/").await.status, 200);
+    assert!(getsockopt(&to(origin.address()), TcpFastOpenConnect).expect("read"));
+    gateway.reload(&config("128", true)).await;
+    assert_eq!(queue(), 128);
+    gateway.reload(&config("\"off\"", true)).await;
+    assert_eq!(queue(), 0);
+    assert_eq!(gateway.get("a", "/").await.status, 200);
 }
 
 #[tokio::test]

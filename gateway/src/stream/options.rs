@@ -5,6 +5,8 @@ use std::{io, net::SocketAddr, os::fd::AsFd};
 use sluice_config::model::{KeepAlive, ListenerSocket, UpstreamSocket};
 use socket2::{SockRef, TcpKeepalive};
 
+use super::fast_open;
+
 /// What can be set on a socket of TCP at any time. The default is what a fresh one has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Options {
@@ -12,6 +14,8 @@ pub struct Options {
     keepalive: Option<KeepAlive>,
     mark: u32,
     dscp: u8,
+    /// Of a socket that listens: how many may wait that sent data with their first segment.
+    fast_open: u32,
 }
 
 /// An option that the system refused.
@@ -41,6 +45,7 @@ impl From<&ListenerSocket> for Options {
             keepalive: model.keepalive.get(),
             mark: model.mark.unwrap_or_default(),
             dscp: model.dscp.unwrap_or_default(),
+            fast_open: model.fast_open.get().unwrap_or_default(),
         }
     }
 }
@@ -52,6 +57,8 @@ impl From<&UpstreamSocket> for Options {
             keepalive: model.keepalive.get(),
             mark: model.mark.unwrap_or_default(),
             dscp: model.dscp.unwrap_or_default(),
+            // It is for each connection to decide.
+            fast_open: 0,
         }
     }
 }
@@ -80,6 +87,9 @@ impl Options {
     /// Sets on `socket`, which has these options, what differs in `next`. What is accepted on a socket that
     /// listens has its options from the beginning (Linux).
     pub fn change(self, next: Self, socket: &impl AsFd, family: Family) -> Result<(), Unset> {
+        if self.fast_open != next.fast_open {
+            refused("fast_open", fast_open::listen(socket, next.fast_open))?;
+        }
         let socket = SockRef::from(socket);
         if self.nodelay != next.nodelay {
             refused("nodelay", socket.set_tcp_nodelay(next.nodelay))?;

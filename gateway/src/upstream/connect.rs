@@ -30,7 +30,7 @@ use super::endpoints::Target;
 use crate::{
     error::BoxError,
     pressure::Pressure,
-    stream::{Family, MemoryNetwork, Options, Stream},
+    stream::{Family, MemoryNetwork, Options, Stream, fast_open},
 };
 
 pub(super) use channel::Channel;
@@ -52,12 +52,12 @@ pub enum Connector {
 }
 
 impl Connector {
-    /// Opens a stream. Takes as long as the peer likes: the caller bounds it. Fails at once, and
+    /// Opens a stream, on which we speak first or not. Takes as long as the peer likes: the caller bounds it. Fails at once, and
     /// without a word to the peer, where its descriptor would be one of the reserve.
     pub(super) async fn open(
         &self,
         target: &Target,
-        settings: &UpstreamSocket,
+        (settings, speaks_first): (&UpstreamSocket, bool),
         pressure: &Pressure,
     ) -> io::Result<Stream> {
         match (target, self) {
@@ -69,6 +69,9 @@ impl Connector {
                 leave_reserve(&socket, pressure)?;
                 let set = Options::default().change(settings.into(), &socket, family);
                 set.map_err(|unset| io::Error::new(unset.source.kind(), unset))?;
+                if settings.fast_open && speaks_first {
+                    fast_open::connect(&socket);
+                }
                 Ok(Stream::Tcp(socket.connect(*address).await?))
             }
             (Target::Unix(path), _) => {

@@ -188,6 +188,8 @@ impl Dial {
         (header, offer): (Option<&Introduction>, Offer),
         deadline: Instant,
     ) -> Result<Secured, NotMade> {
+        let raw = offer == Offer::Nothing && upstream.tls.is_none();
+        let speaks_first = !raw || header.is_some();
         let mut tried = Vec::new();
         loop {
             let endpoint = Arc::clone(active.endpoint());
@@ -200,7 +202,8 @@ impl Dial {
                 None => deadline,
             };
             let attempt = timeout_at(until, async {
-                let (target, settings) = (&endpoint.goal.target, &upstream.model.socket);
+                let target = &endpoint.goal.target;
+                let settings = (&upstream.model.socket, speaks_first);
                 let opening = self.connector.open(target, settings, &self.pressure);
                 let mut stream = opening.await.map_err(Cause::of)?;
                 if let Some(header) = header {
