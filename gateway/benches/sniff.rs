@@ -1,7 +1,7 @@
 //! What it adds to the first byte that a listener has to find out what is spoken.
 //!
-//! Goal: less than 5 ms, for endpoints that speak first as MySQL and mail servers do, for clients that
-//! speak first as those of PostgreSQL and HTTP do, all behind one port. Each kind is asked in turns,
+//! Goal: less than 5 ms, for endpoints that speak first as `MySQL` and mail servers do, for clients that
+//! speak first as those of `PostgreSQL` and HTTP do, all behind one port. Each kind is asked in turns,
 //! directly and through the program, from the moment that its client is connected.
 #![allow(
     missing_docs,

@@ -232,7 +232,11 @@ async fn clients_that_say_too_little_or_too_much_are_refused_and_nobody_else_is(
 
     // Without an end: records of one byte, and one message that would be longer than any.
     let small = [22, 3, 1, 0, 1, 1].repeat(1 << 18);
-    let large = [&[22, 3, 1, 0x40, 0, 1, 0xff, 0xff, 0xff][..], &[0; 1 << 20]].concat();
+    let large = [
+        &[22, 3, 1, 0x40, 0, 1, 0xff, 0xff, 0xff][..],
+        &vec![0; 1 << 20],
+    ]
+    .concat();
     for endless in [small, large] {
         let mut client = gateway.connect().await;
         client.try_send_for(&endless, Duration::from_secs(5)).await;

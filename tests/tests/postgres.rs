@@ -1,4 +1,4 @@
-//! Clients of PostgreSQL, which ask for TLS in their own protocol before they speak it.
+//! Clients of `PostgreSQL`, which ask for TLS in their own protocol before they speak it.
 
 use std::time::Duration;
 
