@@ -1,4 +1,4 @@
-//! With a real HAProxy on either side.
+//! With a real `HAProxy` on either side.
 
 use std::{net::SocketAddr, process::Stdio, time::Duration};
 
@@ -12,7 +12,7 @@ use sluice_tests::{
 use tempfile::TempDir;
 use tokio::{net::TcpStream, process::Child};
 
-/// A running HAProxy, until dropped.
+/// A running `HAProxy`, until dropped.
 struct Haproxy {
     address: SocketAddr,
     _child: Child,

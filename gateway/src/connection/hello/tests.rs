@@ -226,7 +226,7 @@ fn what_is_no_tls_is_known_by_its_first_bytes() {
 #[test]
 fn nobody_is_read_who_sends_too_much() {
     // A message that would be longer than any, which its first record says.
-    let bytes = records(&message(CLIENT_HELLO, &[0; MESSAGE]), RECORD);
+    let bytes = records(&message(CLIENT_HELLO, &vec![0; MESSAGE]), RECORD);
     assert_eq!(at_once(&bytes[..RECORD + 5]), Err(Flaw::TooLarge));
     // As long as can be.
     let padding = MESSAGE - MESSAGE_HEAD - body(&[(21, vec![])]).len();

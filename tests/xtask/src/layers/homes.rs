@@ -101,7 +101,7 @@ const HOMES: &[Home] = &[
     },
     Home {
         library: "nix",
-        places: &["gateway/src/l4/udp"],
+        places: &["gateway/src/l4/udp", "gateway/src/stream"],
     },
     Home {
         library: "notify",
