@@ -17,7 +17,7 @@ use crate::{
 /// How long an endpoint that speaks first is not heard, from when the connection was accepted: clients that
 /// speak first, too, mostly do so with the packet behind the one that connects, but an endpoint on the same
 /// machine may still be faster.
-const HEAD_START: Duration = Duration::from_millis(3);
+const HEAD_START: Duration = Duration::from_millis(2);
 
 /// Waits until one side has said something.
 pub(super) async fn decide(peek: &mut Peek, early: &mut Early, arrival: &Arrival) -> Sniffed {
