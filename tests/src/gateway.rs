@@ -191,14 +191,15 @@ impl Gateway {
     pub async fn try_reload(&self, config: &str) -> Result<(), String> {
         let snapshot = snapshot(config, self.folder.path());
         let mut applied = self.engine().applied();
+        // The same one may have been refused before.
+        let before = applied.borrow_and_update().handled;
         let version = snapshot.version.clone();
         self.snapshots.send_replace(snapshot);
         let handled = applied.wait_for(|applied| {
-            applied.version.as_ref() == Some(&version)
-                || applied
-                    .refused
-                    .as_ref()
-                    .is_some_and(|refused| refused.version == version)
+            let refused = applied.refused.as_ref();
+            applied.handled != before
+                && (applied.version.as_ref() == Some(&version)
+                    || refused.is_some_and(|refused| refused.version == version))
         });
         let handled = within("the configuration is handled", handled).await;
         match &handled.expect("the engine lives").refused {
