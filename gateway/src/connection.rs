@@ -9,6 +9,7 @@ mod passthrough;
 mod peek;
 mod postgres;
 pub mod proxy_protocol;
+mod seldom;
 mod sniff;
 pub mod spoken;
 mod tls;

@@ -20,6 +20,10 @@ use tokio_util::{
     task::TaskTracker,
 };
 
+/// How long a client that was just let in may take for its first word when its listener is told to finish: it
+/// is on its way mostly, and who is closed unheard cannot know that it is safe to ask again.
+pub const FIRST_WORD: Duration = Duration::from_secs(1);
+
 /// A group of tasks that finish together.
 #[derive(Debug, Clone, Default)]
 pub struct Tasks {

@@ -8,6 +8,7 @@
 
 mod census;
 mod compile;
+mod heirs;
 mod held;
 mod local;
 mod split;
@@ -34,7 +35,9 @@ use sluice_config::{
 };
 
 use crate::{
+    downstream::Connection,
     drain::Tasks,
+    error::ProxyError,
     filter::Chain,
     telemetry::{
         access_log::Writer,
@@ -43,6 +46,8 @@ use crate::{
     },
     upstream::Upstream,
 };
+
+use heirs::Heirs;
 
 pub use crate::route::{Opening, Question, Table};
 pub use census::{Census, Seat};
@@ -75,6 +80,7 @@ pub struct Plan {
     pub certificates: Store,
     /// What validating servers are answered.
     pub pending: Arc<Pending>,
+    heirs: Heirs,
 }
 
 /// A listener as it runs. Another version of it is another value; they share the [`Census`].
@@ -170,6 +176,35 @@ impl Plan {
     pub fn rule(&self, route: &RouteName, rule: usize) -> Option<(&Arc<Route>, &Arc<Rule>)> {
         let route = self.routes.get(route)?;
         Some((route, route.rules.get(rule)?))
+    }
+
+    /// The listener whose rules are for a connection that came in by `listener`: mostly that.
+    pub fn standing<'a>(&'a self, listener: &'a ListenerName) -> &'a ListenerName {
+        self.heirs.standing(listener)
+    }
+
+    /// What it means that nothing was found for a connection that came in by `listener`.
+    pub fn unrouted(&self, listener: &ListenerName) -> ProxyError {
+        match self.listeners.get(self.standing(listener)) {
+            Some(_) => ProxyError::NoRoute,
+            // Its clients are about to be told.
+            None => ProxyError::Draining,
+        }
+    }
+
+    /// Whether the client of a connection, which came in by `held`, has shown what `route` asks for now:
+    /// the handshake may have been for another host, or under another configuration, and without one, or
+    /// with one in which nobody asked for this route, there was nothing to show.
+    pub fn admits(&self, route: &Route, connection: &Connection, held: &Listener) -> bool {
+        let is_demanded = route.model.demands_certificate_on(&held.model);
+        let is_asked = route.model.mode.is_inside_tls_of(held.model.protocol);
+        let session = connection.tls.as_ref();
+        let Some(session) = session.filter(|_| is_asked || !is_demanded) else {
+            return !is_demanded;
+        };
+        let listener = self.listeners.get(self.standing(&connection.listener));
+        let asks = listener.and_then(|it| it.tls.as_ref()?.policy(&route.model.name));
+        asks == session.policy
     }
 
     /// Tells the objects that `next` does not take over to finish. Called when every worker runs

@@ -521,3 +521,30 @@ async fn a_request_that_outlasts_the_drain_says_so_in_its_line() {
     })
     .await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_was_just_let_in_is_heard_before_it_is_told_to_go() {
+    local(async {
+        for pause in [0, 900] {
+            let mut rig = Rig::new(PLAIN);
+            rig.answers(OK);
+            let (mut speaks, mut silent) = (rig.client(), rig.client());
+            tokio::task::yield_now().await;
+            let start = Instant::now();
+            let asks = async {
+                tokio::time::sleep(Duration::from_millis(pause)).await;
+                speaks.send(GET).await;
+                let (head, body) = speaks.message().await;
+                assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+                assert!(head.contains("connection: close"), "{head}");
+                assert_eq!(body, "ok");
+                assert_eq!(speaks.rest().await, "");
+                assert_eq!(silent.rest().await, "");
+            };
+            let (in_time, ()) = tokio::join!(rig.engine.drain(Duration::from_secs(10)), asks);
+            assert!(in_time);
+            assert_eq!(start.elapsed(), Duration::from_secs(1));
+        }
+    })
+    .await;
+}

@@ -165,6 +165,62 @@ async fn no_request_reaches_a_route_over_a_connection_that_was_not_asked_for_the
 }
 
 #[tokio::test]
+async fn a_route_that_requires_a_certificate_answers_nobody_without_tls() {
+    let pki = Pki::new();
+    let origin = Origin::text("ok").await;
+    let to = origin.address();
+    let known = pki.authority.client(&["spiffe://shop/cart"]);
+    for (mode, without) in [("required", 421), ("optional", 200), ("off", 200)] {
+        let asks = asks(&pki, &format!(", mode = \"{mode}\""));
+        // One is bound to every listener, since it names none.
+        let objects = format!(
+            "{}[listeners.plain]\naddress = \"127.0.0.1:0\"\n\
+             [listeners.any]\naddress = \"127.0.0.1:0\"\nprotocol = \"auto\"\n\
+             [routes.r]\nhosts = [\"a.example\"]\nto = \"{to}\"\n{asks}",
+            pki.certificate("a", &["a.example"]),
+        );
+        let gateway = gateway(&https("", &objects)).await;
+        let secure = told(&pki.known_client(&known), gateway.address(), "a.example").await;
+        assert_eq!(secure, Some(200), "{mode}");
+        for listener in ["plain", "any"] {
+            let address = gateway.address_of(listener).expect("it accepts");
+            let mut client = sluice_tests::Client::connect(address).await;
+            let reply = client.get("a.example", "/").await;
+            assert_eq!(reply.status, without, "{mode} on {listener}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_raw_stream_to_such_a_route_reaches_no_endpoint_without_tls() {
+    let pki = Pki::new();
+    let origin = Origin::text("ok").await;
+    let objects = format!(
+        "{}[listeners.plain]\naddress = \"127.0.0.1:0\"\nprotocol = \"tcp\"\n\
+         [listeners.inside]\naddress = \"127.0.0.1:0\"\nprotocol = \"tls\"\n\
+         [routes.r]\nlisteners = [\"plain\", \"inside\"]\nto = \"{}\"\n{}",
+        pki.certificate("a", &["a.example"]),
+        origin.address(),
+        asks(&pki, ""),
+    );
+    let gateway = gateway(&https("", &objects)).await;
+    let known = pki.authority.client(&["spiffe://shop/cart"]);
+    let address = gateway.address_of("inside").expect("it accepts");
+    let secure = told(&pki.known_client(&known), address, "a.example").await;
+    assert_eq!(secure, Some(200));
+    let reached = origin.connections();
+
+    let address = gateway.address_of("plain").expect("it accepts");
+    let mut client = sluice_tests::Client::connect(address).await;
+    client
+        .send("GET / HTTP/1.1\r\nHost: a.example\r\n\r\n")
+        .await;
+    let refused = client.try_reply("GET").await;
+    assert!(refused.is_err(), "{refused:?}");
+    assert_eq!(origin.connections(), reached);
+}
+
+#[tokio::test]
 async fn a_session_is_resumed_under_its_own_policy_only() {
     let pki = Pki::new();
     let gateway = gateway(&two_policies(&pki)).await;

@@ -101,6 +101,13 @@ impl Route {
             .or(tls.client_certificates.as_ref())
             .filter(|asked| asked.mode != ClientCertificateMode::Off)
     }
+
+    /// Whether nobody is served by `listener` who has not shown a certificate, with TLS or without.
+    pub fn demands_certificate_on(&self, listener: &Listener) -> bool {
+        let asked = self.client_certificates.as_ref();
+        let asked = asked.or_else(|| self.client_certificates_on(listener));
+        asked.is_some_and(|asked| asked.mode == ClientCertificateMode::Required)
+    }
 }
 
 /// Which requests, and what happens to them.

@@ -1,15 +1,12 @@
 //! Ends TLS: does the handshake, counts it, and says what came of it. A validating server of an issuer has
 //! its answer with the handshake, and is gone.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
-};
+use std::sync::Arc;
 
 use sluice_certs::{AcceptError, Accepted};
 use tokio::time::Instant;
 
-use super::Arrival;
+use super::{Arrival, seldom::Seldom};
 use crate::{downstream::Connection, plan, stream::Stream};
 
 /// How often names without a certificate are logged as something to look at; the counter has each.
@@ -77,25 +74,16 @@ pub(super) fn failed(error: &AcceptError, arrival: &Arrival) {
 /// Names without a certificate are for the operator to look at: one may have been forgotten. But anybody
 /// can ask for any name, as often as they like.
 fn tell(error: &AcceptError, connection: &Connection) {
-    static TOLD: AtomicU64 = AtomicU64::new(0);
+    static TOLD: Seldom = Seldom::once_in(TELL_AGAIN);
     let (peer, listener, reason) = (connection.peer, &connection.listener, error.reason());
     let cause: &dyn std::error::Error = error;
-    if matches!(
+    let is_of_a_name = matches!(
         error,
         AcceptError::UnrecognizedName(_) | AcceptError::NotIssued(..)
-    ) {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        let now = now.unwrap_or_default().as_secs();
-        let told = TOLD.load(Ordering::Relaxed);
-        let again = now.saturating_sub(told) >= TELL_AGAIN;
-        if again
-            && TOLD
-                .compare_exchange(told, now, Ordering::Relaxed, Ordering::Relaxed)
-                .is_ok()
-        {
-            tracing::warn!(%peer, %listener, reason, cause, "TLS handshake refused");
-            return;
-        }
+    );
+    if is_of_a_name && TOLD.is_time() {
+        tracing::warn!(%peer, %listener, reason, cause, "TLS handshake refused");
+        return;
     }
     tracing::debug!(%peer, %listener, reason, cause, "TLS handshake failed");
 }

@@ -3,17 +3,13 @@
 //! What must stay true: nobody but `trusted_proxies` is listened to; what is behind a header is there for
 //! whoever reads next; and without a header that is whole and sound, nothing of the connection goes further.
 
-use std::{
-    io,
-    net::IpAddr,
-    sync::atomic::{AtomicU64, Ordering},
-    time::SystemTime,
-};
+use std::{io, net::IpAddr};
 
 use bytes::{BufMut as _, BytesMut};
 use sluice_config::model::{self, ProxyProtocolIn};
 use tokio::{io::AsyncReadExt as _, time::timeout};
 
+use super::seldom::Seldom;
 use crate::{
     downstream::{
         Connection,
@@ -119,18 +115,10 @@ async fn read(stream: &mut Stream, bytes: &mut BytesMut) -> Result<Found, Refusa
 /// Says that a connection was closed: to the operator now and then, since a proxy that was set up wrongly
 /// does it with each.
 fn tell(refusal: &Refusal, connection: &Connection) {
-    static TOLD: AtomicU64 = AtomicU64::new(0);
+    static TOLD: Seldom = Seldom::once_in(TELL_AGAIN);
     let (peer, listener) = (connection.peer, &connection.listener);
     let cause: &dyn std::error::Error = refusal;
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    let now = now.unwrap_or_default().as_secs();
-    let told = TOLD.load(Ordering::Relaxed);
-    let again = now.saturating_sub(told) >= TELL_AGAIN;
-    if again
-        && TOLD
-            .compare_exchange(told, now, Ordering::Relaxed, Ordering::Relaxed)
-            .is_ok()
-    {
+    if TOLD.is_time() {
         tracing::warn!(%peer, %listener, cause, "closed for its PROXY header");
         return;
     }

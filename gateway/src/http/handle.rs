@@ -186,8 +186,8 @@ async fn validation(exchange: &mut Exchange, parts: &Parts) -> Option<Response> 
 
 /// Finds the rule. Of the plan the request keeps what it needs, so that a reload can free the rest.
 fn choose(exchange: &mut Exchange, parts: &Parts) -> Result<(), ProxyError> {
-    let listener = &exchange.visitor.connection.listener;
     let plan = exchange.visitor.local.plan();
+    let listener = plan.standing(&exchange.visitor.connection.listener);
     let question = Question {
         mode: Mode::Http,
         host: exchange.host(),
@@ -199,18 +199,14 @@ fn choose(exchange: &mut Exchange, parts: &Parts) -> Result<(), ProxyError> {
         opening: Opening::plain(exchange.visitor.connection.local),
     };
     let found = plan.table.find(listener, &question);
-    let found = found.ok_or(ProxyError::NoRoute)?;
+    let found = found.ok_or_else(|| plan.unrouted(listener))?;
     let (route, rule) = plan
         .rule(&found.route.name, found.rule)
         .ok_or(ProxyError::Internal)?;
     let filters = rule.filters(listener).ok_or(ProxyError::Internal)?;
-    if let Some(session) = &exchange.visitor.connection.tls {
-        // Held against what the route asks now: the handshake may have been for another host, or under
-        // another configuration, and what the client showed then is worth nothing here.
-        let ends = plan.listeners.get(listener).and_then(|it| it.tls.as_ref());
-        if ends.and_then(|tls| tls.policy(&route.model.name)) != session.policy {
-            return Err(ProxyError::Misdirected);
-        }
+    let visitor = &exchange.visitor;
+    if !plan.admits(route, &visitor.connection, &visitor.listener) {
+        return Err(ProxyError::Misdirected);
     }
     let chosen = Chosen {
         version: plan.version.clone(),

@@ -19,7 +19,10 @@ use std::{
 use sluice_config::model::ListenerTimeouts;
 use tokio::time::{Instant, Sleep};
 
-use crate::error::{Malformed, ProxyError};
+use crate::{
+    drain::FIRST_WORD,
+    error::{Malformed, ProxyError},
+};
 
 /// How long nothing may move on behalf of a client that closed its sending side before it counts as
 /// gone. TCP says the same for "I have asked everything" and for "I am no longer here".
@@ -36,6 +39,10 @@ pub(crate) struct Phase {
     answered: Cell<bool>,
     gone: Cell<Option<Gone>>,
     unread: Cell<bool>,
+    /// Nothing has come yet.
+    fresh: Cell<bool>,
+    /// It is to end, and the first request may be on its way.
+    hurried: Cell<bool>,
     /// The client closed its sending side; since when nothing has moved.
     half_closed: Cell<Option<Instant>>,
     /// Of one request among others.
@@ -83,6 +90,8 @@ impl Phase {
             answered: Cell::new(false),
             gone: Cell::new(None),
             unread: Cell::new(false),
+            fresh: Cell::new(true),
+            hurried: Cell::new(false),
             half_closed: Cell::new(None),
             streams: None,
             pinned: Cell::new(None),
@@ -162,6 +171,12 @@ impl Phase {
         self.unread.get()
     }
 
+    /// It is to end. Whether it goes on for a moment, since its first request may be on its way.
+    pub(crate) fn hurry(&self) -> bool {
+        self.hurried.set(true);
+        self.fresh.get() && self.lasted() < FIRST_WORD
+    }
+
     /// A request's head is here.
     pub(crate) fn begin(&self, has_body: bool) {
         self.at.set(if has_body { At::Body } else { At::Answer });
@@ -215,6 +230,9 @@ impl Phase {
     fn ends(&self, timeouts: &ListenerTimeouts) -> Option<(Instant, Gone)> {
         let since = self.since.get();
         match (self.at(), self.half_closed.get()) {
+            (At::Idle, None) if self.hurried.get() => {
+                Some((after(since, timeouts.idle.min(FIRST_WORD)), Gone::Idle))
+            }
             (At::Idle, None) => Some((after(since, timeouts.idle), Gone::Idle)),
             (At::Idle, Some(_)) => Some((since, Gone::Idle)),
             (At::Head, _) => Some((after(since, timeouts.request_head), Gone::HeadTimeout)),
@@ -225,6 +243,7 @@ impl Phase {
 
     /// Bytes came.
     pub(crate) fn arrived(&self) {
+        self.fresh.set(false);
         match self.at.get() {
             At::Idle => {
                 self.at.set(At::Head);

@@ -30,17 +30,24 @@ pub(crate) async fn serve(mut wire: Wire, visitor: Rc<Visitor>) {
     let agreed = Spoken::agreed(&visitor.connection);
     // A time that is over before it is clear what is spoken is over for HTTP/1, too, which knows what
     // to say to that.
+    let mut told = false;
     let spoken = poll_fn(|cx| {
         if let Poll::Ready(spoken) = wire.poll_spoken(agreed, cx) {
             return Poll::Ready(spoken);
         }
         if ending.poll_drained(cx).is_ready() {
-            ending.watch(&visitor.listener);
-            return Poll::Ready(Spoken::Http1);
+            told = true;
+            if !visitor.phase.hurry() {
+                return Poll::Ready(Spoken::Http1);
+            }
         }
         ending.clock.poll(cx).map(|_| Spoken::Http1)
     });
-    match spoken.await {
+    let spoken = spoken.await;
+    if told {
+        ending.watch(&visitor.listener);
+    }
+    match spoken {
         Spoken::Http1 => http1::serve(wire, visitor, ending).await,
         // Boxed, like whatever few connections come to: each connection has the room for it.
         Spoken::Http2 => Box::pin(http2::serve(wire, visitor, ending)).await,

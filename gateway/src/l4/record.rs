@@ -13,7 +13,8 @@ use super::copy::Carried;
 use crate::{
     downstream::{Connection, Downstream},
     error::{Blame, ProxyError, Verdict},
-    plan::{self, Local, Route, Rule},
+    filter::Chain,
+    plan::{self, Local, Plan, Route, Rule},
     telemetry::{
         access_log::Line,
         attempt::{Attempt, WhyLast},
@@ -55,6 +56,7 @@ pub(crate) struct Record {
 struct Chosen {
     route: Arc<Route>,
     rule: Arc<Rule>,
+    filters: Option<Arc<Chain>>,
     version: Version,
 }
 
@@ -114,19 +116,25 @@ impl Record {
     }
 
     /// Its rule decides about it.
-    pub(crate) fn choose(&mut self, route: &Arc<Route>, rule: &Arc<Rule>, version: &Version) {
+    pub(crate) fn choose(&mut self, plan: &Plan, route: &Arc<Route>, rule: &Arc<Rule>) {
         if self.opened {
             route.traffic.begin_stream(self.local.worker);
         }
+        let filters = rule.filters(plan.standing(&self.connection.listener));
         if let Some(trace) = &mut self.trace {
-            let filters = rule.filters(&self.connection.listener);
             trace.decide(filters.and_then(|filters| filters.trace()));
         }
         self.chosen = Some(Chosen {
             route: Arc::clone(route),
             rule: Arc::clone(rule),
-            version: version.clone(),
+            filters: filters.map(Arc::clone),
+            version: plan.version.clone(),
         });
+    }
+
+    /// The filters that are effective for it, once there is a rule.
+    pub(crate) fn filters(&self) -> Option<&Arc<Chain>> {
+        self.chosen.as_ref()?.filters.as_ref()
     }
 
     /// The rule that decides about it, once there is one.

@@ -129,10 +129,9 @@ pub(crate) async fn carry(
     let stall = record.listener.model.timeouts.write_stall;
     let mut client = WriteStall::new(stream, stall);
     let (mut theirs, hold) = raw.into_parts();
-    let filters = record
-        .rule()
-        .and_then(|(_, rule)| rule.filters(&record.connection.listener));
-    let limits = filters.map_or_else(StreamLimits::default, |filters| filters.stream());
+    let limits = record
+        .filters()
+        .map_or_else(StreamLimits::default, |filters| filters.stream());
     let ends = record.listener.streams.drained();
     let route = record.rule().map(|(route, _)| route.streams.drained());
     let told = async move {
@@ -201,7 +200,8 @@ pub(crate) fn is_passed(connection: &Connection, local: &Local, hello: &Hello) -
     };
     let question = opening.question(Mode::Passthrough, connection.peer.ip());
     let plan = local.plan();
-    plan.table.find(&connection.listener, &question).is_some()
+    let listener = plan.standing(&connection.listener);
+    plan.table.find(listener, &question).is_some()
 }
 
 /// The upstream of the route for the name that the client asked for.
@@ -219,18 +219,14 @@ fn choose(record: &mut Record, hello: Option<&Hello>) -> Result<Arc<Upstream>, P
     };
     let mode = hello.map_or(Mode::Tcp, |_| Mode::Passthrough);
     let question = opening.question(mode, connection.peer.ip());
-    let found = plan.table.find(&connection.listener, &question);
-    let found = found.ok_or(ProxyError::NoRoute)?;
+    let listener = plan.standing(&connection.listener);
+    let found = plan.table.find(listener, &question);
+    let found = found.ok_or_else(|| plan.unrouted(listener))?;
     let name = &found.route.name;
     let (route, rule) = plan.rule(name, found.rule).ok_or(ProxyError::Internal)?;
-    record.choose(route, rule, &plan.version);
-    if let Some(session) = session {
-        // The plan may be newer than the handshake.
-        let listener = plan.listeners.get(&connection.listener);
-        let asks = listener.and_then(|listener| listener.tls.as_ref()?.policy(name));
-        if session.policy != asks {
-            return Err(ProxyError::Misdirected);
-        }
+    record.choose(&plan, route, rule);
+    if !plan.admits(route, &connection, &record.listener) {
+        return Err(ProxyError::Misdirected);
     }
     match &rule.action {
         Action::Forward(split) => match split.pick(local.random()) {

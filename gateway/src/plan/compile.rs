@@ -16,7 +16,9 @@ use sluice_config::{
     names::{ListenerName, RouteName, UpstreamName},
 };
 
-use super::{Action, Destination, Listener, Plan, Respond, Route, Rule, Split, Table, Tls};
+use super::{
+    Action, Destination, Listener, Plan, Respond, Route, Rule, Split, Table, Tls, heirs::Heirs,
+};
 use crate::{
     drain::Tasks,
     filter::Chain,
@@ -83,6 +85,7 @@ impl Plan {
         Self {
             version: snapshot.version.clone(),
             table: Table::compile(snapshot, previous.map(|plan| &plan.table)),
+            heirs: Heirs::of(previous, &listeners),
             listeners,
             routes,
             upstreams,

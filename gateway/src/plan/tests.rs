@@ -7,6 +7,7 @@ use sluice_config::{Snapshot, Sources, names::ListenerName, names::RouteName};
 use super::{Census, Destination, Held, Parts, Plan, Split, reaper};
 use crate::{
     drain::Tasks,
+    error::ProxyError,
     load,
     telemetry::{access_log::Writer, metrics::Metrics, trace::Tracer},
     upstream::{Connector, Registry},
@@ -243,4 +244,38 @@ fn seats_are_limited_as_a_whole_and_per_client_and_given_back() {
     assert!(census.admit(one, limits).is_some(), "and free again");
     drop((second, third));
     assert!(census.is_empty());
+}
+
+#[tokio::test]
+async fn connections_of_a_listener_that_is_gone_are_for_whoever_has_its_address() {
+    let bench = Bench::new();
+    let first = bench.plan(None, BASE);
+    let renamed = BASE.replace("web", "front");
+    let second = bench.plan(Some(&first), &renamed);
+    assert_eq!(*second.standing(&listener("web")), listener("front"));
+    assert_eq!(*second.standing(&listener("other")), listener("other"));
+    assert_eq!(*second.standing(&listener("never")), listener("never"));
+
+    // Of its connections some are still there.
+    let held = Arc::clone(&first.listeners[&listener("web")]);
+    drop(first);
+    let third = bench.plan(Some(&second), &BASE.replace("web", "back"));
+    assert_eq!(*third.standing(&listener("web")), listener("back"));
+    assert_eq!(*third.standing(&listener("front")), listener("back"));
+    drop((held, second));
+    let fourth = bench.plan(Some(&third), &renamed);
+    assert_eq!(*fourth.standing(&listener("web")), listener("web"));
+    assert_eq!(*fourth.standing(&listener("front")), listener("front"));
+    assert_eq!(*fourth.standing(&listener("back")), listener("front"));
+
+    // Nobody has the address.
+    let moved = bench.plan(Some(&fourth), &BASE.replace("8080", "8090"));
+    assert!(matches!(
+        moved.unrouted(&listener("front")),
+        ProxyError::Draining
+    ));
+    assert!(matches!(
+        moved.unrouted(&listener("web")),
+        ProxyError::NoRoute
+    ));
 }

@@ -45,7 +45,8 @@ pub(super) struct Dialled {
 impl Early {
     pub(super) fn of(arrival: &Arrival) -> Self {
         let plan = arrival.local.plan();
-        if plan.table.has(&arrival.connection.listener, Mode::Tcp) {
+        let listener = plan.standing(&arrival.connection.listener);
+        if plan.table.has(listener, Mode::Tcp) {
             Self::Unasked
         } else {
             Self::Impossible

@@ -2,7 +2,8 @@
 
 use std::{future::poll_fn, pin::pin, task::Poll, time::Duration};
 
-use tokio::time::sleep;
+use futures_util::FutureExt as _;
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::early::Early;
 use crate::{
@@ -11,6 +12,7 @@ use crate::{
         peek::Peek,
         spoken::{Spoken, spoken},
     },
+    drain::FIRST_WORD,
     telemetry::metrics::Sniffed,
 };
 
@@ -25,7 +27,9 @@ pub(super) async fn decide(peek: &mut Peek, early: &mut Early, arrival: &Arrival
     let postgres = listener.model.startup.is_some();
     let mut head_start = pin!(sleep(HEAD_START));
     let mut end = pin!(sleep(listener.model.timeouts.sniff));
-    let mut drained = pin!(listener.tasks.drained());
+    let until = Instant::now() + FIRST_WORD;
+    let drained = listener.tasks.drained();
+    let mut drained = pin!(drained.then(|()| sleep_until(until)));
     let mut is_answered = false;
     poll_fn(|cx| {
         loop {

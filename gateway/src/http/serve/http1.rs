@@ -43,14 +43,16 @@ pub(super) async fn serve(wire: Wire, visitor: Rc<Visitor>, mut ending: Ending) 
     let listener = &visitor.listener;
     let io = TokioIo::new(wire);
     let mut connection = codec(&listener.model.limits).serve_connection(io, service);
-    let mut closing = false;
+    let (mut told, mut closing) = (false, false);
 
     let ended = poll_fn(|cx| {
         loop {
             if let Poll::Ready(ended) = Pin::new(&mut connection).poll(cx) {
                 return Poll::Ready(ended);
             }
-            if ending.poll_drained(cx).is_ready() {
+            told = told || ending.poll_drained(cx).is_ready();
+            if told && !visitor.phase.hurry() {
+                told = false;
                 Pin::new(&mut connection).graceful_shutdown();
                 continue;
             }
