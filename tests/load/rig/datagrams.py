@@ -2,44 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 from pathlib import Path
 
-from .machine import LOAD_CPU, LOAD_NICE, PROXY_CPU, RigError, Running, free_port, settle
-from .peers import QUIET, ROOT, Peer
+from . import own
+from .machine import PROXY_CPU, RigError, Running, free_port
+from .peers import QUIET, Peer
 
 CLIENTS = 128
 BYTES = 64
 
 
-def build(folder: Path) -> Path:
-    """Only the standard library is needed, so nothing else is built with it."""
-    program = folder / "datagrams"
-    source = ROOT / "tests/load/datagrams.rs"
-    # An example of the tests, too: that is why there are words of clippy's in it.
-    command = ["rustc", "--edition", "2024", "-O", "-A", "unknown_lints", "-A", "unfulfilled_lint_expectations"]
-    done = subprocess.run(
-        [*command, "-o", str(program), str(source)], capture_output=True, text=True, timeout=120, check=False
-    )
-    if done.returncode != 0:
-        raise RigError(f"rustc: {done.stderr[-500:]}")
-    return program
-
-
 def load(program: Path, proxy: int, origin: int, seconds: float) -> dict[str, float]:
     words = [f"127.0.0.1:{proxy}", f"127.0.0.1:{origin}", str(CLIENTS), str(BYTES), str(seconds)]
-    done = subprocess.run(
-        [str(program), *words],
-        capture_output=True,
-        text=True,
-        timeout=seconds + 60,
-        check=False,
-        preexec_fn=lambda: settle({LOAD_CPU}, LOAD_NICE),
-    )
-    if done.returncode != 0:
-        raise RigError(f"the load ended early: {done.stderr[-500:]}")
-    return json.loads(done.stdout)
+    return own.run(program, words, seconds)
 
 
 def start(peer: Peer, folder: Path, port: int, origin: int) -> Running:
@@ -105,7 +80,7 @@ def warm(program: Path, running: Running, port: int, origin: int) -> None:
 def measure(peer: Peer, place) -> dict[str, float]:
     folder, port, origin = place.fresh(), free_port(), free_port()
     with start(peer, folder, port, origin) as running:
-        program = build(folder)
+        program = own.build("datagrams", folder)
         warm(program, running, port, origin)
         before = running.cpu_seconds()
         done = load(program, port, origin, place.seconds)

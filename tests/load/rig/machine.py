@@ -13,9 +13,13 @@ import resource
 import signal
 import socket
 import subprocess
+import sys
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Iterator
 
 PROXY_CPU = 0
 LOAD_CPU = 1
@@ -54,6 +58,33 @@ def settle(cpus: set[int], nice: int) -> None:
             group.write(str(nice))
     except OSError:
         pass
+
+
+@contextmanager
+def awake(seconds: float) -> Iterator[None]:
+    """Keeps both cores from halting, with work that anything else comes before.
+
+    On a virtual machine a halted core takes longer to wake than a request takes in any proxy, and how long
+    depends on its neighbours. The work ends by itself if we do not come to end it.
+    """
+
+    def idle(cpu: int) -> None:
+        settle({cpu}, 19)
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+        most = int(seconds) + 1
+        resource.setrlimit(resource.RLIMIT_CPU, (most, most))
+
+    spin = [sys.executable, "-c", "while True: pass"]
+    spinning = [
+        subprocess.Popen(spin, preexec_fn=partial(idle, cpu), start_new_session=True)
+        for cpu in (PROXY_CPU, LOAD_CPU)
+    ]
+    try:
+        yield
+    finally:
+        for process in spinning:
+            process.kill()
+            process.wait()
 
 
 def describe() -> str:

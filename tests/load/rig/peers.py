@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Callable
 
 from .configs import caddy, envoy, haproxy, nginx, sluice
-from .machine import PROXY_CPU, Running
+from .machine import PROXY_CPU, RigError, Running
 from .work import Work
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -36,6 +36,8 @@ class Peer:
     worker: str = ""
     # HTTP/2 with prior knowledge has a port of its own, so many above the other.
     h2_offset: int = 0
+    # The scenarios it is for, where it is not for all.
+    only: tuple[str, ...] = ()
 
     def version(self) -> str:
         if self.program is None:
@@ -104,6 +106,7 @@ def all_peers(built: Path) -> list[Peer]:
         Peer("haproxy", find("haproxy"), haproxy.configure, ["-v"], h2_offset=1),
         Peer("caddy", find("caddy"), caddy.configure, ["version"], environment={"GOMAXPROCS": "1"}),
         Peer("envoy", find("envoy", *programs), envoy.configure, ["--version"]),
+        Peer("squid", find("squid"), _nothing, ["-v"], only=("tunnels", "tunnel-bodies")),
     ]
 
 
@@ -111,3 +114,7 @@ def bare_sluice(built: Path) -> Peer:
     """Without the access log: what the log costs is the difference."""
     own = find("", built)
     return Peer("sluice-bare", own, sluice.configure_bare, ["version"], environment=QUIET)
+
+
+def _nothing(_program: str, _work: Work) -> list[str]:
+    raise RigError("does nothing but what it is for")

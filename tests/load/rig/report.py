@@ -12,11 +12,12 @@ from .scenarios import ALL, Figures, Scenario
 Rounds = dict[str, dict[str, list[Figures]]]
 
 METHOD = """
-Each proxy has one worker and one core; the load generator (wrk, h2load) and the origin (nginx with a fixed answer of
+Each proxy has one worker and one core; the load generator (wrk, h2load, programs of ours for latency and datagrams) and the origin (nginx with a fixed answer of
 128 bytes, and a file of 10 MiB) share the other. All do the same work: a table of 100 hosts, forwarded headers, a request id,
 kept connections to the origin, one line per request to a file. The proxies take turns; every figure is the median over the
 rounds, each with a fresh process. CPU is that of all threads and child processes of the proxy, so it counts also where
 its core is not full. Everything passes over loopback, where the sender pays for the receiver's share of TCP, too.
+Latency is measured at a steady pace, one request after the other, while work of the lowest priority keeps both cores from halting.
 The file of 10,000 routes is taken over while only the worker stays on the proxy's core; everything else that the proxy
 runs, its control thread among it, shares the other one with the load.
 Over TLS all speak TLS 1.3 with TLS_AES_128_GCM_SHA256 and X25519, and have the same ECDSA key on P-256; nobody gives out tickets. A
@@ -91,6 +92,8 @@ class Results:
             least("Raw TCP, bytes of large flows per CPU second, of nginx's", 2.5, ratio("tcp-bodies", "GB per CPU second", "nginx")),
             most("Per idle raw stream, KiB", 8, self.figure("tcp-memory", "sluice", "KiB per idle connection")),
             least("Datagrams per CPU second, of nginx's", 1.0, ratio("udp", "datagrams per CPU second", "nginx")),
+            least("Tunnels per CPU second, of Envoy's", 1.0, ratio("tunnels", "tunnels per CPU second", "envoy")),
+            least("Bytes through tunnels per CPU second, of Envoy's", 1.0, ratio("tunnel-bodies", "GB per CPU second", "envoy")),
             told("HTTP/2 requests per CPU second, of nginx's", ratio("http2", per_cpu, "nginx")),
             told("HTTP/2 requests per CPU second, of Envoy's", ratio("http2", per_cpu, "envoy")),
             least("Full TLS handshakes per CPU second, of nginx's", 1.3, ratio("handshakes", "handshakes per CPU second", "nginx")),

@@ -18,9 +18,9 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Callable
 
-from . import datagrams, origin, tools
+from . import datagrams, origin, own, tools, tunnels
 from .configs import nginx, sluice
-from .machine import PATIENCE, RigError, Running, free_port
+from .machine import PATIENCE, RigError, Running, awake, free_port
 from .peers import Peer
 from .work import ASKED, HOSTS, OWN, Pair, Work, host
 
@@ -126,11 +126,11 @@ def begins_anew(work: Work) -> None:
 def http2(peer: Peer, place: Place, tls: bool = False) -> Figures:
     work = place.work(tls=tls)
     with peer.start(work) as running:
-        own = work.port if tls else work.port + peer.h2_offset
+        port = work.port if tls else work.port + peer.h2_offset
 
         def load(seconds: float) -> tools.Load:
             return tools.h2load(
-                own, work.asked(), "/small", seconds, place.outside, clients=8, streams=8, tls=tls
+                port, work.asked(), "/small", seconds, place.outside, clients=8, streams=8, tls=tls
             )
 
         load(1)
@@ -162,19 +162,21 @@ def bodies(peer: Peer, place: Place, raw: bool = False) -> Figures:
 
 def latency(peer: Peer | None, place: Place) -> Figures:
     """1,000 requests per second over 10 connections; without a proxy for the base line."""
+    # Not h2load: its connections all ask in the same moment, and then there is a pause.
+    pace = own.build("pace", place.outside)
 
     def load(port: int, seconds: float) -> tools.Load:
-        return tools.h2load(
-            port, HOST, "/small", seconds, place.outside, clients=10, rate=RATE, http1=True
-        )
+        words = [f"127.0.0.1:{port}", HOST, "/small", "10", str(RATE), str(seconds)]
+        done = own.run(pace, words, seconds)
+        return tools.Load(int(done["requests"]), 0, seconds, p50=done["p50"], p99=done["p99"])
 
     if peer is None:
-        place.fresh().mkdir(parents=True)
-        load(place.origin, 1)
-        done = load(place.origin, place.seconds)
+        with awake(place.seconds + 5):
+            load(place.origin, 1)
+            done = load(place.origin, place.seconds)
         return {"p50 µs": done.p50, "p99 µs": done.p99}
     work = place.work()
-    with peer.start(work) as running:
+    with peer.start(work) as running, awake(place.seconds + 5):
         load(work.port, 1)
         done, cpu, _ = measured(running, lambda: load(work.port, place.seconds))
         return {
@@ -371,5 +373,7 @@ ALL = [
         f"Raw TCP, memory of {STREAMS:,} idle streams",
         partial(memory, raw=True, count=STREAMS),
     ),
+    Scenario("tunnels", f"CONNECT, {tunnels.TUNNELS} at a time with a small answer each", tunnels.small),
+    Scenario("tunnel-bodies", f"CONNECT, {tunnels.LARGE} at a time with 10 MiB each", tunnels.large),
     Scenario("reload", f"A file of {ROUTES:,} routes taken over", reload),
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 from ..work import OWN, Pair, Work
 
@@ -30,7 +31,6 @@ def configure(program: str, work: Work) -> list[str]:
             "request_id": "REQ(X-REQUEST-ID)",
         }.items()
     }
-    log = _log(work, line)
     if work.raw:
         return _run(program, work, _raw(work))
     # The forwarded headers that it does not set by itself.
@@ -62,7 +62,7 @@ def configure(program: str, work: Work) -> list[str]:
         "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "web",
         "use_remote_address": True,
-        "access_log": [log],
+        "access_log": [log(work.folder, line)],
         "http_filters": [router],
         "route_config": {"virtual_hosts": virtual_hosts, "request_headers_to_add": headers},
     }
@@ -85,55 +85,41 @@ def _raw(work: Work) -> dict:
         "@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
         "stat_prefix": "web",
         "cluster": "origin",
-        "access_log": [_log(work, line)],
+        "access_log": [log(work.folder, line)],
     }
     return {"filters": [{"name": "tcp", "typed_config": proxy}]}
 
 
-def _log(work: Work, line: dict) -> dict:
+def log(folder: Path, line: dict) -> dict:
+    """Such a line for each request, to a file."""
     return {
         "name": "file",
         "typed_config": {
             "@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog",
-            "path": str(work.folder / "access.log"),
+            "path": str(folder / "access.log"),
             "log_format": {"json_format": line},
         },
     }
 
 
 def _run(program: str, work: Work, chain: dict) -> list[str]:
-    config = {
-        "static_resources": {
-            "listeners": [
-                {
-                    "name": "web",
-                    "address": _address(work.port),
-                    "filter_chains": [chain],
-                }
-            ],
-            "clusters": [
-                {
-                    "name": "origin",
-                    "type": "STATIC",
-                    # More than any load here has open: it would refuse beyond 1,024.
-                    "circuit_breakers": {
-                        "thresholds": [{"max_connections": 65536, "max_pending_requests": 65536}]
-                    },
-                    "load_assignment": {
-                        "cluster_name": "origin",
-                        "endpoints": [
-                            {
-                                "lb_endpoints": [
-                                    {"endpoint": {"address": _address(work.origin)}}
-                                ]
-                            }
-                        ],
-                    },
-                }
-            ],
-        }
+    endpoint = {"endpoint": {"address": _address(work.origin)}}
+    cluster = {
+        "name": "origin",
+        "type": "STATIC",
+        "load_assignment": {"cluster_name": "origin", "endpoints": [{"lb_endpoints": [endpoint]}]},
     }
-    path = work.folder / "envoy.json"
+    return run(program, work.folder, work.port, chain, cluster)
+
+
+def run(program: str, folder: Path, port: int, chain: dict, cluster: dict) -> list[str]:
+    """One listener and one cluster."""
+    # More than any load here has open: it would refuse beyond 1,024.
+    limits = {"thresholds": [{"max_connections": 65536, "max_pending_requests": 65536}]}
+    listener = {"name": "web", "address": _address(port), "filter_chains": [chain]}
+    clusters = [{**cluster, "circuit_breakers": limits}]
+    config = {"static_resources": {"listeners": [listener], "clusters": clusters}}
+    path = folder / "envoy.json"
     path.write_text(json.dumps(config))
     command = [program, "--concurrency", "1", "--disable-hot-restart", "-l", "warning"]
     return [*command, "-c", str(path)]
