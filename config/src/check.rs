@@ -5,12 +5,12 @@
 
 mod action;
 mod contain;
+mod egress;
 mod filter;
 mod listener;
 mod matching;
 mod process;
 mod references;
-mod rewrite;
 mod route;
 mod telemetry;
 mod tls;
@@ -56,6 +56,7 @@ struct Drafts {
     certificates: BTreeMap<CertificateName, Draft<model::Certificate>>,
     acme: BTreeMap<IssuerName, Draft<model::Acme>>,
     storage: Draft<model::Storage>,
+    egress: Draft<Option<model::Egress>>,
     upstreams: BTreeMap<UpstreamName, Draft<model::Upstream>>,
     access_log: Draft<model::AccessLog>,
     dns: Draft<model::Dns>,
@@ -185,6 +186,7 @@ impl Drafts {
             acme: all(self.acme)?,
             storage: Arc::new(self.storage.object?),
             upstreams: all(self.upstreams)?,
+            egress: self.egress.object?.map(Arc::new),
             access_log: Arc::new(self.access_log.object?),
             dns: Arc::new(self.dns.object?),
             tracing: Arc::new(self.tracing.object?),
@@ -195,10 +197,11 @@ impl Drafts {
 /// Reports what stands at the top and is no part of the language. Nobody knows what it was meant
 /// to do, so it cannot be contained.
 fn report_strangers(root: &Node, findings: &mut Findings<'_>) {
-    const SINGLES: [&str; 6] = [
+    const SINGLES: [&str; 7] = [
         "on_error",
         "process",
         "storage",
+        "egress",
         "access_log",
         "dns",
         "tracing",
@@ -296,6 +299,7 @@ fn objects(document: &Document, findings: &mut Findings<'_>) -> Drafts {
             drafts.routes.insert(name, draft);
         }
     }
+    drafts.egress = egress::check(root, &known, findings);
     route::stream::check_upstreams(&mut drafts, findings);
     tls::listener::check_unarmed(&mut drafts, findings);
     tls::certificate::check_orders(&mut drafts, findings);

@@ -12,8 +12,11 @@ use serde::Serialize;
 
 use crate::{
     Objects, Snapshot,
-    model::{AccessLog, Acme, Certificate, Dns, Listener, Route, Storage, Tracing, Upstream},
-    names::{CertificateName, IssuerName, ListenerName, RouteName, UpstreamName},
+    model::{
+        AccessLog, Acme, Certificate, Dns, Egress, EgressRule, Listener, Route, Storage, Tracing,
+        Upstream,
+    },
+    names::{CertificateName, EgressName, IssuerName, ListenerName, RouteName, UpstreamName},
 };
 
 /// What is different between two snapshots.
@@ -32,6 +35,9 @@ pub struct Diff {
     pub storage: Option<Arc<Storage>>,
     /// Of upstreams.
     pub upstreams: Changes<UpstreamName, Upstream>,
+    /// Of who may reach what outside, where it is different.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub egress: Option<EgressChange>,
     /// The new one, where it is different.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub access_log: Option<Arc<AccessLog>>,
@@ -41,6 +47,19 @@ pub struct Diff {
     /// The new one, where it is different.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tracing: Option<Arc<Tracing>>,
+}
+
+/// What is different about who may reach what outside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct EgressChange {
+    /// As it is in the new snapshot.
+    pub now: Option<Arc<Egress>>,
+    /// Of its rules.
+    #[serde(skip)]
+    pub rules: Changes<EgressName, EgressRule>,
+    /// Whether something else than rules is different.
+    #[serde(skip)]
+    settings: bool,
 }
 
 /// What is different between the objects of one kind. No name is in two of the three.
@@ -63,6 +82,7 @@ pub fn diff(old: &Snapshot, new: &Snapshot) -> Diff {
         acme: Changes::between(&old.acme, &new.acme),
         storage: (old.storage != new.storage).then(|| Arc::clone(&new.storage)),
         upstreams: Changes::between(&old.upstreams, &new.upstreams),
+        egress: (old.egress != new.egress).then(|| EgressChange::between(old, new)),
         access_log: (old.access_log != new.access_log).then(|| Arc::clone(&new.access_log)),
         dns: (old.dns != new.dns).then(|| Arc::clone(&new.dns)),
         tracing: (old.tracing != new.tracing).then(|| Arc::clone(&new.tracing)),
@@ -78,6 +98,7 @@ impl Diff {
             && self.acme.is_empty()
             && self.storage.is_none()
             && self.upstreams.is_empty()
+            && self.egress.is_none()
             && self.access_log.is_none()
             && self.dns.is_none()
             && self.tracing.is_none()
@@ -93,10 +114,44 @@ impl Diff {
             acme: self.acme.apply(&old.acme),
             storage: Arc::clone(self.storage.as_ref().unwrap_or(&old.storage)),
             upstreams: self.upstreams.apply(&old.upstreams),
+            egress: match &self.egress {
+                Some(change) => change.now.as_ref().map(Arc::clone),
+                None => old.egress.as_ref().map(Arc::clone),
+            },
             access_log: Arc::clone(self.access_log.as_ref().unwrap_or(&old.access_log)),
             dns: Arc::clone(self.dns.as_ref().unwrap_or(&old.dns)),
             tracing: Arc::clone(self.tracing.as_ref().unwrap_or(&old.tracing)),
         })
+    }
+}
+
+impl EgressChange {
+    fn between(old: &Snapshot, new: &Snapshot) -> Self {
+        let rules = |snapshot: &Snapshot| -> BTreeMap<EgressName, Arc<EgressRule>> {
+            let rules = snapshot.egress.iter().flat_map(|egress| &egress.allow);
+            rules
+                .map(|rule| (rule.name.clone(), Arc::new(rule.clone())))
+                .collect()
+        };
+        let settings = |snapshot: &Snapshot| {
+            let egress = snapshot.egress.as_deref();
+            egress.map(|egress| Egress {
+                allow: Vec::new(),
+                ..egress.clone()
+            })
+        };
+        Self {
+            now: new.egress.as_ref().map(Arc::clone),
+            rules: Changes::between(&rules(old), &rules(new)),
+            settings: settings(old) != settings(new),
+        }
+    }
+
+    /// What is different, rule by rule.
+    fn words(&self) -> Vec<String> {
+        let mut words = self.rules.words("egress");
+        words.extend(self.settings.then(|| "~egress".to_owned()));
+        words
     }
 }
 
@@ -147,6 +202,7 @@ impl fmt::Display for Diff {
         words.extend(self.acme.words("issuer"));
         words.extend(self.storage.as_ref().map(|_| "~storage".to_owned()));
         words.extend(self.upstreams.words("upstream"));
+        words.extend(self.egress.iter().flat_map(EgressChange::words));
         words.extend(self.access_log.as_ref().map(|_| "~access_log".to_owned()));
         words.extend(self.dns.as_ref().map(|_| "~dns".to_owned()));
         words.extend(self.tracing.as_ref().map(|_| "~tracing".to_owned()));
@@ -173,7 +229,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::model::{Balance, CertificateSource, Filters, HostPattern, Mode};
+    use crate::model::{Balance, CertificateSource, EgressHost, Filters, HostPattern, Mode};
 
     fn route(name: &str, priority: i32) -> Route {
         Route {
@@ -189,13 +245,37 @@ mod tests {
         }
     }
 
+    fn egress() -> impl Strategy<Value = Option<Egress>> {
+        let name = prop::sample::select(vec!["a", "b", "c"]);
+        let rules = prop::collection::btree_map(name, any::<bool>(), 0..3);
+        prop::option::of((rules, 0_usize..2)).prop_map(|egress| {
+            egress.map(|(rules, report)| Egress {
+                report,
+                allow: rules
+                    .into_iter()
+                    .map(|(name, without_sni)| EgressRule {
+                        without_sni,
+                        ..rule(name)
+                    })
+                    .collect(),
+                ..Egress::default()
+            })
+        })
+    }
+
+    fn rule(name: &str) -> EgressRule {
+        let host = EgressHost::Name(HostPattern::Any);
+        EgressRule::new(EgressName::new(name).unwrap(), vec![host])
+    }
+
     fn snapshot() -> impl Strategy<Value = Snapshot> {
         let named = || {
             let name = prop::sample::select(vec!["a", "b", "c", "d", "e"]);
             prop::collection::btree_map(name, 0_u16..3, 0..5)
         };
-        (named(), named(), named(), named(), 1_usize..3, 1_u64..3).prop_map(
-            |(listeners, routes, upstreams, certificates, queue, seconds)| {
+        let named = (named(), named(), named(), named());
+        (named, egress(), 1_usize..3, 1_u64..3).prop_map(
+            |((listeners, routes, upstreams, certificates), egress, queue, seconds)| {
                 let balances = [Balance::RoundRobin, Balance::Random, Balance::LeastRequest];
                 let objects = Objects {
                     listeners: listeners
@@ -240,6 +320,7 @@ mod tests {
                     } else {
                         Storage::Own
                     }),
+                    egress: egress.map(Arc::new),
                     access_log: Arc::new(AccessLog {
                         queue,
                         ..AccessLog::default()
@@ -285,5 +366,39 @@ mod tests {
             diff(&old, &new).to_string(),
             "+route new, ~route moved, -route gone"
         );
+    }
+
+    #[test]
+    fn what_is_allowed_is_different_rule_by_rule() {
+        let with = |egress: Option<Egress>| {
+            Snapshot::seal(Objects {
+                egress: egress.map(Arc::new),
+                ..Objects::default()
+            })
+        };
+        let allow = |rules: &[EgressRule]| Egress {
+            allow: rules.to_vec(),
+            ..Egress::default()
+        };
+        let moved = EgressRule {
+            without_sni: true,
+            ..rule("moved")
+        };
+        let old = with(Some(allow(&[rule("gone"), rule("kept"), rule("moved")])));
+        let new = with(Some(allow(&[rule("kept"), moved, rule("new")])));
+        let none = with(None);
+        let empty = with(Some(Egress::default()));
+        for (old, new, words) in [
+            (&old, &new, "+egress new, ~egress moved, -egress gone"),
+            (&none, &empty, "~egress"),
+            (
+                &old,
+                &none,
+                "-egress gone, -egress kept, -egress moved, ~egress",
+            ),
+            (&new, &new, "nothing"),
+        ] {
+            assert_eq!(diff(old, new).to_string(), words);
+        }
     }
 }

@@ -37,7 +37,7 @@ mod unit;
 mod watch;
 
 pub use check::{Report, check, locate, uncovered};
-pub use diff::{Changes, Diff, diff};
+pub use diff::{Changes, Diff, EgressChange, diff};
 pub use format::format;
 pub use lint::lint;
 pub use problem::{Place, Problem};

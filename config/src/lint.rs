@@ -4,6 +4,7 @@
 //! Pure, over the checked snapshot. A lint never lies: what it reports is proven, what it cannot
 //! prove it does not report. The codes are API.
 
+mod egress;
 mod expression;
 mod group;
 mod reach;
@@ -39,6 +40,7 @@ pub fn lint(snapshot: &Snapshot) -> Vec<Problem> {
     problems.extend(no_endpoint_weight(snapshot));
     problems.extend(secure::check(snapshot));
     problems.extend(stream::check(snapshot));
+    problems.extend(egress::check(snapshot));
     problems.extend(reach::check(snapshot, &mut group::Budget(COMPARISONS)));
     problems.sort_by(|a, b| (&a.at, a.code).cmp(&(&b.at, b.code)));
     problems
@@ -120,13 +122,15 @@ fn no_endpoint_weight(snapshot: &Snapshot) -> Vec<Problem> {
 
 fn unused(snapshot: &Snapshot) -> Vec<Problem> {
     let rules = snapshot.routes.values().flat_map(|route| &route.rules);
-    let used: BTreeSet<&UpstreamName> = rules
+    let mut used: BTreeSet<&UpstreamName> = rules
         .flat_map(|rule| targets(rule))
         .filter_map(|target| match &target.destination {
             Destination::Upstream(name) => Some(name),
             Destination::Service { .. } | Destination::Address(_) => None,
         })
         .collect();
+    let egress = snapshot.egress.iter().flat_map(|egress| &egress.allow);
+    used.extend(egress.filter_map(|rule| rule.via.as_ref()));
     let unused = snapshot
         .upstreams
         .keys()

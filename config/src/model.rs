@@ -5,9 +5,9 @@
 
 mod action;
 mod canonical;
+mod egress;
 mod filter;
 mod listener;
-pub mod order;
 mod process;
 mod route;
 mod telemetry;
@@ -20,15 +20,20 @@ pub use action::{
     Action, Address, Destination, Host, HostPort, PathChange, Redirect, Respond, RespondBody,
     Scheme, Target,
 };
+pub use egress::{
+    Egress, EgressDefault, EgressFrom, EgressHost, EgressMode, EgressProtocols, EgressRule,
+    IdentityPattern,
+};
 pub use filter::{
     Filters, HeaderEdits, Hsts, HstsTerms, Rewrite, StreamLimits, Upgrade, UpgradeProtocol,
 };
 pub use listener::{
-    Bind, Escapes, Http2, HttpsRedirect, KeepAlive, Listener, ListenerLimits, ListenerSocket,
-    ListenerTimeouts, Normalize, Protocol, ProxyProtocolIn, Startup, Udp, Underscores,
-    UpstreamSocket,
+    Basic, BasicError, Bind, Escapes, Http2, HttpsRedirect, KeepAlive, Listener, ListenerLimits,
+    ListenerSocket, ListenerTimeouts, Normalize, PasswordHash, PasswordHashError, Protocol,
+    ProxyProtocolIn, Startup, Udp, Underscores, UpstreamSocket,
 };
 pub use process::{ControlAddress, ControlAddressError, Process};
+pub use route::order;
 pub use route::{HeaderMatch, HostPattern, Match, Mode, PathMatch, Route, Rule, ValueMatch};
 pub use telemetry::{
     AccessLog, AccessLogOutput, LogField, LogFields, LogFilter, LogFormat, LogPart, Otlp,

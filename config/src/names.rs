@@ -110,6 +110,8 @@ names! {
     CertificateName,
     /// The name of an issuer of certificates: an `[acme.NAME]`, or `local`.
     IssuerName,
+    /// The name of a rule of `[egress]`: an `[egress.allow.NAME]`.
+    EgressName,
 }
 
 impl IssuerName {

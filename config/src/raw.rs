@@ -6,7 +6,7 @@
 
 mod access_log;
 mod action;
-mod dns;
+mod egress;
 mod filter;
 mod listener;
 mod matching;
@@ -22,10 +22,10 @@ use serde::Deserialize;
 
 pub use access_log::{AccessLog, AccessLogFields, AccessLogFile, AccessLogFilter, StatusWord};
 pub use action::{PathRegex, Redirect, Respond, Target};
-pub use dns::Dns;
+pub use egress::{Egress, EgressDefault, EgressFrom, EgressMode, EgressProtocol, EgressRule};
 pub use filter::{FilterSet, HeaderEdits, Hsts, HstsTerms, Rewrite, StreamLimits, Upgrade};
 pub use listener::{
-    Escapes, Http2, HttpsRedirect, KeepAlive, Listener, ListenerLimits, ListenerSocket,
+    Basic, Escapes, Http2, HttpsRedirect, KeepAlive, Listener, ListenerLimits, ListenerSocket,
     ListenerTimeouts, Normalize, ProxyProtocolIn, Startup, Udp, Underscores,
 };
 pub use matching::{Match, PathMatch, Ports, ValueMatch};
@@ -38,7 +38,7 @@ pub use tls::{
 };
 pub use tracing::{Otlp, Trace, Tracing};
 pub use upstream::{
-    Balance, Endpoint, ProxyVersion, Upstream, UpstreamLimits, UpstreamPool, UpstreamProtocol,
+    Balance, Dns, Endpoint, ProxyVersion, Upstream, UpstreamLimits, UpstreamPool, UpstreamProtocol,
     UpstreamSocket, UpstreamTimeouts,
 };
 pub use value::{
@@ -69,6 +69,9 @@ pub struct Root {
     pub storage: Option<Storage>,
     /// Groups of endpoints, by name.
     pub upstreams: Table<Upstream>,
+    /// Who may reach what outside, through listeners with `protocol = "forward-proxy"` and `"transparent"`.
+    /// Default everybody everything that is public; CONNECT to port 443 only.
+    pub egress: Option<Egress>,
     /// Reusable sets of filters, by name; `use = ["NAME"]` on a listener, route or rule takes them.
     pub filters: Table<FilterSet>,
     /// Where request lines go.

@@ -7,7 +7,8 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     model::{
-        AccessLog, Acme, Certificate, Dns, Listener, Route, Secret, Storage, Tracing, Upstream,
+        AccessLog, Acme, Certificate, Dns, Egress, Listener, Route, Secret, Storage, Tracing,
+        Upstream,
     },
     names::{CertificateName, IssuerName, ListenerName, RouteName, UpstreamName},
     substitute,
@@ -52,6 +53,9 @@ pub struct Snapshot {
     pub storage: Arc<Storage>,
     /// By name. Those of addresses in `to` are not among them.
     pub upstreams: BTreeMap<UpstreamName, Arc<Upstream>>,
+    /// Who may reach what outside; none: everybody everything that is public.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub egress: Option<Arc<Egress>>,
     /// Where request lines go.
     pub access_log: Arc<AccessLog>,
     /// How names are resolved.
@@ -80,6 +84,9 @@ pub struct Objects {
     pub storage: Arc<Storage>,
     /// By name.
     pub upstreams: BTreeMap<UpstreamName, Arc<Upstream>>,
+    /// Who may reach what outside; none: everybody everything that is public.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub egress: Option<Arc<Egress>>,
     /// Where request lines go.
     pub access_log: Arc<AccessLog>,
     /// How names are resolved.
@@ -107,6 +114,11 @@ impl Snapshot {
         if let Some(otlp) = &mut Arc::make_mut(&mut shown.tracing).otlp {
             for (_, secret) in &mut otlp.headers {
                 *secret = Secret::redacted();
+            }
+        }
+        for listener in shown.listeners.values_mut() {
+            if listener.basic.is_some() {
+                Arc::make_mut(listener).redact();
             }
         }
         for issuer in shown.acme.values_mut() {
@@ -148,6 +160,7 @@ impl Snapshot {
             acme,
             storage,
             upstreams,
+            egress,
             access_log,
             dns,
             tracing,
@@ -160,6 +173,7 @@ impl Snapshot {
             acme,
             storage,
             upstreams,
+            egress,
             access_log,
             dns,
             tracing,

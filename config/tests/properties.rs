@@ -28,13 +28,19 @@ fn survive(text: &str) {
 
 /// A word that means something somewhere.
 fn word() -> impl Strategy<Value = String> {
-    const WORDS: [&str; 60] = [
+    const WORDS: [&str; 66] = [
         "[listeners.web]\n",
         "[routes.app]\n",
         "[[routes.app.rules]]\n",
         "[upstreams.u]\n",
         "[filters.f]\n",
         "[process]\n",
+        "[egress]\n",
+        "[egress.allow.a]\n",
+        "protocol = \"forward-proxy\"\n",
+        "basic",
+        "from",
+        "ports",
         "[dns]\n",
         "[access_log]\n",
         "on_error = \"contain\"\n",

@@ -55,8 +55,10 @@ pub fn serve(
         Protocol::Https | Protocol::Tls => Box::pin(tls::serve(stream, arrival)),
         Protocol::Tcp => Box::pin(raw((stream, Bytes::new()), None, arrival)),
         Protocol::Auto => Box::pin(sniff::serve(stream, arrival)),
-        // Datagrams have no connections.
-        Protocol::Udp => Box::pin(std::future::ready(())),
+        // Datagrams have no connections; nothing leads out yet.
+        Protocol::Udp | Protocol::ForwardProxy | Protocol::Transparent => {
+            Box::pin(std::future::ready(()))
+        }
     }
 }
 

@@ -226,7 +226,7 @@ fn expected(said: &StreamReport, endpoints: &Endpoints) -> Option<String> {
             Some(endpoints.banners[endpoint].clone())
         }
         StreamAnswer::Requests => panic!("there are no requests: {said}"),
-        StreamAnswer::Refuse { .. } => None,
+        StreamAnswer::Refuse { .. } | StreamAnswer::Egress => None,
     }
 }
 

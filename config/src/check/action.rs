@@ -1,9 +1,11 @@
 //! `to`, `redirect`, `respond`
 
 use super::{
-    filter::{self, Level},
+    filter::{
+        self, Level,
+        rewrite::{Change, path_change},
+    },
     references::{Known, unknown},
-    rewrite::{Change, path_change},
     upstream::MAX_WEIGHT,
 };
 use crate::{

@@ -14,10 +14,10 @@ use super::{Draft, Drafts, references::place};
 use crate::{
     Objects, Snapshot,
     model::{
-        Acme, Action, Certificate, CertificateNames, CertificateSource, Destination, Listener,
-        Route, Rule,
+        Acme, Action, Certificate, CertificateNames, CertificateSource, Destination, Egress,
+        EgressDefault, EgressRule, Listener, Route, Rule, Upstream,
     },
-    names::{CertificateName, IssuerName},
+    names::{CertificateName, IssuerName, UpstreamName},
 };
 
 /// The objects that may run; none when that cannot be said.
@@ -42,6 +42,7 @@ pub(super) fn contain(drafts: Drafts, previous: Option<&Snapshot>) -> Option<Obj
         ),
         routes: BTreeMap::new(),
         certificates: BTreeMap::new(),
+        egress: None,
         access_log: access_log.unwrap_or_default(),
         dns: dns.unwrap_or_default(),
         tracing: tracing.unwrap_or_default(),
@@ -58,6 +59,15 @@ pub(super) fn contain(drafts: Drafts, previous: Option<&Snapshot>) -> Option<Obj
     }
     for listener in objects.listeners.values_mut() {
         without_lost(listener, &objects.certificates, &objects.acme);
+    }
+    let before = previous.and_then(|previous| previous.egress.as_ref());
+    objects.egress = match drafts.egress.into_clean() {
+        Ok(egress) => egress.map(Arc::new),
+        // Where nothing was said before nobody knows what it was meant to refuse.
+        Err(_) => Some(before.map_or_else(|| Arc::new(Egress::closed()), Arc::clone)),
+    };
+    if let Some(egress) = &mut objects.egress {
+        with_proxies(egress, &objects.upstreams);
     }
     // A listener that keeps its previous address may stand where another one has moved.
     let addresses = objects.listeners.values().map(|listener| place(listener));
@@ -143,6 +153,21 @@ fn without_lost(
             names.retain(there);
         }
     }
+}
+
+/// A rule whose proxy is refused and gone is refused with it; then nothing may pass that no rule allows, for
+/// nobody knows what would have gone through that proxy.
+fn with_proxies(egress: &mut Arc<Egress>, upstreams: &BTreeMap<UpstreamName, Arc<Upstream>>) {
+    let there = |rule: &EgressRule| {
+        let via = rule.via.as_ref();
+        via.is_none_or(|name| upstreams.contains_key(name))
+    };
+    if egress.allow.iter().all(there) {
+        return;
+    }
+    let egress = Arc::make_mut(egress);
+    egress.allow.retain(there);
+    egress.default = EgressDefault::Deny;
 }
 
 /// The route without what it referred to and is not there any more; none when nothing can reach it.

@@ -1,13 +1,13 @@
 //! Filter keys on listeners, routes and rules, and `[filters.NAME]`.
 
 mod hsts;
+pub(super) mod rewrite;
 mod stream;
 mod upgrade;
 
 use super::{
     decode, entries, name_of,
     references::{Known, unknown},
-    rewrite,
     telemetry::tracing,
 };
 use crate::{

@@ -1,5 +1,6 @@
 //! `[listeners.NAME]`
 
+mod egress;
 pub(super) mod socket;
 mod stream;
 
@@ -44,6 +45,7 @@ pub(super) fn check(
         findings,
     );
     let tls = tls::listener::check(&raw, protocol, at, known, findings);
+    let (basic, open) = egress::check(&raw, protocol, (bind, tls.as_ref()), at, findings);
     let filters = filter::check(&raw.filters(), at, filter::Level::Wide, known, findings);
     let https_redirect = https_redirect(raw.https_redirect.as_ref(), at, findings);
     if let Some(filters) = &filters {
@@ -70,6 +72,8 @@ pub(super) fn check(
     let object = address.map(|address| Listener {
         protocol,
         tls,
+        basic,
+        open,
         https_redirect,
         trusted_proxies,
         trusted_hops,
@@ -123,8 +127,13 @@ fn misplaced(
         findings.key(&at.key("https_redirect"), finding);
     }
     if !protocol.has_requests() && filters.change_requests() {
-        let what = format!("filters change requests, but {at} passes raw streams");
-        let hint = "for requests write protocol = \"https\" or \"http\"";
+        let (what, hint) = if protocol.is_egress() {
+            let what = format!("filters change requests of routes, and no route is bound to {at}");
+            (what, "what may pass is said in [egress]")
+        } else {
+            let what = format!("filters change requests, but {at} passes raw streams");
+            (what, "for requests write protocol = \"https\" or \"http\"")
+        };
         findings.key(at, Finding::new("raw_stream", what).hint(hint));
     }
     if protocol == Protocol::Http && filters.stream.is_some() {

@@ -1,6 +1,6 @@
 //! `match = { … }`
 
-mod stream;
+pub(super) mod stream;
 
 use super::{filter::Offer, listener::networks, references::Known};
 use crate::{
@@ -81,6 +81,21 @@ fn one(raw: &raw::Match, at: &At<'_>, scope: Scope<'_>, findings: &mut Findings<
     }
 }
 
+/// Conditions on the path, one of which must hold.
+pub(super) fn paths(
+    raw: Option<&OneOrMany<TextOr<raw::PathMatch>>>,
+    at: &At<'_>,
+    findings: &mut Findings<'_>,
+) -> Vec<PathMatch> {
+    let Some(list) = raw else {
+        return Vec::new();
+    };
+    empty(list, at, findings);
+    let each = list.as_slice().iter().enumerate();
+    each.filter_map(|(index, raw)| path(raw, &at.element(index, list.is_list()), findings))
+        .collect()
+}
+
 fn path(
     raw: &TextOr<raw::PathMatch>,
     at: &At<'_>,
@@ -150,7 +165,8 @@ fn only_one<'w>(
     }
 }
 
-fn methods(
+/// Methods, one of which must hold.
+pub(super) fn methods(
     raw: Option<&OneOrMany<String>>,
     at: &At<'_>,
     findings: &mut Findings<'_>,
@@ -187,7 +203,7 @@ const ORDINARY: [&str; 9] = [
 ];
 
 /// An empty list of alternatives holds for nothing, which nobody means.
-fn empty<T>(list: &OneOrMany<T>, at: &At<'_>, findings: &mut Findings<'_>) {
+pub(super) fn empty<T>(list: &OneOrMany<T>, at: &At<'_>, findings: &mut Findings<'_>) {
     if list.as_slice().is_empty() && findings.is_clean(at) {
         findings.value(
             at,

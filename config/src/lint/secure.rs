@@ -37,7 +37,12 @@ fn redirected_nowhere(snapshot: &Snapshot) -> Vec<Problem> {
     let serves = |it: &Listener| match it.protocol {
         Protocol::Https => true,
         Protocol::Auto => it.tls.is_some(),
-        Protocol::Http | Protocol::Tls | Protocol::Tcp | Protocol::Udp => false,
+        Protocol::Http
+        | Protocol::Tls
+        | Protocol::Tcp
+        | Protocol::Udp
+        | Protocol::ForwardProxy
+        | Protocol::Transparent => false,
     };
     if listeners.any(|listener| serves(listener)) {
         return Vec::new();

@@ -1,7 +1,7 @@
 //! How values print so that the check reads them back: durations and sizes with units, lists of
 //! names as tables, `"off"`.
 
-use std::time::Duration;
+use std::{ops::RangeInclusive, time::Duration};
 
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
@@ -88,4 +88,47 @@ pub(super) fn lines<S: Serializer>(
         map.serialize_entry(name, &values.collect::<Vec<_>>())?;
     }
     map.end()
+}
+
+/// Numbers where they are one, else `5000-5999`.
+pub(super) fn ports<S: Serializer>(
+    ports: &[RangeInclusive<u16>],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    #[serde(untagged)]
+    enum Form {
+        One(u16),
+        Range(String),
+    }
+
+    serializer.collect_seq(ports.iter().map(|range| {
+        let (first, last) = (*range.start(), *range.end());
+        if first == last {
+            Form::One(first)
+        } else {
+            Form::Range(format!("{first}-{last}"))
+        }
+    }))
+}
+
+/// As [`ports`], where there are some.
+#[expect(clippy::ref_option, reason = "the shape that serde asks for")]
+pub(super) fn maybe_ports<S: Serializer>(
+    ports: &Option<Vec<RangeInclusive<u16>>>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match ports {
+        None => serializer.serialize_none(),
+        Some(ports) => self::ports(ports, serializer),
+    }
+}
+
+/// What is off is not printed.
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the shape that serde asks for"
+)]
+pub(super) fn is_false(value: &bool) -> bool {
+    !*value
 }

@@ -1,10 +1,11 @@
 //! Listeners: an address and protocol we accept on.
 
+mod basic;
 mod bind;
 mod socket;
 mod stream;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use ipnet::IpNet;
 use serde::Serialize;
@@ -12,6 +13,7 @@ use serde::Serialize;
 use super::{Filters, Limit, ListenerTls, canonical};
 use crate::names::ListenerName;
 
+pub use basic::{Basic, BasicError, PasswordHash, PasswordHashError};
 pub use bind::Bind;
 pub use socket::{KeepAlive, ListenerSocket, UpstreamSocket};
 pub use stream::{Protocol, ProxyProtocolIn, Startup, Udp};
@@ -34,6 +36,13 @@ pub struct Listener {
     /// certificates, with `tls` unless there are none and every route of it is passed through.
     #[serde(flatten)]
     pub tls: Option<ListenerTls>,
+    /// The names and passwords that clients are asked for; only on `forward-proxy`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub basic: Option<Arc<Basic>>,
+    /// Whether anybody who reaches it may use it; only on `forward-proxy`, and never with `basic` or client
+    /// certificates that are required.
+    #[serde(skip_serializing_if = "canonical::is_false")]
+    pub open: bool,
     /// Answer every request with a redirect to https.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub https_redirect: Option<HttpsRedirect>,
@@ -77,6 +86,8 @@ impl Listener {
             implied: false,
             protocol: Protocol::Http,
             tls: None,
+            basic: None,
+            open: false,
             https_redirect: None,
             trusted_proxies: Vec::new(),
             trusted_hops: Limit::Off,
@@ -89,6 +100,15 @@ impl Listener {
             timeouts: ListenerTimeouts::default(),
             http2: Http2::default(),
             filters: Filters::default(),
+        }
+    }
+
+    /// Takes password hashes away, for whoever looks at what runs.
+    pub(crate) fn redact(&mut self) {
+        if let Some(basic) = &mut self.basic {
+            for (_, hash) in &mut Arc::make_mut(basic).users {
+                *hash = PasswordHash::redacted();
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Routes: hosts and ordered rules.
 
 mod mode;
+pub mod order;
 
 use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
@@ -194,7 +195,10 @@ pub struct Match {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub destination: Vec<IpNet>,
     /// The port on our side is in any of these; empty means every port.
-    #[serde(skip_serializing_if = "Vec::is_empty", serialize_with = "ports")]
+    #[serde(
+        skip_serializing_if = "Vec::is_empty",
+        serialize_with = "canonical::ports"
+    )]
     pub destination_port: Vec<RangeInclusive<u16>>,
     /// The client offers any of these inside TLS, or one of them was agreed on; empty means whatever
     /// it offers.
@@ -203,25 +207,6 @@ pub struct Match {
     /// On the name that the client asks for in its TLS handshake; names are lower-case.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sni: Option<ValueMatch>,
-}
-
-/// Numbers where they are one, else `5000-5999`.
-fn ports<S: Serializer>(ports: &[RangeInclusive<u16>], serializer: S) -> Result<S::Ok, S::Error> {
-    #[derive(Serialize)]
-    #[serde(untagged)]
-    enum Form {
-        One(u16),
-        Range(String),
-    }
-
-    serializer.collect_seq(ports.iter().map(|range| {
-        let (first, last) = (*range.start(), *range.end());
-        if first == last {
-            Form::One(first)
-        } else {
-            Form::Range(format!("{first}-{last}"))
-        }
-    }))
 }
 
 fn by_name<S: Serializer>(headers: &[HeaderMatch], serializer: S) -> Result<S::Ok, S::Error> {

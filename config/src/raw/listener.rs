@@ -1,5 +1,6 @@
 //! `[listeners.NAME]`
 
+mod basic;
 mod stream;
 
 use schemars::JsonSchema;
@@ -11,6 +12,7 @@ use super::{
     Upgrade,
 };
 
+pub use basic::Basic;
 pub use stream::{KeepAlive, ListenerSocket, ProxyProtocolIn, Startup, Udp};
 
 /// An address and protocol we accept on.
@@ -25,17 +27,27 @@ pub struct Listener {
     /// raw stream; `tcp`, which passes everything on as a raw stream; `udp`; or `auto`, where the first
     /// bytes decide: HTTP is served as on `http`, TLS as on `https` (where there are certificates or
     /// routes with `mode = "passthrough"`), and everything else, silence included, is a raw stream for a
-    /// route with `mode = "tcp"`. Default `http`.
+    /// route with `mode = "tcp"`. Two are ways out, on which `[egress]` decides and no route is bound:
+    /// `forward-proxy`, where clients send CONNECT or name a whole URL, inside TLS where `certificates` are
+    /// written; and `transparent`, to which the system redirects streams that were meant for somewhere else.
+    /// Default `http`.
     pub protocol: Option<String>,
     /// The certificates it serves, by name; or a table that says more. For `https`, `tls` and `auto`; `tls`
-    /// may do without where every route of it has `mode = "passthrough"`, `auto` always.
-    /// Default every `[certificates.*]`.
+    /// may do without where every route of it has `mode = "passthrough"`, `auto` always. Default every
+    /// `[certificates.*]`; for `forward-proxy` none, which is without TLS.
     pub certificates: Option<NamesOr<ListenerCertificates>>,
-    /// How TLS is spoken. For `https`, `tls` and `auto`.
+    /// How TLS is spoken. For `https`, `tls` and `auto`, and `forward-proxy` with `certificates`.
     pub tls: Option<ListenerTls>,
-    /// Whose certificates clients are asked for, where a route does not say. For `https`, `tls` and `auto`.
-    /// Default nobody's.
+    /// Whose certificates clients are asked for, where a route does not say. For `https`, `tls` and `auto`, and
+    /// `forward-proxy` with `certificates`. Default nobody's.
     pub client_certificates: Option<ClientCertificates>,
+    /// Names and passwords that clients are asked for (`Proxy-Authorization`, 407). For `forward-proxy`.
+    /// Default none.
+    pub basic: Option<Basic>,
+    /// Whether anybody who reaches it may use it. A listener that asks for neither `basic` nor
+    /// `client_certificates` that are required, and accepts elsewhere than on this machine, needs it. For
+    /// `forward-proxy`. Default `false`.
+    pub open: Option<bool>,
     /// Answers every request with a redirect to https, also where no route is bound, and keeps host,
     /// path and query. `true` means status 301 and port 443. Default `false`.
     pub https_redirect: Option<Switch<HttpsRedirect>>,

@@ -1,5 +1,6 @@
 //! `[upstreams.NAME]`
 
+mod dns;
 mod socket;
 
 use schemars::JsonSchema;
@@ -9,6 +10,7 @@ use super::{
     CountOrOff, DurationOrOff, DurationText, OneOrMany, Startup, Switch, TextOr, UpstreamTls,
 };
 
+pub use dns::Dns;
 pub use socket::{ProxyVersion, UpstreamSocket};
 
 /// A named group of endpoints with balancing, pool and limits.

@@ -4,8 +4,8 @@ use serde_json::Value;
 
 use super::{json, markdown, schema};
 use crate::model::{
-    AccessLog, Dns, Filters, Http2, HttpsRedirect, Limit, ListenerLimits, ListenerTimeouts,
-    Process, Upgrade, UpstreamLimits, UpstreamPool, UpstreamTimeouts,
+    AccessLog, Basic, Dns, Egress, Filters, Http2, HttpsRedirect, Limit, ListenerLimits,
+    ListenerTimeouts, Process, Upgrade, UpstreamLimits, UpstreamPool, UpstreamTimeouts,
 };
 
 fn committed(path: &str) -> String {
@@ -156,6 +156,9 @@ fn the_manual_says_the_defaults_that_the_model_has_downstream() {
             duration(timeouts.write_stall),
         ),
         ("Listener", "max_body", limit(Filters::MAX_BODY, size)),
+        ("Basic", "realm", Basic::REALM.to_owned()),
+        ("Egress", "report", number(Egress::REPORT)),
+        ("Egress", "connect_ports", number(443)),
         (
             "Upgrade",
             "idle_timeout",

@@ -2,9 +2,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::address;
 use crate::{
     findings::Finding,
-    model::{Host, HostPattern},
+    model::{EgressHost, Host, HostPattern},
 };
 
 const MAX_NAME: usize = 253;
@@ -106,6 +107,37 @@ fn checked(text: &str, part: &str) -> Result<String, Finding> {
         return Err(bad(format!("{text:?} is no IPv4 address")));
     }
     name(part).map_err(|what| bad(format!("{text:?} is no host name: {what}")))
+}
+
+/// Where somebody may go: a name, a wildcard, or addresses.
+pub(crate) fn destination(text: &str) -> Result<EgressHost, Finding> {
+    let bare = text
+        .strip_prefix('[')
+        .and_then(|text| text.strip_suffix(']'));
+    let (first, rest) = text.split_once('/').unwrap_or((text, ""));
+    let is_address = bare.is_some() || first.parse::<IpAddr>().is_ok();
+    if is_address {
+        let network = address::network(bare.unwrap_or(text))?;
+        return match network.addr() {
+            IpAddr::V6(ip) if ip.to_ipv4_mapped().is_some() => Err(bad(format!(
+                "{text:?} is IPv4 written as IPv6, which is never asked for"
+            ))
+            .hint("write it as IPv4")),
+            _ => Ok(EgressHost::Network(network)),
+        };
+    }
+    if !rest.is_empty() && !first.is_empty() && !text.contains("://") {
+        return Err(bad(format!("{text:?} has a path, but hosts have none"))
+            .hint(format!("write {first:?}, and the path in `paths`")));
+    }
+    if let Some((host, port)) = text.rsplit_once(':')
+        && !host.contains(':')
+        && port.bytes().all(|b| b.is_ascii_digit())
+    {
+        return Err(bad(format!("{text:?} has a port, but hosts have none"))
+            .hint(format!("write {host:?}, and ports = [{port}]")));
+    }
+    pattern(text).map(EgressHost::Name)
 }
 
 /// A host as it stands in a URL.

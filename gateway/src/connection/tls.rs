@@ -46,7 +46,12 @@ pub(super) async fn secured(stream: Stream, mut arrival: Arrival, deadline: Dead
     let is_raw = match arrival.listener.model.protocol {
         Protocol::Tls => true,
         Protocol::Auto => asked || agreed == Some(plan::POSTGRES),
-        Protocol::Http | Protocol::Https | Protocol::Tcp | Protocol::Udp => false,
+        Protocol::Http
+        | Protocol::Https
+        | Protocol::Tcp
+        | Protocol::Udp
+        | Protocol::ForwardProxy
+        | Protocol::Transparent => false,
     };
     if is_raw {
         Box::pin(raw((inside, Bytes::new()), None, arrival)).await;

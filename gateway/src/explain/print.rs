@@ -107,6 +107,12 @@ impl fmt::Display for StreamReport {
                     "\nread as requests: ask with a method and URL what becomes of one"
                 )
             }
+            StreamAnswer::Egress => {
+                writeln!(
+                    f,
+                    "\nasked to go out: ask with --egress, a method and a target what becomes of it"
+                )
+            }
             StreamAnswer::Refuse { reason, why } => writeln!(f, "\nclosed, {reason}: {why}"),
         }
     }

@@ -271,6 +271,8 @@ pub enum StreamAnswer {
     },
     /// It is read as requests.
     Requests,
+    /// It goes out, where `[egress]` allows that.
+    Egress,
     /// It is closed.
     Refuse {
         /// The word in the access log.
@@ -311,7 +313,7 @@ impl StreamReport {
     /// Whether it goes anywhere.
     pub fn matches(&self) -> bool {
         let chosen = self.route.as_ref().is_some_and(|it| it.chosen.is_some());
-        chosen || self.answer == StreamAnswer::Requests
+        chosen || matches!(self.answer, StreamAnswer::Requests | StreamAnswer::Egress)
     }
 }
 

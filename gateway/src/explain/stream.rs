@@ -62,6 +62,7 @@ pub fn explain_stream(
     match listener.protocol {
         Protocol::Udp => walk.find(Mode::Udp, &Hello::default(), &mut report),
         Protocol::Http => report.answer = StreamAnswer::Requests,
+        Protocol::ForwardProxy | Protocol::Transparent => report.answer = StreamAnswer::Egress,
         Protocol::Tcp => {
             if asked.hello.is_some() {
                 report.note("on a tcp listener nobody looks at what a client says first");

@@ -140,8 +140,13 @@ fn terms(listener: &model::Listener, model: &TlsTerms) -> Terms {
         protocols: protocols.chain(startup).map(<[u8]>::to_vec).collect(),
         tickets: model.session_tickets,
         plain: match listener.protocol {
-            Protocol::Https => PLAIN,
-            Protocol::Http | Protocol::Tls | Protocol::Tcp | Protocol::Udp | Protocol::Auto => b"",
+            Protocol::Https | Protocol::ForwardProxy => PLAIN,
+            Protocol::Http
+            | Protocol::Tls
+            | Protocol::Tcp
+            | Protocol::Udp
+            | Protocol::Auto
+            | Protocol::Transparent => b"",
         },
     }
 }

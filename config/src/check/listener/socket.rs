@@ -38,6 +38,7 @@ pub(super) fn check(
         mark: mark(&mut scalars, raw.mark),
         dscp: dscp(&mut scalars, raw.dscp),
         ipv6_only: raw.ipv6_only.unwrap_or(default.ipv6_only),
+        transparent: raw.transparent.unwrap_or(default.transparent),
         mode,
     }
 }
@@ -94,6 +95,12 @@ fn misplaced(
             raw.ipv6_only.is_some(),
             !ipv6,
             "only an IPv6 address can leave IPv4 alone",
+        ),
+        (
+            "transparent",
+            raw.transparent.is_some(),
+            protocol != Protocol::Transparent,
+            "only a transparent listener accepts what is meant for other addresses",
         ),
         (
             "mode",

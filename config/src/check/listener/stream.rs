@@ -10,13 +10,15 @@ use crate::{
 };
 
 /// Every protocol.
-const PROTOCOLS: [Protocol; 6] = [
+const PROTOCOLS: [Protocol; 8] = [
     Protocol::Http,
     Protocol::Https,
     Protocol::Tls,
     Protocol::Tcp,
     Protocol::Udp,
     Protocol::Auto,
+    Protocol::ForwardProxy,
+    Protocol::Transparent,
 ];
 
 pub(super) fn protocol(raw: Option<&str>, at: &At<'_>, findings: &mut Findings<'_>) -> Protocol {

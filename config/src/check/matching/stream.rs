@@ -11,7 +11,8 @@ use crate::{
     tree::At,
 };
 
-pub(super) fn ports(
+/// Ports, one of which must hold.
+pub(in crate::check) fn ports(
     raw: Option<&OneOrMany<Ports>>,
     at: &At<'_>,
     findings: &mut Findings<'_>,
@@ -22,16 +23,20 @@ pub(super) fn ports(
     };
     empty(list, at, findings);
     for (index, raw) in list.as_slice().iter().enumerate() {
-        let read = match raw {
-            Ports::Port(port) => text::ports(&port.to_string()),
-            Ports::Text(text) => text::ports(text),
-        };
-        match read {
+        match range(raw) {
             Ok(range) => ports.push(range),
             Err(finding) => findings.value(&at.element(index, list.is_list()), finding),
         }
     }
     ports
+}
+
+/// A port, or a range of ports.
+pub(in crate::check) fn range(raw: &Ports) -> Result<RangeInclusive<u16>, Finding> {
+    match raw {
+        Ports::Port(port) => text::ports(&port.to_string()),
+        Ports::Text(text) => text::ports(text),
+    }
 }
 
 pub(super) fn alpn(

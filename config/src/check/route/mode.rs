@@ -96,9 +96,17 @@ fn named(
     let mut listeners = Vec::new();
     for (index, name) in list.as_slice().iter().enumerate() {
         let at = at.element(index, list.is_list());
-        if let Some(name) = known.listener(name, &at, findings)
-            && !listeners.contains(&name)
-        {
+        let Some(name) = known.listener(name, &at, findings) else {
+            continue;
+        };
+        if let Some(protocol) = known.protocol(&name).filter(|it| it.is_egress()) {
+            let what = format!(
+                "listener {name} speaks {}: [egress] decides what passes there, and no route is asked",
+                protocol.as_str()
+            );
+            let finding = Finding::new("egress_listener", what);
+            findings.value(&at, finding.hint("take it out of `listeners`"));
+        } else if !listeners.contains(&name) {
             listeners.push(name);
         }
     }

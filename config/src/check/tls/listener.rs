@@ -25,19 +25,33 @@ pub(in crate::check) fn check(
     let silent =
         raw.certificates.is_none() && raw.tls.is_none() && raw.client_certificates.is_none();
     match protocol {
-        Protocol::Http | Protocol::Tcp | Protocol::Udp => {
+        Protocol::Http | Protocol::Tcp | Protocol::Udp | Protocol::Transparent => {
             if findings.is_clean(&at.key("protocol")) {
-                without(raw, at, findings);
+                without(raw, protocol, at, findings);
+            }
+            return None;
+        }
+        // A proxy is mostly spoken to without TLS, whatever certificates there are for other listeners.
+        Protocol::ForwardProxy if raw.certificates.is_none() => {
+            if findings.is_clean(&at.key("certificates")) {
+                without(raw, protocol, at, findings);
             }
             return None;
         }
         // Whether it needs any is known with its routes (`check_unarmed`).
         Protocol::Tls | Protocol::Auto if silent && known.certificates.is_empty() => return None,
-        Protocol::Https | Protocol::Tls | Protocol::Auto => {}
+        Protocol::Https | Protocol::Tls | Protocol::Auto | Protocol::ForwardProxy => {}
     }
     let certificates = certificates(raw.certificates.as_ref(), at, known, findings);
     let default = raw::ListenerTls::default();
     let tls = raw.tls.as_ref().unwrap_or(&default);
+    if protocol == Protocol::ForwardProxy && certificates.auto.is_some() {
+        let what = format!("{at} has no routes for whose hosts certificates could be ordered");
+        let hint =
+            "write [certificates.NAME] with hosts and auto, and certificates = [\"NAME\"] here";
+        let at = at.key("certificates");
+        findings.value(&at.key("auto"), Finding::new("conflict", what).hint(hint));
+    }
     let client = raw.client_certificates.as_ref();
     Some(ListenerTls {
         certificates,
@@ -95,7 +109,7 @@ fn no_certificate(listener: &At<'_>) -> Finding {
 }
 
 /// Reports what means nothing without TLS.
-fn without(raw: &raw::Listener, at: &At<'_>, findings: &mut Findings<'_>) {
+fn without(raw: &raw::Listener, protocol: Protocol, at: &At<'_>, findings: &mut Findings<'_>) {
     let keys = [
         ("certificates", raw.certificates.is_some()),
         ("tls", raw.tls.is_some()),
@@ -104,7 +118,11 @@ fn without(raw: &raw::Listener, at: &At<'_>, findings: &mut Findings<'_>) {
     for (key, _) in keys.iter().filter(|(_, written)| *written) {
         let what = format!("{key} means nothing without TLS, which {at} does not speak");
         let finding = Finding::new("needs_tls", what);
-        let hint = format!("write protocol = \"https\", or take {key} away");
+        let hint = match protocol {
+            Protocol::ForwardProxy => format!("write certificates, or take {key} away"),
+            Protocol::Transparent => format!("take {key} away: what comes in passes as it is"),
+            _ => format!("write protocol = \"https\", or take {key} away"),
+        };
         findings.key(&at.key(key), finding.hint(hint));
     }
 }
@@ -203,8 +221,10 @@ fn terms(
     findings: &mut Findings<'_>,
 ) -> TlsTerms {
     let mut terms = match protocol {
-        Protocol::Https | Protocol::Auto => TlsTerms::http(),
-        Protocol::Http | Protocol::Tls | Protocol::Tcp | Protocol::Udp => TlsTerms::default(),
+        Protocol::Https | Protocol::Auto | Protocol::ForwardProxy => TlsTerms::http(),
+        Protocol::Http | Protocol::Tls | Protocol::Tcp | Protocol::Udp | Protocol::Transparent => {
+            TlsTerms::default()
+        }
     };
     terms.min_version = version(raw.min_version);
     terms.session_tickets = raw.session_tickets.unwrap_or(terms.session_tickets);
@@ -221,7 +241,13 @@ fn terms(
                 findings.value(&at, Finding::new("duplicate_value", what));
             }
             Some(Alpn::Other(_)) | None if protocol != Protocol::Tls => {
-                let what = format!("an {} listener does not speak {name:?}", protocol.as_str());
+                let article = if protocol == Protocol::ForwardProxy {
+                    "a"
+                } else {
+                    "an"
+                };
+                let word = protocol.as_str();
+                let what = format!("{article} {word} listener does not speak {name:?}");
                 let hint = "it speaks \"h2\" and \"http/1.1\"; other protocols pass through a \
                             listener with protocol = \"tls\"";
                 findings.value(&at, Finding::new("unknown_value", what).hint(hint));

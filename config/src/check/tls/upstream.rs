@@ -61,7 +61,11 @@ pub(in crate::check) fn check(
     Some(checked)
 }
 
-fn terms(raw: &raw::UpstreamTls, at: &At<'_>, findings: &mut Findings<'_>) -> UpstreamTls {
+pub(in crate::check) fn terms(
+    raw: &raw::UpstreamTls,
+    at: &At<'_>,
+    findings: &mut Findings<'_>,
+) -> UpstreamTls {
     let insecure = raw.insecure.unwrap_or(false);
     let unused = [("ca", raw.ca.is_some()), ("san", raw.san.is_some())];
     for (key, _) in unused.iter().filter(|(_, written)| insecure && *written) {

@@ -32,8 +32,12 @@ pub struct ListenerSocket {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dscp: Option<u8>,
     /// Whether an IPv6 address leaves IPv4 alone.
-    #[serde(skip_serializing_if = "is_false")]
+    #[serde(skip_serializing_if = "canonical::is_false")]
     pub ipv6_only: bool,
+    /// Whether it accepts what is meant for any address, so that our side of a connection is where its client
+    /// meant to go (`IP_TRANSPARENT`); only on `transparent`.
+    #[serde(skip_serializing_if = "canonical::is_false")]
+    pub transparent: bool,
     /// The permissions of the file of a unix socket.
     #[serde(skip_serializing_if = "is_default_mode", serialize_with = "octal")]
     pub mode: u32,
@@ -62,6 +66,7 @@ impl Default for ListenerSocket {
             mark: None,
             dscp: None,
             ipv6_only: false,
+            transparent: false,
             mode: Self::MODE,
         }
     }
@@ -71,7 +76,7 @@ impl Default for ListenerSocket {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct UpstreamSocket {
     /// Whether the first data goes out with the first segment.
-    #[serde(skip_serializing_if = "is_false")]
+    #[serde(skip_serializing_if = "canonical::is_false")]
     pub fast_open: bool,
     /// Whether small pieces are sent at once.
     #[serde(skip_serializing_if = "is_true")]
@@ -136,14 +141,6 @@ impl Default for KeepAlive {
             count: Self::COUNT,
         }
     }
-}
-
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "the shape that serde asks for"
-)]
-fn is_false(value: &bool) -> bool {
-    !*value
 }
 
 #[expect(

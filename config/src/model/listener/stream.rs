@@ -8,7 +8,7 @@ use crate::model::canonical;
 
 /// What is spoken on a listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum Protocol {
     /// HTTP without TLS.
     Http,
@@ -22,6 +22,10 @@ pub enum Protocol {
     Udp,
     /// What the first bytes say: HTTP, TLS, or anything else.
     Auto,
+    /// CONNECT, and requests that name where they go (RFC 9110 §7.1): egress.
+    ForwardProxy,
+    /// Streams that the system redirected here from where they were meant to go: egress.
+    Transparent,
 }
 
 impl Protocol {
@@ -34,10 +38,17 @@ impl Protocol {
             Self::Tcp => "tcp",
             Self::Udp => "udp",
             Self::Auto => "auto",
+            Self::ForwardProxy => "forward-proxy",
+            Self::Transparent => "transparent",
         }
     }
 
-    /// Whether requests may be read there.
+    /// Whether clients come to go out: they say where to, `[egress]` whether they may, and no route is asked.
+    pub const fn is_egress(self) -> bool {
+        matches!(self, Self::ForwardProxy | Self::Transparent)
+    }
+
+    /// Whether requests for routes may be read there.
     pub const fn has_requests(self) -> bool {
         matches!(self, Self::Http | Self::Https | Self::Auto)
     }

@@ -28,7 +28,12 @@ impl Mode {
     /// That of a route on such a listener which does not say.
     pub const fn of(protocol: Protocol) -> Self {
         match protocol {
-            Protocol::Http | Protocol::Https | Protocol::Auto => Self::Http,
+            // No route is bound to these.
+            Protocol::Http
+            | Protocol::Https
+            | Protocol::Auto
+            | Protocol::ForwardProxy
+            | Protocol::Transparent => Self::Http,
             Protocol::Tls | Protocol::Tcp => Self::Tcp,
             Protocol::Udp => Self::Udp,
         }

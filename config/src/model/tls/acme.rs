@@ -1,6 +1,6 @@
 //! `[acme.NAME]`: issuers of certificates.
 
-use std::{path::PathBuf, time::Duration};
+use std::{fmt, path::PathBuf, time::Duration};
 
 use serde::{Serialize, Serializer};
 
@@ -240,8 +240,14 @@ pub struct Rate {
     pub per: Duration,
 }
 
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&unit::rate_text(self.count, self.per))
+    }
+}
+
 impl Serialize for Rate {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&unit::rate_text(self.count, self.per))
+        serializer.collect_str(self)
     }
 }

@@ -111,6 +111,10 @@ pub struct ListenerSocket {
     pub dscp: Option<i64>,
     /// Whether an IPv6 address leaves IPv4 alone. Default `false`: `[::]` accepts both.
     pub ipv6_only: Option<bool>,
+    /// Whether it accepts what is meant for any address (`IP_TRANSPARENT`), as the system's tproxy hands it on;
+    /// needs `CAP_NET_ADMIN`. For `transparent`. Default `false`: streams are redirected, and the system is asked
+    /// where they were meant to go.
+    pub transparent: Option<bool>,
     /// The permissions of the file of a unix socket, in octal. Default `0660`.
     pub mode: Option<String>,
 }

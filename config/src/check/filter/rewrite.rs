@@ -1,6 +1,6 @@
 //! `rewrite`, and the change of path that it shares with `redirect`.
 
-use super::filter::{Level, Offer, captures, offers};
+use super::{Level, Offer, captures, offers};
 use crate::{
     findings::{Finding, Findings},
     model::{PathChange, Rewrite, Template},
@@ -8,7 +8,7 @@ use crate::{
     tree::At,
 };
 
-pub(super) fn check(
+pub(in crate::check) fn check(
     raw: &raw::Rewrite,
     at: &At<'_>,
     level: Level,
@@ -61,17 +61,17 @@ fn rewritten_host(text: &str) -> Result<Template, Finding> {
 }
 
 /// A change of path as written.
-pub(super) struct Change<'r> {
+pub(in crate::check) struct Change<'r> {
     /// The whole path.
-    pub(super) path: Option<&'r str>,
+    pub(in crate::check) path: Option<&'r str>,
     /// The matched prefix.
-    pub(super) prefix: Option<&'r str>,
+    pub(in crate::check) prefix: Option<&'r str>,
     /// By expression.
-    pub(super) regex: Option<&'r raw::PathRegex>,
+    pub(in crate::check) regex: Option<&'r raw::PathRegex>,
 }
 
 /// At most one change of path.
-pub(super) fn path_change(
+pub(in crate::check) fn path_change(
     raw: &Change<'_>,
     at: &At<'_>,
     level: Level,

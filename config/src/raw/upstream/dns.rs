@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{DurationText, OneOrMany};
+use crate::raw::{DurationText, OneOrMany};
 
 /// How names of endpoints are resolved, in the background.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
