@@ -30,6 +30,9 @@ pub(crate) enum Command {
     Explain(commands::explain::Args),
     /// Bring configuration files into their canonical layout.
     Fmt(commands::fmt::Args),
+    /// Hash a password for a list of users: from the terminal, which does not show it, or from standard
+    /// input.
+    HashPassword(commands::hash_password::Args),
     /// Say how a running gateway is.
     Status(commands::show::Args),
     /// List the routes of a running gateway.

@@ -6,6 +6,7 @@ pub(crate) mod completions;
 pub(crate) mod demo;
 pub(crate) mod explain;
 pub(crate) mod fmt;
+pub(crate) mod hash_password;
 mod reach;
 pub(crate) mod run;
 mod schema;
@@ -38,6 +39,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
         Command::Healthcheck(args) => steer::healthcheck(&args),
         Command::Demo(args) => demo::run(args),
         Command::Fmt(args) => fmt::run(&args),
+        Command::HashPassword(args) => hash_password::run(&args),
         Command::Schema => schema::run(),
         Command::Version => version::run(),
         Command::Completions(args) => completions::run(&args),

@@ -52,6 +52,16 @@ impl Connection {
         }
     }
 
+    /// The SPIFFE id of the certificate that the client has shown and that was verified; none where it has
+    /// another URI besides, which no such certificate has.
+    pub fn identity(&self) -> Option<&str> {
+        let peer = self.tls.as_ref()?.peer.as_ref()?;
+        match peer.facts().uris.as_slice() {
+            [uri] if uri.starts_with("spiffe://") => Some(uri),
+            _ => None,
+        }
+    }
+
     /// Believes what a trusted proxy in front says of it.
     pub fn believe(&mut self, header: Header) {
         if let About::Client {

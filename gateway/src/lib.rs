@@ -8,7 +8,7 @@
 //! connection
 //! http/* · l4/*              the verbs
 //! plan                       composes the nouns
-//! filter
+//! filter · authn
 //! route                      pure
 //! upstream
 //! message · stream · frames
@@ -18,6 +18,7 @@
 //! ```
 
 pub mod admin;
+pub mod authn;
 pub mod connection;
 pub mod downstream;
 pub mod drain;

@@ -48,6 +48,14 @@ const HOMES: &[Home] = &[
         places: &["config/src"],
     },
     Home {
+        library: "argon2",
+        places: &["gateway/src/authn/password"],
+    },
+    Home {
+        library: "bcrypt",
+        places: &["gateway/src/authn/password"],
+    },
+    Home {
         library: "rustls",
         places: &["certs/src"],
     },

@@ -1,0 +1,126 @@
+//! Users with passwords: how their passwords are hashed, and who is let in.
+
+use std::{
+    process::{Output, Stdio},
+    time::Duration,
+};
+
+use sluice_gateway::authn::password::PasswordHash;
+use sluice_tests::process::{program, stderr, stdout};
+use tokio::{io::AsyncWriteExt as _, process::Command, time::timeout};
+
+/// Far longer than it takes.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Runs a program that is told this, and then nothing more.
+async fn told(mut command: Command, input: &[u8]) -> Output {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("it starts");
+    let mut stdin = child.stdin.take().expect("a pipe");
+    // What does not fit it may refuse to read.
+    stdin.write_all(input).await.unwrap_or_default();
+    drop(stdin);
+    let ended = timeout(PATIENCE, child.wait_with_output()).await;
+    ended.expect("it ends").expect("its output")
+}
+
+/// `sluice hash-password` with a password from another program.
+async fn piped(options: &[&str], input: impl AsRef<[u8]>) -> Output {
+    let mut command = Command::new(program());
+    command.arg("hash-password").args(options);
+    told(command, input.as_ref()).await
+}
+
+#[tokio::test]
+async fn hash_password_takes_a_password_from_a_pipe() {
+    let long = "é".repeat(36);
+    for (options, kind) in [(&[][..], "$argon2id$v=19$"), (&["--bcrypt"], "$2b$12$")] {
+        for input in ["open sesame", "open sesame\n", "open sesame\r\n"] {
+            let output = piped(options, input).await;
+            let text = stdout(&output);
+            assert!(output.status.success(), "{}", stderr(&output));
+            assert!(text.starts_with(kind), "{text}");
+            let hash = PasswordHash::parse(text.trim_end()).expect(&text);
+            assert!(hash.verify(b"open sesame"), "{input:?}");
+            assert!(!hash.verify(input.to_uppercase().as_bytes()), "{input:?}");
+        }
+        assert!(piped(options, &long).await.status.success());
+    }
+}
+
+#[tokio::test]
+async fn hash_password_refuses_what_no_client_can_send() {
+    let long = format!("{}x", "é".repeat(36));
+    for (options, input, said) in [
+        (&[][..], &b""[..], "empty"),
+        (&[], b"\n", "empty"),
+        (&[], b"open\nsesame\n", "control character"),
+        (&[], b"open sesame\0", "control character"),
+        (&[], b"open ses\xe4me", "reading"),
+        (&[], &[b'x'; 1025], "longer than 1024"),
+        (&[], &[b'x'; 1 << 20], "longer than 1024"),
+        (&["--bcrypt"], long.as_bytes(), "72 bytes"),
+    ] {
+        let output = piped(options, input).await;
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(stderr(&output).contains(said), "{}", stderr(&output));
+        assert_eq!(stdout(&output), "", "{said}");
+    }
+}
+
+#[tokio::test]
+async fn hash_password_does_not_show_what_is_typed() {
+    for (typed, good) in [
+        ("open sesame\nopen sesame\n", true),
+        ("open sesame\nopen barley\n", false),
+    ] {
+        // A terminal, all of whose lines come to us.
+        let mut command = Command::new("script");
+        let line = format!("{} hash-password", program().display());
+        command.args(["--quiet", "--return", "--command", &line, "/dev/null"]);
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("util-linux has it");
+        let mut stdin = child.stdin.take().expect("a pipe");
+        let mut shown = String::new();
+        let mut out = child.stdout.take().expect("a pipe");
+        for (prompt, line) in ["Password: ", "Again: "]
+            .iter()
+            .zip(typed.split_inclusive('\n'))
+        {
+            read_until(&mut out, &mut shown, prompt).await;
+            stdin.write_all(line.as_bytes()).await.expect("it is typed");
+        }
+        read_until(
+            &mut out,
+            &mut shown,
+            if good { "$argon2id$" } else { "not the same" },
+        )
+        .await;
+        drop(stdin);
+        let status = timeout(PATIENCE, child.wait()).await.expect("it ends");
+        assert_eq!(status.expect("a status").success(), good, "{shown}");
+        assert!(!shown.contains("sesame"), "{shown}");
+    }
+}
+
+async fn read_until(out: &mut (impl tokio::io::AsyncRead + Unpin), shown: &mut String, text: &str) {
+    use tokio::io::AsyncReadExt as _;
+    let reading = async {
+        let mut buffer = [0; 256];
+        while !shown.contains(text) {
+            let count = out.read(&mut buffer).await.expect("it can be read");
+            assert_ne!(count, 0, "it ended, and never said {text:?}:\n{shown}");
+            shown.push_str(&String::from_utf8_lossy(&buffer[..count]));
+        }
+    };
+    timeout(PATIENCE, reading).await.expect("it says it");
+}
