@@ -12,6 +12,7 @@ mod issuers;
 mod sockets;
 mod trust;
 mod upstreams;
+mod users;
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -26,7 +27,7 @@ use sluice_config::{
     names::RuleName,
 };
 
-use crate::plan::TlsClients;
+use crate::{authn::users::Lists, plan::TlsClients};
 
 pub use automatic::{Automatic, Wanted};
 pub use certificates::{CertificateFiles, Certificates};
@@ -47,6 +48,8 @@ pub struct Loaded {
     pub tls_clients: TlsClients,
     /// Certificates, and what client certificates are held against.
     pub certificates: Certificates,
+    /// Who may come in with a password.
+    pub users: Lists,
 }
 
 /// Why a file cannot be the body of an answer.
@@ -58,9 +61,14 @@ enum BodyError {
     TooLarge,
 }
 
-/// Reads every file that `snapshot` names. `known` has the certificates that serve.
-pub fn files(snapshot: &Snapshot, known: &CertificateFiles) -> Result<Loaded, Vec<Problem>> {
+/// Reads every file that `snapshot` names. `known` has the certificates that serve, `users` the lists.
+pub fn files(
+    snapshot: &Snapshot,
+    known: &CertificateFiles,
+    users: &Lists,
+) -> Result<Loaded, Vec<Problem>> {
     let mut problems = Vec::new();
+    let users = users::lists(snapshot, users, &mut problems);
     let bodies = bodies(snapshot, &mut problems);
     let tls_clients = upstreams::clients(snapshot, &known.upstreams, &mut problems);
     let issuance = issuers::read_all(snapshot, &mut problems);
@@ -72,6 +80,7 @@ pub fn files(snapshot: &Snapshot, known: &CertificateFiles) -> Result<Loaded, Ve
                 bodies,
                 tls_clients,
                 certificates,
+                users,
             })
         }
         Ok(_) => Err(problems),
@@ -82,12 +91,13 @@ pub fn files(snapshot: &Snapshot, known: &CertificateFiles) -> Result<Loaded, Ve
     }
 }
 
-/// Every file that a certificate, a policy, an issuer or the TLS of an upstream of `snapshot` is read
-/// from.
+/// Every file that a certificate, a policy, an issuer, the TLS of an upstream or a list of users of
+/// `snapshot` is read from.
 pub fn named(snapshot: &Snapshot) -> Vec<PathBuf> {
     let mut paths = certificates::named(snapshot);
     paths.extend(issuers::named(snapshot));
     paths.extend(upstreams::named(snapshot));
+    paths.extend(users::named(snapshot));
     paths.sort();
     paths.dedup();
     paths

@@ -35,6 +35,7 @@ use sluice_config::{
 };
 
 use crate::{
+    authn::{basic::Basic, users::Lists},
     downstream::Connection,
     drain::Tasks,
     error::ProxyError,
@@ -72,6 +73,8 @@ pub struct Plan {
     pub upstreams: HashMap<UpstreamName, Arc<Upstream>>,
     /// How TLS is spoken to those of them that speak it.
     pub tls_clients: TlsClients,
+    /// Who may come in with a password, by listener.
+    pub users: Lists,
     /// Where request lines go.
     pub access_log: Writer,
     /// Begins traces.
@@ -100,6 +103,8 @@ pub struct Listener {
     pub datagrams: Arc<Datagrams>,
     /// How it ends TLS, if it does.
     pub tls: Option<Arc<Tls>>,
+    /// Who may come in with a password, where that is asked for.
+    pub basic: Option<Basic>,
     /// Owns its upgraded streams; drained when it has other settings, too.
     pub streams: Tasks,
     replaced: AtomicBool,

@@ -5,27 +5,18 @@
 #[cfg(test)]
 mod tests;
 
-use std::{fmt, ops::RangeInclusive};
+use std::fmt;
 
 use argon2::{Algorithm, Argon2, Params, Version};
 use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
+use sluice_config::model::{self, PasswordHashError};
 use subtle::ConstantTimeEq as _;
 
 /// The longest password that bcrypt looks at the whole of.
 const BCRYPT_LIMIT: usize = 72;
 
-/// What bcrypt may cost: its least, and about ten seconds.
-const BCRYPT_COSTS: RangeInclusive<u32> = 4..=18;
-
 /// What bcrypt costs where we hash: a quarter of a second.
 const BCRYPT_COST: u32 = 12;
-
-/// The most that argon2 may take for one password: a gibibyte of memory, and so many passes over it.
-const MOST_KIB: u32 = 1 << 20;
-const MOST_PASSES: u32 = 64;
-
-/// The longest salt and the longest output.
-const MOST_BYTES: usize = 64;
 
 /// A password, hashed.
 #[derive(Clone, PartialEq, Eq)]
@@ -51,20 +42,6 @@ struct Argon {
     output: Vec<u8>,
 }
 
-/// Why a text is no hash of a password.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum HashError {
-    /// Neither of both.
-    #[error("it is neither argon2id nor argon2i ($argon2id$…) nor bcrypt ($2b$…)")]
-    Unknown,
-    /// It begins like one and goes on like none.
-    #[error("it is malformed")]
-    Malformed,
-    /// A verification would take too long, or too much memory.
-    #[error("verifying it would cost too much")]
-    Dear,
-}
-
 /// A password that cannot be hashed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PasswordError {
@@ -78,14 +55,13 @@ pub enum PasswordError {
 
 impl PasswordHash {
     /// Reads a hash as it is written in lists of users.
-    pub fn parse(text: &str) -> Result<Self, HashError> {
-        let kind = if let Some(rest) = text.strip_prefix("$argon2") {
-            Kind::Argon2(argon(rest)?)
-        } else if let Some(rest) = text.strip_prefix("$2") {
-            bcrypt(rest)?;
-            Kind::Bcrypt
+    pub fn parse(text: &str) -> Result<Self, PasswordHashError> {
+        let checked = model::PasswordHash::new(text)?;
+        let kind = if text.starts_with("$argon2") {
+            let argon = argon(checked.expose());
+            Kind::Argon2(argon.ok_or(PasswordHashError::Malformed("argon2"))?)
         } else {
-            return Err(HashError::Unknown);
+            Kind::Bcrypt
         };
         let text = text.into();
         Ok(Self { text, kind })
@@ -168,80 +144,34 @@ impl Argon {
     }
 }
 
-/// What follows `$argon2`: `id$v=19$m=19456,t=2,p=1$salt$output`.
-fn argon(rest: &str) -> Result<Argon, HashError> {
-    let mut parts = rest.split('$');
-    let mut next = || parts.next().ok_or(HashError::Malformed);
-    let algorithm = match next()? {
-        "id" => Algorithm::Argon2id,
-        "i" => Algorithm::Argon2i,
-        // argon2d among others: what it does shows in caches.
-        _ => return Err(HashError::Unknown),
-    };
-    let version = match next()? {
+/// `$argon2id$v=19$m=19456,t=2,p=1$salt$output`; none where salt or output are no base64.
+fn argon(text: &str) -> Option<Argon> {
+    let mut parts: Vec<&str> = text.split('$').skip(1).collect();
+    let version = match *parts.get(1)? {
         "v=19" => Version::V0x13,
         "v=16" => Version::V0x10,
-        _ => return Err(HashError::Malformed),
+        // The first one had no number.
+        _ => {
+            parts.insert(1, "");
+            Version::V0x10
+        }
     };
-    let mut costs = next()?.split(',');
-    let mut cost = |name: &str| {
-        let text = costs.next().and_then(|it| it.strip_prefix(name));
-        number(text.ok_or(HashError::Malformed)?)
+    let [kind, _, costs, salt, output] = *parts.as_slice() else {
+        return None;
     };
-    let (memory, passes, lanes) = (cost("m=")?, cost("t=")?, cost("p=")?);
-    if costs.next().is_some() {
-        return Err(HashError::Malformed);
-    }
-    let mut bytes = || {
-        let bytes = STANDARD_NO_PAD.decode(next()?);
-        bytes.map_err(|_| HashError::Malformed)
-    };
-    let (salt, output) = (bytes()?, bytes()?);
-    if parts.next().is_some() || salt.len() > MOST_BYTES || output.len() > MOST_BYTES {
-        return Err(HashError::Malformed);
-    }
-    if memory > MOST_KIB || passes > MOST_PASSES {
-        return Err(HashError::Dear);
-    }
-    let is_fine = Params::new(memory, passes, lanes, Some(output.len())).is_ok();
-    if !is_fine || salt.len() < argon2::MIN_SALT_LEN {
-        return Err(HashError::Malformed);
-    }
-    Ok(Argon {
-        algorithm,
+    let mut costs = costs.split(',').filter_map(|cost| cost.get(2..));
+    let mut cost = || costs.next()?.parse().ok();
+    Some(Argon {
+        algorithm: match kind {
+            "argon2id" => Algorithm::Argon2id,
+            "argon2i" => Algorithm::Argon2i,
+            _ => return None,
+        },
         version,
-        memory,
-        passes,
-        lanes,
-        salt,
-        output,
+        memory: cost()?,
+        passes: cost()?,
+        lanes: cost()?,
+        salt: STANDARD_NO_PAD.decode(salt).ok()?,
+        output: STANDARD_NO_PAD.decode(output).ok()?,
     })
-}
-
-/// Digits and nothing else.
-fn number(text: &str) -> Result<u32, HashError> {
-    let is_digits = text.bytes().all(|byte| byte.is_ascii_digit());
-    let number = text.parse().ok().filter(|_| is_digits);
-    number.ok_or(HashError::Malformed)
-}
-
-/// What follows `$2`: `b$12$` and 53 characters of salt and output.
-fn bcrypt(rest: &str) -> Result<(), HashError> {
-    let rest = ["a$", "b$", "y$"]
-        .into_iter()
-        .find_map(|version| rest.strip_prefix(version))
-        .ok_or(HashError::Unknown)?;
-    let (cost, rest) = rest.split_once('$').ok_or(HashError::Malformed)?;
-    let is_character = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'/');
-    if cost.len() != 2 || rest.len() != 53 || !rest.bytes().all(is_character) {
-        return Err(HashError::Malformed);
-    }
-    let cost = number(cost)?;
-    if cost > *BCRYPT_COSTS.end() {
-        return Err(HashError::Dear);
-    }
-    if !BCRYPT_COSTS.contains(&cost) {
-        return Err(HashError::Malformed);
-    }
-    Ok(())
 }

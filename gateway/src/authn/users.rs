@@ -3,14 +3,36 @@
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
-use super::password::{HashError, PasswordHash};
+use sluice_config::{
+    model::{self, BasicError, PasswordHashError},
+    names::ListenerName,
+};
+
+use super::password::PasswordHash;
 
 /// Users by name, and how their passwords are kept.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Users {
     all: BTreeMap<Arc<str>, Arc<PasswordHash>>,
+}
+
+/// The lists of listeners.
+pub type Lists = HashMap<ListenerName, List>;
+
+/// The list of one listener.
+#[derive(Debug, Clone)]
+pub struct List {
+    /// What the configuration says.
+    pub model: Arc<model::Basic>,
+    /// What came of it and of the file that it names.
+    pub users: Arc<Users>,
+    /// Why the users are those that the file had before, and not those that it has now.
+    pub refused: Option<Arc<str>>,
 }
 
 /// Why somebody cannot be on the list.
@@ -20,14 +42,14 @@ pub enum UserError {
     #[error("it is no `name:hash`")]
     NoHash,
     /// A name that no client can send.
-    #[error("the name is empty, has a colon or a control character")]
-    Name,
+    #[error("the name is refused: {0}")]
+    Name(#[from] BasicError),
     /// The same name again.
     #[error("there is a user of this name already")]
     Twice,
     /// The hash is none.
-    #[error("the hash cannot be used: {0}")]
-    Hash(#[from] HashError),
+    #[error("the hash is refused: {0}")]
+    Hash(#[from] PasswordHashError),
 }
 
 /// A line that cannot be read.
@@ -44,9 +66,7 @@ pub struct LineError {
 impl Users {
     /// Puts one on the list.
     pub fn add(&mut self, name: &str, hash: &str) -> Result<(), UserError> {
-        if name.is_empty() || name.contains(|it: char| it == ':' || it.is_control()) {
-            return Err(UserError::Name);
-        }
+        model::Basic::check_user(name)?;
         if self.all.contains_key(name) {
             return Err(UserError::Twice);
         }
@@ -55,8 +75,9 @@ impl Users {
         Ok(())
     }
 
-    /// Puts those on the list that a file has. Lines without a user are empty or begin with `#`.
-    pub fn add_file(&mut self, text: &str) -> Result<(), LineError> {
+    /// Those that a file has. Lines without a user are empty or begin with `#`.
+    pub fn of_file(text: &str) -> Result<Self, LineError> {
+        let mut users = Self::default();
         for (position, line) in text.lines().enumerate() {
             let text = line.trim();
             if text.is_empty() || text.starts_with('#') {
@@ -65,13 +86,20 @@ impl Users {
             let added = text
                 .split_once(':')
                 .ok_or(UserError::NoHash)
-                .and_then(|(name, hash)| self.add(name, hash));
+                .and_then(|(name, hash)| users.add(name, hash));
             added.map_err(|error| LineError {
                 line: position.saturating_add(1),
                 error,
             })?;
         }
-        Ok(())
+        Ok(users)
+    }
+
+    /// Puts those of `others` on the list whose name nobody has here.
+    pub fn complete(&mut self, others: Self) {
+        for (name, hash) in others.all {
+            self.all.entry(name).or_insert(hash);
+        }
     }
 
     /// Whether there is nobody.

@@ -6,6 +6,7 @@ use std::{
 };
 
 use sluice_config::{Report, Sources, Style};
+use sluice_gateway::authn::users::Lists;
 use sluice_gateway::load::{self, CertificateFiles};
 
 use crate::{Exit, args::environment};
@@ -38,7 +39,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
     let sources = sluice_config::read(&args.paths, &environment);
     let mut report = sluice_config::check(&sources, None);
     if let Some(snapshot) = &report.snapshot
-        && let Err(mut problems) = load::files(snapshot, &CertificateFiles::default())
+        && let Err(mut problems) =
+            load::files(snapshot, &CertificateFiles::default(), &Lists::default())
     {
         sluice_config::locate(&mut problems, &sources);
         report.problems.extend(problems);

@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{Applied, ApplyError, Live, Options, Refused, expiry, orders::Keeps, planner::Planner};
 use crate::{
+    authn::{Verifier, users::Lists},
     drain::Tasks,
     listener::{Crew, Fresh},
     load::{self, Bound, Certificates, DatagramSets, Datagrams, SocketKey, Sockets},
@@ -111,6 +112,8 @@ impl Control {
                 tasks: tasks.clone(),
                 current: None,
                 certificates,
+                users: Lists::default(),
+                verifier: Verifier::default(),
                 orders,
                 development,
                 renewed,
@@ -244,7 +247,8 @@ impl Control {
     /// Everything that can fail: files, sockets, the access log. Changes nothing that runs.
     async fn prepare(&self, snapshot: &Arc<Snapshot>) -> Result<Prepared, Vec<Problem>> {
         let (named, known) = (Arc::clone(snapshot), self.planner.certificates.clone());
-        let read = tokio::task::spawn_blocking(move || load::files(&named, &known));
+        let users = self.planner.users.clone();
+        let read = tokio::task::spawn_blocking(move || load::files(&named, &known, &users));
         let bound = self.sockets.bind(snapshot, self.crew.len());
         let bound = bound.and_then(|fresh| {
             let sets = self.datagrams.bind(snapshot, self.crew.len())?;

@@ -11,6 +11,7 @@ use tokio::io::DuplexStream;
 
 use super::{ApplyError, Engine, Options, orders::Keeps, planner::Planner};
 use crate::{
+    authn::{Verifier, users::Lists},
     drain::Tasks,
     listener::Crew,
     load,
@@ -65,6 +66,8 @@ impl Engine {
             tasks: control.clone(),
             current: None,
             certificates,
+            users: Lists::default(),
+            verifier: Verifier::default(),
             orders,
             development,
             renewed: Arc::default(),
@@ -94,7 +97,8 @@ impl Engine {
 }
 
 fn prepare(planner: &mut Planner, snapshot: &Snapshot) -> Result<Arc<Plan>, ApplyError> {
-    let files = load::files(snapshot, &planner.certificates).map_err(ApplyError::Refused)?;
+    let files = load::files(snapshot, &planner.certificates, &planner.users)
+        .map_err(ApplyError::Refused)?;
     let (plan, certificates) = planner
         .compile(snapshot, files)
         .map_err(ApplyError::Refused)?;

@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 
 use super::{development::Development, orders::Orders};
 use crate::{
+    authn::{Verifier, users::Lists},
     drain::Tasks,
     load::{CertificateFiles, Certificates, Loaded},
     plan::{ClientPolicies, Parts, Plan, Tls},
@@ -43,6 +44,10 @@ pub(super) struct Planner {
     pub(super) current: Option<Arc<Plan>>,
     /// The certificates, and the files of those that have any.
     pub(super) certificates: CertificateFiles,
+    /// Who may come in with a password.
+    pub(super) users: Lists,
+    /// Verifies passwords.
+    pub(super) verifier: Verifier,
     /// Orders those that have none.
     pub(super) orders: Orders,
     /// Renews those for development.
@@ -66,6 +71,8 @@ impl Planner {
             tasks: &self.connections,
             bodies: loaded.bodies,
             tls_clients: loaded.tls_clients,
+            users: loaded.users,
+            verifier: self.verifier.clone(),
             access_log,
             tracer,
             tls: self.tls(snapshot, &loaded.certificates.clients)?,
@@ -136,6 +143,7 @@ impl Planner {
             }
         }
         self.certificates.upstreams.clone_from(&plan.tls_clients);
+        self.admit(plan);
         for listener in plan.listeners.values() {
             let model = &listener.model;
             let choice = self.certificates.choice(model, snapshot, automatic);
@@ -150,6 +158,27 @@ impl Planner {
         }
         self.orders
             .set(&certificates, &self.certificates.store, &self.tasks);
+    }
+
+    /// From now on the users of `plan` come in with a password, and nobody else.
+    fn admit(&mut self, plan: &Plan) {
+        for (listener, list) in &plan.users {
+            let known = self.users.get(listener);
+            if let Some(problem) = &list.refused
+                && known.and_then(|known| known.refused.as_ref()) != Some(problem)
+            {
+                tracing::error!(
+                    %listener,
+                    problem = &**problem,
+                    "the file of users is refused, those that it had before go on being let in"
+                );
+            }
+            let listener = plan.listeners.get(listener);
+            if let Some(basic) = listener.and_then(|listener| listener.basic.as_ref()) {
+                basic.admit(Arc::clone(&list.users));
+            }
+        }
+        self.users.clone_from(&plan.users);
     }
 
     /// Waits until certificates that were ordered before are served, as long as a start may take.

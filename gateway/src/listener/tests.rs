@@ -13,6 +13,7 @@ use tokio::{net::TcpStream, sync::mpsc, task::LocalSet, time::timeout};
 
 use super::{Accepting, Crew, Door, Fresh, Listening, is_of_one_connection};
 use crate::{
+    authn::Verifier,
     connection,
     downstream::Connection,
     drain::Tasks,
@@ -49,12 +50,19 @@ impl Bench {
         let metrics = Metrics::new(2);
         let counters = metrics.worker(0);
         let registry = Registry::new(Connector::Network, Tasks::new(), metrics.control());
-        let loaded = load::files(&snapshot, &load::CertificateFiles::default()).expect("none");
+        let loaded = load::files(
+            &snapshot,
+            &load::CertificateFiles::default(),
+            &HashMap::default(),
+        )
+        .expect("none");
         let parts = Parts {
             registry: &registry,
             tasks: &Tasks::new(),
             bodies: loaded.bodies,
             tls_clients: loaded.tls_clients,
+            users: loaded.users,
+            verifier: Verifier::default(),
             tls: HashMap::new(),
             certificates: sluice_certs::Store::new(),
             pending: sluice_certs::Pending::none(),

@@ -20,6 +20,7 @@ use super::{
     Action, Destination, Listener, Plan, Respond, Route, Rule, Split, Table, Tls, heirs::Heirs,
 };
 use crate::{
+    authn::{Verifier, basic::Basic, users::Lists},
     drain::Tasks,
     filter::Chain,
     telemetry::{access_log::Writer, metrics::Traffic, trace::Tracer},
@@ -51,6 +52,10 @@ pub struct Parts<'a> {
     pub bodies: HashMap<PathBuf, Bytes>,
     /// How TLS is spoken to the endpoints of upstreams, where it is.
     pub tls_clients: TlsClients,
+    /// Who may come in with a password.
+    pub users: Lists,
+    /// Verifies passwords.
+    pub verifier: Verifier,
     /// Where request lines go.
     pub access_log: Writer,
     /// Begins traces.
@@ -90,6 +95,7 @@ impl Plan {
             routes,
             upstreams,
             tls_clients: parts.tls_clients,
+            users: parts.users,
             access_log: parts.access_log,
             tracer: parts.tracer,
             certificates: parts.certificates,
@@ -127,6 +133,10 @@ fn listeners(
                         |old| Arc::clone(&old.datagrams),
                     ),
                     tls: tls.map(Arc::clone),
+                    basic: model.basic.as_ref().map(|basic| {
+                        let previous = old.and_then(|old| old.basic.as_ref());
+                        Basic::new(&basic.realm, parts.verifier.clone(), previous)
+                    }),
                     replaced: AtomicBool::new(false),
                 })
             }

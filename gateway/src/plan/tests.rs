@@ -6,6 +6,7 @@ use sluice_config::{Snapshot, Sources, names::ListenerName, names::RouteName};
 
 use super::{Census, Destination, Held, Parts, Plan, Split, reaper};
 use crate::{
+    authn::Verifier,
     drain::Tasks,
     error::ProxyError,
     load,
@@ -30,12 +31,19 @@ impl Bench {
 
     fn plan(&self, previous: Option<&Plan>, text: &str) -> Arc<Plan> {
         let snapshot = snapshot(text);
-        let loaded = load::files(&snapshot, &load::CertificateFiles::default()).expect("readable");
+        let loaded = load::files(
+            &snapshot,
+            &load::CertificateFiles::default(),
+            &HashMap::default(),
+        )
+        .expect("readable");
         let parts = Parts {
             registry: &self.registry,
             tasks: &self.tasks,
             bodies: loaded.bodies,
             tls_clients: loaded.tls_clients,
+            users: loaded.users,
+            verifier: Verifier::default(),
             tls: HashMap::new(),
             certificates: sluice_certs::Store::new(),
             pending: sluice_certs::Pending::none(),

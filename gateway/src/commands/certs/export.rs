@@ -20,6 +20,7 @@ use sluice_config::{
     names::CertificateName,
 };
 
+use sluice_gateway::authn::users::Lists;
 use sluice_gateway::load::{self, CertificateFiles, Certificates, LOCAL};
 
 use super::State;
@@ -51,7 +52,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
     };
     let (chain, key) = match written(&args.name, &snapshot)? {
         Some(pair) => pair,
-        None => match load::files(&snapshot, &CertificateFiles::default()) {
+        None => match load::files(&snapshot, &CertificateFiles::default(), &Lists::default()) {
             Ok(loaded) => issued(&args.name, &loaded.certificates, &args.state.directory())?,
             Err(problems) => {
                 let text = sluice_config::render(&problems, &sources, Style::Plain);
