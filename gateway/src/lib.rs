@@ -9,7 +9,7 @@
 //! http/* · l4/*              the verbs
 //! plan                       composes the nouns
 //! filter · authn
-//! route                      pure
+//! route · egress · limit     pure
 //! upstream
 //! message · stream · frames
 //! telemetry
@@ -22,6 +22,7 @@ pub mod authn;
 pub mod connection;
 pub mod downstream;
 pub mod drain;
+pub mod egress;
 pub mod engine;
 pub mod error;
 pub mod explain;
@@ -29,6 +30,7 @@ pub mod filter;
 mod frames;
 pub mod http;
 pub mod l4;
+pub mod limit;
 pub mod listener;
 pub mod load;
 pub mod message;

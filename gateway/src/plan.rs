@@ -38,6 +38,7 @@ use crate::{
     authn::{basic::Basic, users::Lists},
     downstream::Connection,
     drain::Tasks,
+    egress::Egress,
     error::ProxyError,
     filter::Chain,
     telemetry::{
@@ -69,6 +70,8 @@ pub struct Plan {
     pub table: Table,
     /// By name.
     pub routes: HashMap<RouteName, Arc<Route>>,
+    /// Who may reach what outside, and what came of it.
+    pub egress: Arc<Egress>,
     /// Every upstream that a rule can choose, those of addresses in `to` included.
     pub upstreams: HashMap<UpstreamName, Arc<Upstream>>,
     /// How TLS is spoken to those of them that speak it.

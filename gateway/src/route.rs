@@ -36,6 +36,7 @@ use self::{hosts::Modes, rules::Rules};
 pub use self::explain::{Candidate, Chosen, Explanation, Nearest, Outcome};
 pub use self::opening::Opening;
 pub use self::predicate::Failure;
+pub(crate) use self::predicate::path_holds;
 
 /// Every route, ready to be asked.
 #[derive(Default)]

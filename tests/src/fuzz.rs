@@ -7,6 +7,7 @@
 pub mod config;
 pub mod connection;
 pub mod drive;
+pub mod egress;
 pub mod http;
 mod mutate;
 pub mod proxy_protocol;
@@ -50,6 +51,12 @@ pub const TARGETS: &[Target] = &[
         run: http::authority,
         seeds: http::AUTHORITIES,
         words: http::PIECES,
+    },
+    Target {
+        name: "egress_target",
+        run: egress::target,
+        seeds: egress::SEEDS,
+        words: egress::PIECES,
     },
     Target {
         name: "proxy_protocol",

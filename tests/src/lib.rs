@@ -22,6 +22,7 @@ pub mod process;
 pub mod reach;
 pub mod replica;
 pub mod siege;
+pub mod targets;
 pub mod tls;
 pub mod tools;
 

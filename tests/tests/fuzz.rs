@@ -27,6 +27,11 @@ fn authority() {
 }
 
 #[test]
+fn egress_target() {
+    fuzz("egress_target");
+}
+
+#[test]
 fn proxy_protocol() {
     fuzz("proxy_protocol");
 }

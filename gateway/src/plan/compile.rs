@@ -22,6 +22,7 @@ use super::{
 use crate::{
     authn::{Verifier, basic::Basic, users::Lists},
     drain::Tasks,
+    egress::Egress,
     filter::Chain,
     telemetry::{access_log::Writer, metrics::Traffic, trace::Tracer},
     upstream::{Registry, Upstream},
@@ -90,6 +91,7 @@ impl Plan {
         Self {
             version: snapshot.version.clone(),
             table: Table::compile(snapshot, previous.map(|plan| &plan.table)),
+            egress: Egress::compile(snapshot.egress.as_ref(), previous.map(|plan| &plan.egress)),
             heirs: Heirs::of(previous, &listeners),
             listeners,
             routes,

@@ -171,7 +171,8 @@ fn value_holds(wanted: &ValueMatch, values: &[String]) -> bool {
     }
 }
 
-fn path_holds(wanted: &PathMatch, path: &str) -> bool {
+/// Whether a condition on the path holds; `path` is normalised.
+pub(crate) fn path_holds(wanted: &PathMatch, path: &str) -> bool {
     match wanted {
         PathMatch::Exact(text) => path == text,
         PathMatch::StartsWith(text) => path.starts_with(text),

@@ -19,7 +19,7 @@ const ROWS: [&[&str]; 13] = [
     &["http", "l4"],
     &["plan"],
     &["filter", "authn"],
-    &["authz", "route"],
+    &["authz", "route", "egress", "limit"],
     &["upstream"],
     &["message", "stream", "frames"],
     &["telemetry"],
