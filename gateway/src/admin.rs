@@ -6,6 +6,7 @@
 
 mod certificates;
 mod client;
+mod egress;
 mod guard;
 mod metrics;
 mod port;

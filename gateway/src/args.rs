@@ -41,6 +41,9 @@ pub(crate) enum Command {
     Listeners(commands::show::Args),
     /// List the upstreams of a running gateway, with their endpoints and connections.
     Upstreams(commands::show::Args),
+    /// Look at what goes out through a running gateway.
+    #[command(subcommand)]
+    Egress(commands::show::Egress),
     /// Look at the certificates of a gateway, renew and export them, and trust the development CA.
     #[command(subcommand)]
     Certs(commands::certs::Certs),

@@ -29,6 +29,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
         Command::Routes(args) => show::routes(&args),
         Command::Listeners(args) => show::listeners(&args),
         Command::Upstreams(args) => show::upstreams(&args),
+        Command::Egress(egress) => show::egress(&egress),
         Command::Certs(certs) => certs::run(&certs),
         Command::Config(config) => show::config(&config),
         Command::Reload(args) => steer::reload(&args),

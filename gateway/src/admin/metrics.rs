@@ -5,6 +5,7 @@
 
 mod acme;
 mod datagrams;
+mod egress;
 mod streams;
 mod tls;
 
@@ -37,6 +38,7 @@ pub(super) fn write(admin: &Admin) -> String {
         routes(&mut text, &live.plan);
         upstreams(&mut text, &live.plan);
         datagrams::write(&mut text, &live.plan);
+        egress::write(&mut text, &live.plan);
         streams::write(&mut text, &live.plan);
         tls::write(&mut text, &live.plan);
         acme::write(&mut text, &admin.view);

@@ -18,7 +18,7 @@ use tokio::{
 use super::{
     Admin, Order,
     certificates::{self, Renewal},
-    guard, metrics, report,
+    egress, guard, metrics, report,
 };
 use crate::{
     stream::Stream,
@@ -130,6 +130,7 @@ async fn answer(
         Page::Routes => reply(StatusCode::OK, &report::routes(admin)),
         Page::Upstreams => reply(StatusCode::OK, &report::upstreams(admin)),
         Page::Listeners => reply(StatusCode::OK, &report::listeners(admin)),
+        Page::Egress => self::text(StatusCode::OK, "application/json", egress::report(admin)),
         Page::Certificates => reply(StatusCode::OK, &certificates::list(admin)),
         Page::Certificate(name) => match certificates::one(admin, &name) {
             Some(certificate) => reply(StatusCode::OK, &certificate),
@@ -159,6 +160,7 @@ enum Page {
     Routes,
     Upstreams,
     Listeners,
+    Egress,
     Certificates,
     /// The one of this name.
     Certificate(String),
@@ -184,6 +186,7 @@ impl Page {
             (Purpose::Admin, "/routes") => Some(Self::Routes),
             (Purpose::Admin, "/upstreams") => Some(Self::Upstreams),
             (Purpose::Admin, "/listeners") => Some(Self::Listeners),
+            (Purpose::Admin, "/egress") => Some(Self::Egress),
             (Purpose::Admin, "/certificates") => Some(Self::Certificates),
             (Purpose::Admin, "/reload") => Some(Self::Reload),
             (Purpose::Admin, "/drain") => Some(Self::Drain),
@@ -221,6 +224,7 @@ impl Page {
             | Self::Routes
             | Self::Upstreams
             | Self::Listeners
+            | Self::Egress
             | Self::Certificates
             | Self::Certificate(_) => "GET, HEAD",
         }

@@ -1,4 +1,8 @@
-//! `sluice status`, `routes`, `listeners`, `upstreams`, `config dump`: what a running gateway tells.
+//! `sluice status`, `routes`, `listeners`, `upstreams`, `config dump`, `egress report`: what a running gateway
+//! tells.
+
+mod allow_list;
+mod egress;
 
 use std::io::{self, Write};
 
@@ -7,6 +11,8 @@ use serde_json::Value;
 
 use super::reach::{Output, Reach, at, good};
 use crate::Exit;
+
+pub(crate) use egress::{Egress, egress};
 
 /// Arguments of the verbs that only look.
 #[derive(Debug, clap::Args)]
