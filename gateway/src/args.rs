@@ -27,7 +27,7 @@ pub(crate) enum Command {
     /// Check a configuration: exit 0 when it is fine, 3 when it is refused.
     Check(commands::check::Args),
     /// Say what would become of a request: exit 4 when no rule matches it.
-    Explain(commands::explain::Args),
+    Explain(Box<commands::explain::Args>),
     /// Bring configuration files into their canonical layout.
     Fmt(commands::fmt::Args),
     /// Hash a password for a list of users: from the terminal, which does not show it, or from standard

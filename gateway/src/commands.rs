@@ -24,7 +24,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
     match args.command {
         Command::Run(args) => run::run(args),
         Command::Check(args) => check::run(&args),
-        Command::Explain(args) => explain::run(args),
+        Command::Explain(args) => explain::run(*args),
         Command::Status(args) => show::status(&args),
         Command::Routes(args) => show::routes(&args),
         Command::Listeners(args) => show::listeners(&args),

@@ -4,7 +4,7 @@
 
 mod grpc;
 
-use std::io;
+use std::{io, time::Duration};
 
 use http::StatusCode;
 use sluice_certs::client::{ConnectError, Part};
@@ -197,6 +197,27 @@ pub enum ProxyError {
     /// A raw stream lasted for `stream.max_duration`.
     #[error("the stream lasted longer than allowed")]
     StreamExpired,
+    /// A client of a forward proxy said neither by password nor by certificate who it is.
+    #[error("the client has not said who it is")]
+    ProxyAuthentication,
+    /// What a client of a forward proxy asks for can be nobody's name, or is asked for in another form.
+    #[error("the target of the forward proxy cannot be read")]
+    EgressTarget,
+    /// No rule of `[egress]` allows it.
+    #[error("no rule allows to go there ({why})")]
+    EgressRefused {
+        /// The word for what was missing, as the access log has it.
+        why: &'static str,
+    },
+    /// The name stands for nothing but addresses that are not public and that the rule does not list.
+    #[error("the target has no address that may be connected to")]
+    EgressAddress,
+    /// The `rate` of the rule of `[egress]` is spent.
+    #[error("the rate of the rule is spent")]
+    EgressRate {
+        /// When it is worth asking again.
+        after: Duration,
+    },
     /// The gateway is stopping, or the object that served the request is gone and its grace over.
     #[error("the gateway is draining")]
     Draining,
@@ -334,6 +355,11 @@ impl ProxyError {
             Self::UpgradeExpired => (StatusCode::SWITCHING_PROTOCOLS, "upgrade_expired", "DT", Gateway, Never),
             Self::StreamIdle => (StatusCode::OK, "stream_idle", "SI", Downstream, Never),
             Self::StreamExpired => (StatusCode::OK, "stream_expired", "DT", Gateway, Never),
+            Self::ProxyAuthentication => (StatusCode::PROXY_AUTHENTICATION_REQUIRED, "proxy_authentication", "PA", Downstream, Never),
+            Self::EgressTarget => (StatusCode::BAD_REQUEST, "egress_target", "ET", Downstream, Never),
+            Self::EgressRefused { .. } => (StatusCode::FORBIDDEN, "egress_refused", "ER", Downstream, Never),
+            Self::EgressAddress => (StatusCode::FORBIDDEN, "egress_address", "EA", Downstream, Never),
+            Self::EgressRate { .. } => (StatusCode::TOO_MANY_REQUESTS, "egress_rate", "RL", Downstream, Never),
             Self::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining", "GD", Gateway, Never),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "GE", Gateway, Never),
         };
@@ -359,11 +385,16 @@ impl ProxyError {
             Self::Flood
             | Self::HeadTooLarge
             | Self::UriTooLong { .. }
-            | Self::BodyTooLarge { .. } => GrpcStatus::ResourceExhausted,
+            | Self::BodyTooLarge { .. }
+            | Self::EgressRate { .. } => GrpcStatus::ResourceExhausted,
+            Self::ProxyAuthentication => GrpcStatus::Unauthenticated,
+            Self::EgressRefused { .. } | Self::EgressAddress => GrpcStatus::PermissionDenied,
             Self::NoRoute | Self::ProtocolRefused | Self::ProtocolUnsupported { .. } => {
                 GrpcStatus::Unimplemented
             }
-            Self::BadRequest(_) | Self::Expectation | Self::Internal => GrpcStatus::Internal,
+            Self::BadRequest(_) | Self::Expectation | Self::EgressTarget | Self::Internal => {
+                GrpcStatus::Internal
+            }
             // No endpoint can have seen the call, so that the client's own retries may repeat it; or
             // what one saw is lost, and the client decides.
             Self::ConfigRefused

@@ -3,6 +3,7 @@
 //! Each step is the one that the running gateway takes, in the same order, on the same types; only
 //! the connection is made up. So what is shown here is what happens. Pure.
 
+mod egress;
 mod listener;
 mod print;
 mod report;
@@ -35,6 +36,9 @@ use crate::{
     route::{Found, Opening, Question, Table},
 };
 
+pub use egress::{
+    AskedEgress, EgressAnswer, EgressCandidate, EgressInside, EgressReport, Refusal, explain_egress,
+};
 pub use report::{Answer, Endpoint, Filter, Report, Sent, StreamAnswer, StreamReport, Target};
 pub use stream::{AskedStream, Hello, explain_stream};
 
@@ -88,6 +92,16 @@ pub enum Unexplained {
         /// The listener.
         name: ListenerName,
         /// What it speaks.
+        protocol: Protocol,
+    },
+    /// Nobody goes out that way.
+    #[error(
+        "there is no such listener that speaks {}; CONNECT and requests come to forward-proxy, TLS and TCP to \
+         transparent",
+        .protocol.as_str()
+    )]
+    NoEgress {
+        /// What it would have to speak.
         protocol: Protocol,
     },
     /// Nobody looks at TLS handshakes.

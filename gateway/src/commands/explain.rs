@@ -9,7 +9,9 @@ use std::{
 use http::{HeaderName, HeaderValue, Method, Uri};
 use serde::Serialize;
 use sluice_config::{Style, check, names::ListenerName, read, render};
-use sluice_gateway::explain::{Asked, AskedStream, Hello, explain, explain_stream};
+use sluice_gateway::explain::{
+    Asked, AskedEgress, AskedStream, Hello, explain, explain_egress, explain_stream,
+};
 
 use crate::{
     Exit,
@@ -20,10 +22,10 @@ use crate::{
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The method, case-sensitive.
-    #[arg(required_unless_present_any = ["tcp", "udp", "sni"])]
+    #[arg(required_unless_present_any = ["tcp", "udp", "sni", "egress"])]
     method: Option<Method>,
     /// A whole URL, as a client would be given it: `https://shop.example.com/cart`.
-    #[arg(required_unless_present_any = ["tcp", "udp", "sni"])]
+    #[arg(required_unless_present_any = ["tcp", "udp", "sni", "egress"])]
     url: Option<Uri>,
     /// Instead of a request a connection to this listener, by its name or at `ADDRESS:PORT`.
     #[arg(long, value_name = "LISTENER", conflicts_with_all = ["method", "url", "headers", "udp"])]
@@ -31,7 +33,23 @@ pub(crate) struct Args {
     /// Instead of a request a datagram to this listener, by its name or at `ADDRESS:PORT`.
     #[arg(long, value_name = "LISTENER", conflicts_with_all = ["method", "url", "headers", "sni"])]
     udp: Option<String>,
-    /// Instead of a request a TLS connection that asks for this name, which is empty for none.
+    /// Instead of a request to us one to go out: `CONNECT HOST:PORT`, `GET http://…`; or what was redirected here,
+    /// `TLS HOST:PORT` or `TCP ADDRESS:PORT`.
+    #[arg(
+        long,
+        num_args = 2,
+        value_names = ["METHOD", "TARGET"],
+        conflicts_with_all = ["method", "url", "headers", "tcp", "udp", "alpn", "destination"]
+    )]
+    egress: Vec<String>,
+    /// With --egress: who the client is by its password.
+    #[arg(long, value_name = "NAME", requires = "egress")]
+    user: Option<String>,
+    /// With --egress: who the client is by its certificate, `spiffe://DOMAIN/PATH`.
+    #[arg(long, value_name = "URI", requires = "egress")]
+    identity: Option<String>,
+    /// Instead of a request a TLS connection that asks for this name, which is empty for none. With --egress
+    /// the name in the handshake that goes out.
     #[arg(long, value_name = "NAME", conflicts_with_all = ["method", "url", "headers"])]
     sni: Option<String>,
     /// What is offered inside TLS; may be repeated.
@@ -75,7 +93,18 @@ fn run_to(args: Args, out: &mut dyn Write) -> anyhow::Result<Exit> {
     let Some(snapshot) = report.snapshot else {
         return Ok(Exit::Refused);
     };
-    let explained = if let (Some(method), Some(url)) = (args.method, args.url) {
+    let explained = if let [method, target] = args.egress.as_slice() {
+        let asked = AskedEgress {
+            method: method.clone(),
+            target: target.clone(),
+            client: args.client_ip,
+            user: args.user,
+            identity: args.identity,
+            sni: args.sni,
+            listener: args.listener,
+        };
+        explain_egress(&snapshot, &asked).map(|report| tell(&report, report.matches(), args.json))
+    } else if let (Some(method), Some(url)) = (args.method, args.url) {
         let asked = Asked {
             method,
             url,
@@ -175,7 +204,7 @@ to = "10.0.0.5:8080"
             panic!("another command");
         };
         let mut out = Vec::new();
-        let exit = run_to(args, &mut out).expect("explained");
+        let exit = run_to(*args, &mut out).expect("explained");
         (exit, String::from_utf8(out).expect("text"))
     }
 
@@ -194,6 +223,34 @@ to = "10.0.0.5:8080"
         assert_eq!((exit, &*text), (Exit::Refused, ""));
 
         let (exit, _) = sluice(CONFIG, &["GET", "/", "--listener", "none"]);
+        assert_eq!(exit, Exit::Usage);
+    }
+
+    const EGRESS: &str = r#"
+[listeners.proxy]
+address = "127.0.0.1:3128"
+protocol = "forward-proxy"
+[egress.allow.payments]
+hosts = "api.example.com"
+protocols = "tls"
+from = { sources = "10.0.1.0/24" }
+"#;
+
+    #[test]
+    fn names_the_rule_by_which_somebody_goes_out() {
+        let connect = ["--egress", "CONNECT", "api.example.com:443", "--client-ip"];
+        let (exit, text) = sluice(EGRESS, &[&connect[..], &["10.0.1.5"]].concat());
+        assert_eq!(exit, Exit::Fine, "{text}");
+        assert!(text.contains("allowed by payments"), "{text}");
+
+        let (exit, text) = sluice(EGRESS, &[&connect[..], &["10.0.2.5", "--json"]].concat());
+        assert_eq!(exit, Exit::NoMatch, "{text}");
+        let value: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        assert_eq!(value["rule"], "payments");
+        assert_eq!(value["candidates"][0]["lacks"], "source");
+        assert_eq!(value["answer"]["reason"], "egress_refused");
+
+        let (exit, _) = sluice(EGRESS, &["--egress", "TLS", "api.example.com:443"]);
         assert_eq!(exit, Exit::Usage);
     }
 

@@ -90,7 +90,7 @@ impl Table {
     }
 
     /// The networks that are not public and may be dialled under a rule, or where no rule says more.
-    pub(super) fn listed(&self, rule: Option<&EgressName>) -> &[IpNet] {
+    pub fn listed(&self, rule: Option<&EgressName>) -> &[IpNet] {
         match (rule.and_then(|name| self.rule(name)), self.settings.default) {
             (Some(rule), _) => &rule.addresses,
             (None, EgressDefault::Allow) => &self.settings.addresses,
@@ -108,13 +108,31 @@ impl Table {
         self.find(asker, ask, Way::Tunnelled)
     }
 
+    /// Every rule for the host, in the order in which they are asked, with the first of its conditions that does
+    /// not hold; none where it allows. For whoever wants to know why.
+    pub fn candidates<'t>(
+        &'t self,
+        asker: &'t Asker<'_>,
+        ask: &'t Ask<'_>,
+    ) -> impl Iterator<Item = (&'t EgressRule, Option<Why>)> {
+        self.objections(asker, ask, Way::Direct)
+    }
+
+    fn objections<'t>(
+        &'t self,
+        asker: &'t Asker<'_>,
+        ask: &'t Ask<'_>,
+        way: Way,
+    ) -> impl Iterator<Item = (&'t EgressRule, Option<Why>)> {
+        let rules = self.hosts.find(ask.target);
+        let rules = rules.filter_map(|position| self.rules().get(position));
+        rules.map(move |rule| (rule, self.objection(rule, asker, ask, way)))
+    }
+
     fn find(&self, asker: &Asker<'_>, ask: &Ask<'_>, way: Way) -> Decision {
         let mut nearest: Option<(Why, &EgressName)> = None;
-        for position in self.hosts.find(ask.target) {
-            let Some(rule) = self.rules().get(position) else {
-                continue;
-            };
-            match self.objection(rule, asker, ask, way) {
+        for (rule, objection) in self.objections(asker, ask, way) {
+            match objection {
                 None => return allowed(Some(&rule.name)),
                 Some(why) if nearest.is_none_or(|(known, _)| known < why) => {
                     nearest = Some((why, &rule.name));

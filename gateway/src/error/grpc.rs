@@ -7,7 +7,9 @@ pub enum GrpcStatus {
     Cancelled,
     /// 4: it took too long.
     DeadlineExceeded,
-    /// 8: larger than allowed.
+    /// 7: not for this caller.
+    PermissionDenied,
+    /// 8: larger than allowed, or more of it.
     ResourceExhausted,
     /// 12: nobody here serves it.
     Unimplemented,
@@ -15,6 +17,8 @@ pub enum GrpcStatus {
     Internal,
     /// 14: nobody can serve it now.
     Unavailable,
+    /// 16: nobody knows who calls.
+    Unauthenticated,
 }
 
 impl GrpcStatus {
@@ -24,10 +28,12 @@ impl GrpcStatus {
         match self {
             Self::Cancelled => "1",
             Self::DeadlineExceeded => "4",
+            Self::PermissionDenied => "7",
             Self::ResourceExhausted => "8",
             Self::Unimplemented => "12",
             Self::Internal => "13",
             Self::Unavailable => "14",
+            Self::Unauthenticated => "16",
         }
     }
 }
