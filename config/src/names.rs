@@ -154,4 +154,10 @@ impl UpstreamName {
     pub fn of_address(address: &crate::model::Address) -> Self {
         Self(Arc::from(address.to_string()))
     }
+
+    /// The name under which the TLS of a rule of `[egress]` is known. It begins with `@`, as no written name
+    /// may.
+    pub fn of_egress(rule: &EgressName) -> Self {
+        Self(Arc::from(format!("@egress/{rule}")))
+    }
 }

@@ -4,7 +4,6 @@
 //! the first bytes, which `http/serve` looks at.
 
 mod handshake;
-pub mod hello;
 mod passthrough;
 mod peek;
 mod postgres;
@@ -44,21 +43,20 @@ pub fn serve(
     listener: Arc<plan::Listener>,
     local: Rc<Local>,
 ) -> Pin<Box<dyn Future<Output = ()>>> {
-    let protocol = listener.model.protocol;
+    let (protocol, ends_tls) = (listener.model.protocol, listener.tls.is_some());
     let arrival = Arrival {
         connection,
         listener,
         local,
     };
     match protocol {
-        Protocol::Http => Box::pin(http(stream, arrival)),
+        Protocol::ForwardProxy if ends_tls => Box::pin(tls::serve(stream, arrival)),
+        Protocol::Http | Protocol::ForwardProxy => Box::pin(http(stream, arrival)),
         Protocol::Https | Protocol::Tls => Box::pin(tls::serve(stream, arrival)),
         Protocol::Tcp => Box::pin(raw((stream, Bytes::new()), None, arrival)),
         Protocol::Auto => Box::pin(sniff::serve(stream, arrival)),
-        // Datagrams have no connections; nothing leads out yet.
-        Protocol::Udp | Protocol::ForwardProxy | Protocol::Transparent => {
-            Box::pin(std::future::ready(()))
-        }
+        // Datagrams have no connections; nothing leads out there yet.
+        Protocol::Udp | Protocol::Transparent => Box::pin(std::future::ready(())),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Who speaks to us: facts about a client connection that every step may ask for.
 
+pub mod hello;
 pub mod proxy_protocol;
 
 use std::{
@@ -123,6 +124,9 @@ pub struct Hello {
     pub sni: Option<Box<str>>,
     /// Before that it asked for TLS in the protocol of `PostgreSQL`, and was granted it.
     pub asked: bool,
+    /// It carries an encrypted message (RFC 9849) or what looks like one, which only who it is for can
+    /// tell apart: whom it really asks for may stand there.
+    pub encrypted: bool,
     /// As on the wire, each name behind its length.
     protocols: Box<[u8]>,
 }
@@ -133,6 +137,7 @@ impl Hello {
         Self {
             sni,
             asked: false,
+            encrypted: false,
             protocols: protocols.into(),
         }
     }

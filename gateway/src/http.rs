@@ -7,7 +7,7 @@ pub mod forwarded;
 pub(crate) mod guard;
 pub(crate) mod handle;
 pub mod normalize;
-pub(crate) mod phase;
+pub(crate) mod outward;
 pub(crate) mod respond;
 pub(crate) mod serve;
 pub(crate) mod upgrade;

@@ -11,6 +11,7 @@ mod compile;
 mod heirs;
 mod held;
 mod local;
+mod outlets;
 mod split;
 #[cfg(test)]
 mod tests;
@@ -56,6 +57,7 @@ pub use census::{Census, Seat};
 pub use compile::{Parts, TlsClient, TlsClients};
 pub use held::{Held, Reaper, reaper};
 pub use local::Local;
+pub use outlets::{Outlet, Outlets};
 pub use split::{Destination, Split};
 pub use tls::{ClientPolicies, POSTGRES, Tls};
 
@@ -86,6 +88,8 @@ pub struct Plan {
     pub certificates: Store,
     /// What validating servers are answered.
     pub pending: Arc<Pending>,
+    /// The ways outside.
+    pub outlets: Outlets,
     heirs: Heirs,
 }
 
@@ -230,6 +234,7 @@ impl Plan {
                 }
             }
         }
+        self.outlets.retire(&next.outlets);
         for (name, route) in &self.routes {
             let taken_over = next
                 .routes

@@ -18,12 +18,12 @@ mod budget;
 mod connect;
 mod endpoints;
 mod lease;
+mod outward;
 mod pool;
 mod pools;
 mod registry;
 mod reply;
 mod resolve;
-mod startup;
 #[cfg(test)]
 mod tests;
 mod upload;
@@ -48,11 +48,12 @@ use endpoints::{Endpoint, Set, Source, State};
 
 pub use balance::Key;
 pub use connect::Connector;
+pub(crate) use connect::ask_for_tls;
 pub use endpoints::{Choice, Connections, EndpointKey, Introduction};
 pub use lease::{Failed, Lease, NoLease};
+pub use outward::{Names, Place};
 pub use pools::{Aim, Pools, Raw};
 pub use registry::Registry;
-pub(crate) use startup::ask_for_tls;
 
 /// How a request is put to an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -132,6 +132,16 @@ impl Gateway {
         upstream.handshakes().expect("it speaks TLS").read()
     }
 
+    /// How many attempts to get outside were allowed, refused and let pass in the shadow by a rule, or where
+    /// none was about them (an empty name).
+    pub fn egress(&self, rule: &str) -> [u64; 3] {
+        let plan = &self.engine().view().live().expect("a plan").plan;
+        let mut all = plan.egress.counts();
+        let found = all.find(|(name, _)| name.map_or("", |it| it.as_str()) == rule);
+        let (_, counts) = found.expect("there is such a rule");
+        [counts.allowed, counts.refused, counts.shadow]
+    }
+
     /// The raw streams of a listener, route or upstream so far.
     pub fn streams(&self, kind: &str, name: &str) -> Reading {
         let plan = &self.engine().view().live().expect("a plan").plan;

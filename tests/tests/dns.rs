@@ -1,127 +1,19 @@
 //! Endpoints by name: a name server by hand on loopback, and what the gateway makes of its answers.
 
 use std::{
-    collections::{BTreeSet, HashMap},
-    net::{IpAddr, Ipv4Addr, SocketAddr},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr},
     time::Duration,
 };
 
-use hickory_proto::{
-    op::{Message, MessageType, ResponseCode},
-    rr::{RData, Record, RecordType, rdata::A},
+use sluice_gateway::telemetry::metrics::Counter;
+use sluice_tests::{
+    Gateway, Origin,
+    eventually::eventually,
+    gateway,
+    name_server::{Answer, NameServer},
 };
-use parking_lot::Mutex;
-use sluice_gateway::{drain::Tasks, telemetry::metrics::Counter};
-use sluice_tests::{Gateway, Origin, eventually::eventually, gateway};
-use tokio::{
-    net::{TcpListener, UdpSocket},
-    time::Instant,
-};
-
-/// What the name server says of a name.
-#[derive(Debug, Clone)]
-enum Answer {
-    Addresses(Vec<Ipv4Addr>, u32),
-    /// Nothing is said to who asks for IPv6.
-    OnlyIpv4(Vec<Ipv4Addr>),
-    NoSuchName,
-    Silence,
-}
-
-/// A name server for A records. A name it was not told of does not exist.
-#[derive(Debug)]
-struct NameServer {
-    address: SocketAddr,
-    zone: Arc<Mutex<HashMap<String, Answer>>>,
-    asked: Arc<AtomicUsize>,
-    tasks: Tasks,
-}
-
-impl NameServer {
-    async fn start() -> Self {
-        let socket = UdpSocket::bind(("127.0.0.1", 0)).await.expect("a port");
-        let address = socket.local_addr().expect("an address");
-        let zone = Arc::<Mutex<HashMap<String, Answer>>>::default();
-        let asked = Arc::<AtomicUsize>::default();
-        let tasks = Tasks::new();
-        let (known, count) = (Arc::clone(&zone), Arc::clone(&asked));
-        tasks.spawn(async move {
-            let mut buffer = [0; 1500];
-            while let Ok((length, peer)) = socket.recv_from(&mut buffer).await {
-                let question = Message::from_vec(&buffer[..length]).expect("a question");
-                if question.queries[0].query_type() == RecordType::A {
-                    count.fetch_add(1, Ordering::SeqCst);
-                }
-                let answer = answer(&question, &known.lock());
-                if let Some(bytes) = answer {
-                    socket.send_to(&bytes, peer).await.expect("it is sent");
-                }
-            }
-        });
-        Self {
-            address,
-            zone,
-            asked,
-            tasks,
-        }
-    }
-
-    fn says(&self, name: &str, answer: Answer) {
-        self.zone.lock().insert(format!("{name}."), answer);
-    }
-
-    fn asked(&self) -> usize {
-        self.asked.load(Ordering::SeqCst)
-    }
-
-    /// `[dns]` that asks this server, often.
-    fn config(&self) -> String {
-        self.config_with("min_refresh = \"100ms\"\nmax_refresh = \"200ms\"\ntimeout = \"1s\"")
-    }
-
-    fn config_with(&self, settings: &str) -> String {
-        format!("[dns]\nservers = [\"{}\"]\n{settings}\n", self.address)
-    }
-}
-
-impl Drop for NameServer {
-    fn drop(&mut self) {
-        self.tasks.abort();
-    }
-}
-
-fn answer(question: &Message, zone: &HashMap<String, Answer>) -> Option<Vec<u8>> {
-    let query = &question.queries[0];
-    let name = query.name();
-    let known = zone.get(&name.to_string().to_ascii_lowercase());
-    let mut message = question.clone();
-    message.metadata.message_type = MessageType::Response;
-    message.metadata.recursion_available = true;
-    message.additionals.clear();
-    message.edns = None;
-    let known = match known.cloned() {
-        Some(Answer::OnlyIpv4(addresses)) if query.query_type() == RecordType::A => {
-            Answer::Addresses(addresses, 0)
-        }
-        known => known.unwrap_or(Answer::NoSuchName),
-    };
-    match known {
-        Answer::Silence | Answer::OnlyIpv4(_) => return None,
-        Answer::NoSuchName => message.metadata.response_code = ResponseCode::NXDomain,
-        Answer::Addresses(addresses, ttl) if query.query_type() == RecordType::A => {
-            for address in addresses {
-                let record = Record::from_rdata(name.clone(), ttl, RData::A(A(address)));
-                message.answers.push(record);
-            }
-        }
-        Answer::Addresses(..) => {}
-    }
-    Some(message.to_vec().expect("it can be said"))
-}
+use tokio::{net::TcpListener, time::Instant};
 
 /// Origins on one port of several loopback addresses, each of which answers with its address.
 async fn origins<const N: usize>(addresses: [Ipv4Addr; N]) -> (u16, Vec<Origin>) {

@@ -68,6 +68,11 @@ provoked! {
     upgrade_expired,
     stream_idle,
     stream_expired,
+    proxy_authentication,
+    egress_target,
+    egress_refused,
+    egress_address,
+    egress_rate,
     draining,
 }
 

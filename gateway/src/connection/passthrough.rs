@@ -7,9 +7,9 @@
 use sluice_config::model::Mode;
 use tokio::time::{Instant, timeout_at};
 
-use super::{Arrival, hello::Reader, peek::Peek};
+use super::{Arrival, peek::Peek};
 use crate::{
-    downstream::{Connection, Hello},
+    downstream::{Connection, Hello, hello::Reader},
     l4,
 };
 

@@ -16,11 +16,13 @@ use tokio::time::Instant;
 
 use super::{
     normalize::Normalized,
-    phase::Phase,
+    outward::attempt::Attempt as OutwardAttempt,
+    serve::phase::Phase,
     upload::{Fault, Progress},
 };
 use crate::{
     downstream::{Connection, Downstream},
+    egress::Kind,
     error::{Blame, Malformed, ProxyError, Verdict},
     filter::{Chain, Facts, Rpc},
     l4::copy::Carried,
@@ -75,6 +77,8 @@ pub(crate) struct Exchange {
     pub(crate) upgrades: Vec<String>,
     /// The key that its origin, if that speaks HTTP/1.1, has to prove that it read (WebSocket).
     pub(crate) key: Option<HeaderValue>,
+    /// What it wants outside, where it came to a forward proxy.
+    pub(crate) outward: Option<Box<OutwardAttempt>>,
     /// The bytes of an upgraded connection.
     pub(crate) carried: Option<Rc<Carried>>,
     time: OffsetDateTime,
@@ -135,6 +139,7 @@ impl Exchange {
             kept: HeaderMap::new(),
             upgrades: Vec::new(),
             key: None,
+            outward: None,
             carried: None,
             time: OffsetDateTime::now_utc(),
             protocol: parts.version,
@@ -200,6 +205,12 @@ impl Exchange {
 
     pub(crate) fn upload(&self) -> Option<&Progress> {
         self.upload.as_deref()
+    }
+
+    /// What it wants outside, and who asks.
+    pub(crate) fn outside(&mut self) -> Option<(&mut OutwardAttempt, &Downstream)> {
+        let attempt = self.outward.as_deref_mut()?;
+        Some((attempt, &self.downstream))
     }
 
     /// Whether other requests share its connection.
@@ -287,6 +298,17 @@ impl Exchange {
             return;
         }
         let local = &self.visitor.local;
+        if let Some(outward) = &mut self.outward {
+            let kind = if self.method == Method::CONNECT {
+                Kind::Tunnel
+            } else {
+                Kind::Http {
+                    method: self.method.as_str(),
+                    path: self.uri.path(),
+                }
+            };
+            outward.tell(&local.plan(), &self.downstream, kind);
+        }
         local.counters.count(Counter::Requests);
         self.account();
         let plan = local.plan();

@@ -80,7 +80,10 @@ fn pick(exchange: &mut Exchange, split: &Split) -> Result<Arc<Upstream>, ProxyEr
 fn prepare(exchange: &Exchange, request: Request) -> Request {
     let (mut parts, body) = request.into_parts();
     let downstream = exchange.downstream();
-    forwarded::announce(&mut parts, downstream, exchange.host(), exchange.port());
+    // Outside nobody is to know who asks inside.
+    if exchange.outward.is_none() {
+        forwarded::announce(&mut parts, downstream, exchange.host(), exchange.port());
+    }
     let facts = exchange.facts(&exchange.kept);
     exchange.filters().on_request(&facts, &mut parts);
     Request::from_parts(parts, body)

@@ -12,7 +12,7 @@ use http::{HeaderValue, Method, StatusCode, Version, header, request::Parts};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use sluice_certs::Pending;
-use sluice_config::model::Mode;
+use sluice_config::model::{Mode, Protocol};
 
 use super::{
     download::{self, Download},
@@ -20,6 +20,7 @@ use super::{
     forward::{self, forward},
     forwarded,
     normalize::normalize,
+    outward::{self, attempt::Attempt},
     respond, upgrade,
     upload::{self, Progress},
 };
@@ -103,6 +104,9 @@ async fn answer(
         return Err(ProxyError::Overloaded);
     }
 
+    if listener.protocol == Protocol::ForwardProxy {
+        exchange.outward = Some(Attempt::of(&parts));
+    }
     let normalized = normalize(&mut parts, listener)?;
     let dropped = u64::try_from(normalized.underscores_dropped).unwrap_or(u64::MAX);
     local
@@ -111,6 +115,11 @@ async fn answer(
     let trailers = normalized.trailers;
     let sender = forwarded::downstream(&mut parts, &visitor.connection, listener, new_id);
     exchange.learn(&parts, normalized, sender);
+    if exchange.outward.is_some() {
+        limit_body(exchange, body)?;
+        end_of_nothing(body).await?;
+        return Box::pin(outward::answer(exchange, parts, body, trailers)).await;
+    }
     is_addressed(exchange)?;
 
     if let Some(answer) = validation(exchange, &parts).await {
@@ -252,6 +261,7 @@ fn refuse(exchange: &mut Exchange, error: &ProxyError) -> Response {
     counters.count(Counter::RequestsRefused);
     match exchange.rpc() {
         Some(rpc) => respond::grpc_refusal(error, rpc),
+        None if exchange.outward.is_some() => outward::refusal(exchange, error),
         None => respond::refusal(error.verdict().status, exchange.accept.as_ref()),
     }
 }

@@ -3,6 +3,8 @@
 //! What must stay true: a refusal's text is fixed for its status. Why it was refused is for the log,
 //! what we are and which version is for nobody.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
@@ -16,7 +18,20 @@ use crate::{
 
 /// A refusal, in the form that the client reads best.
 pub(crate) fn refusal(status: StatusCode, accept: Option<&HeaderValue>) -> Response {
+    detailed(status, None, accept)
+}
+
+/// A refusal that says why, in a word that is plain text in every form.
+pub(crate) fn detailed(
+    status: StatusCode,
+    detail: Option<&'static str>,
+    accept: Option<&HeaderValue>,
+) -> Response {
     let title = status.canonical_reason().unwrap_or("Error");
+    let title = match detail {
+        None => Cow::Borrowed(title),
+        Some(detail) => Cow::Owned(format!("{title} ({detail})")),
+    };
     let code = status.as_str();
     let form = Form::preferred(accept);
     let text = match form {

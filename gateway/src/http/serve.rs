@@ -6,6 +6,7 @@
 
 mod http1;
 mod http2;
+pub(crate) mod phase;
 mod received;
 mod tasks;
 mod tunnel;
@@ -20,8 +21,9 @@ use std::{
 
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 
+use self::phase::Clock;
 use self::wire::{Spoken, Wire};
-use super::{exchange::Visitor, phase::Clock};
+use super::exchange::Visitor;
 use crate::plan::Listener;
 
 /// Serves the requests of one connection until it ends.

@@ -16,8 +16,12 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header, request::Parts, response};
 use sluice_config::model;
 
-use super::exchange::{Exchange, Joint};
+use super::{
+    exchange::{Exchange, Joint},
+    outward::tunnel,
+};
 use crate::{
+    drain::Tasks,
     error::{Malformed, ProxyError},
     l4::copy::{self, Bounds, End, Parted},
     message::{Body, Response, Tunnel},
@@ -179,26 +183,36 @@ fn announce(protocol: HeaderValue, headers: &mut HeaderMap) {
 pub(crate) async fn join(joint: Box<Joint>, mut stream: WriteStall<Stream>, ahead: Bytes) {
     let Joint {
         mut exchange,
-        tunnel,
+        mut tunnel,
     } = *joint;
     let visitor = Rc::clone(&exchange.visitor);
     let _counted = Counted(visitor.local.counters.clone());
-    let upgrade = exchange.filters().upgrade();
-    let bounds = Bounds {
-        idle: upgrade.idle_timeout.get(),
-        whole: upgrade.max_duration.get(),
-    };
+    let mut ahead = ahead;
+    let is_bare = is_bare(&exchange);
+    if is_bare {
+        let held = tunnel::hold(&mut exchange, &mut stream, ahead, &mut tunnel);
+        match Box::pin(held).await {
+            Ok(said) => ahead = said,
+            Err(error) => {
+                tunnel.stream.into_inner().abort();
+                drop(stream);
+                exchange.fail(&error);
+                return exchange.end();
+            }
+        }
+    }
+    let (bounds, grace) = limits(&exchange, is_bare);
     let listener = visitor.listener.streams.drained();
-    let route = exchange
-        .chosen
-        .as_ref()
-        .map(|it| it.route.streams.drained());
+    let route = exchange.chosen.as_ref().map(|it| &it.route.streams);
+    let outlet = exchange.outward.as_ref().and_then(|it| it.outlet());
+    let route = route.or(outlet.map(|outlet| &outlet.streams));
+    let route = route.map(Tasks::drained);
     let told = async move {
         match route {
             Some(route) => tokio::select! { () = listener => {} () = route => {} },
             None => listener.await,
         }
-        tokio::time::sleep(GRACE).await;
+        tokio::time::sleep(grace).await;
     };
     let carried = exchange.carried.clone().unwrap_or_default();
     let Tunnel {
@@ -236,11 +250,37 @@ pub(crate) async fn join(joint: Box<Joint>, mut stream: WriteStall<Stream>, ahea
     exchange.end();
 }
 
+/// Whether it is a tunnel of a forward proxy, of which nobody knows what is inside.
+fn is_bare(exchange: &Exchange) -> bool {
+    exchange.outward.is_some() && exchange.method == Method::CONNECT
+}
+
+/// How long it may last, and how long it goes on once it was told to finish. What has no protocol is a
+/// stream like those that have no request.
+fn limits(exchange: &Exchange, is_bare: bool) -> (Bounds, Duration) {
+    if is_bare {
+        let limits = exchange.filters().stream();
+        let bounds = Bounds {
+            idle: limits.idle_timeout.get(),
+            whole: limits.max_duration.get(),
+        };
+        return (bounds, limits.drain);
+    }
+    let upgrade = exchange.filters().upgrade();
+    let bounds = Bounds {
+        idle: upgrade.idle_timeout.get(),
+        whole: upgrade.max_duration.get(),
+    };
+    (bounds, GRACE)
+}
+
 /// What the access log is told; nothing when both sides were done.
 fn failure(parted: Parted, exchange: &Exchange) -> Option<ProxyError> {
     let upstream = || exchange.upstream.clone();
     match parted {
         Parted::Closed => None,
+        Parted::Idle if is_bare(exchange) => Some(ProxyError::StreamIdle),
+        Parted::Expired if is_bare(exchange) => Some(ProxyError::StreamExpired),
         Parted::Idle => Some(ProxyError::UpgradeIdle),
         Parted::Expired => Some(ProxyError::UpgradeExpired),
         Parted::Told => Some(ProxyError::Draining),

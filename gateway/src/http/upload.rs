@@ -22,7 +22,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use sluice_config::model::{self, Limit};
 use tokio::time::{Instant, Sleep};
 
-use super::{normalize::clean_trailers, phase::Phase};
+use super::{normalize::clean_trailers, serve::phase::Phase};
 use crate::{
     error::{Malformed, ProxyError},
     telemetry::metrics::{Counter, Shard},

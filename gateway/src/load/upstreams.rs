@@ -13,7 +13,7 @@ use sluice_certs::{
 use sluice_config::{
     Problem, Snapshot,
     model::{Action, Destination, KeyPairFiles, TlsVersion, Upstream, UpstreamTls},
-    names::{RouteName, UpstreamName},
+    names::{EgressName, RouteName, UpstreamName},
 };
 
 use super::trust::{Refused, read, roots};
@@ -31,6 +31,8 @@ enum At {
     Upstream,
     /// In an address of a route.
     Route(RouteName),
+    /// In a rule of `[egress]`.
+    Egress(EgressName),
 }
 
 /// Every file that a client of an upstream of `snapshot` is made of.
@@ -87,6 +89,7 @@ pub(super) fn clients(
                     at: match at {
                         At::Upstream => format!("upstreams.{name}.tls{key}"),
                         At::Route(route) => format!("routes.{route}"),
+                        At::Egress(rule) => format!("egress.allow.{rule}.tls{key}"),
                     },
                     what,
                     hint: hint.map(str::to_owned),
@@ -106,6 +109,15 @@ fn wanted(snapshot: &Snapshot) -> BTreeMap<UpstreamName, Wanted> {
         if model.tls.is_some() {
             let (model, at) = (Arc::clone(model), At::Upstream);
             all.insert(name.clone(), Wanted { model, at });
+        }
+    }
+    for rule in snapshot.egress.iter().flat_map(|egress| &egress.allow) {
+        let name = UpstreamName::of_egress(&rule.name);
+        let mut model = Upstream::new(name.clone(), Vec::new());
+        model.tls.clone_from(&rule.tls);
+        if model.tls.is_some() {
+            let (model, at) = (Arc::new(model), At::Egress(rule.name.clone()));
+            all.insert(name, Wanted { model, at });
         }
     }
     for (name, route) in &snapshot.routes {

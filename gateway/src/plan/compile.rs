@@ -17,7 +17,8 @@ use sluice_config::{
 };
 
 use super::{
-    Action, Destination, Listener, Plan, Respond, Route, Rule, Split, Table, Tls, heirs::Heirs,
+    Action, Destination, Listener, Outlets, Plan, Respond, Route, Rule, Split, Table, Tls,
+    heirs::Heirs,
 };
 use crate::{
     authn::{Verifier, basic::Basic, users::Lists},
@@ -75,6 +76,13 @@ impl Plan {
     pub fn compile(previous: Option<&Self>, snapshot: &Snapshot, parts: Parts<'_>) -> Self {
         let listeners = listeners(previous, snapshot, &parts);
         let upstreams = upstreams(snapshot, parts.registry, &parts.tls_clients);
+        let outlets = Outlets::compile(
+            previous.map(|plan| &plan.outlets),
+            snapshot,
+            &upstreams,
+            &parts.tls_clients,
+            (parts.registry, parts.tasks),
+        );
         let compiler = Compiler {
             previous,
             listeners: &listeners,
@@ -102,6 +110,7 @@ impl Plan {
             tracer: parts.tracer,
             certificates: parts.certificates,
             pending: parts.pending,
+            outlets,
         }
     }
 }

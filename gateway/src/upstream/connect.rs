@@ -7,6 +7,7 @@ mod channel;
 mod dial;
 mod http1;
 mod request;
+mod startup;
 mod stream;
 mod tls;
 mod tunnel;
@@ -37,6 +38,7 @@ pub(super) use channel::Channel;
 pub(super) use dial::{Dial, Made, NotMade};
 pub(super) use http1::{Broken, Connection, Switched, failure};
 pub(super) use hyper::body::Incoming as Whole;
+pub(crate) use startup::ask_for_tls;
 pub(super) use stream::{Given, Load, Refusal, Sending};
 pub(super) use tls::refused;
 pub(super) use tunnel::Opening;
@@ -98,7 +100,7 @@ fn leave_reserve(socket: &impl AsFd, pressure: &Pressure) -> io::Result<()> {
 }
 
 /// Whether there was no descriptor, of the process or of the system.
-fn is_out_of_descriptors(error: &io::Error) -> bool {
+pub(super) fn is_out_of_descriptors(error: &io::Error) -> bool {
     let code = error.raw_os_error();
     [Errno::MFILE, Errno::NFILE]
         .iter()

@@ -139,6 +139,11 @@ impl Introduction {
 pub struct EndpointKey(Arc<str>);
 
 impl EndpointKey {
+    /// What is connected to at `target`.
+    pub(super) fn of(target: &Target) -> Self {
+        Self(Arc::from(target.name()))
+    }
+
     /// The address.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -205,7 +210,7 @@ impl Endpoint {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
-            key: EndpointKey(Arc::from(goal.target.name())),
+            key: EndpointKey::of(&goal.target),
             goal,
             prefers_http1: AtomicBool::new(false),
             trouble: Mutex::new(None),
@@ -289,6 +294,8 @@ pub(super) enum Source {
         speech: Speech,
         weight: u32,
     },
+    /// The addresses of a name that somebody else has looked up.
+    Resolved(Box<[Arc<Endpoint>]>),
 }
 
 /// The endpoints that can be picked, at one moment.
@@ -337,6 +344,11 @@ impl Set {
         for (source, entry) in sources.iter().enumerate() {
             match entry {
                 Source::Fixed { endpoint, weight } => add(Arc::clone(endpoint), *weight, source),
+                Source::Resolved(endpoints) => {
+                    for endpoint in endpoints {
+                        add(Arc::clone(endpoint), 1, source);
+                    }
+                }
                 Source::Name {
                     resolved,
                     port,

@@ -25,6 +25,7 @@ use super::{
     connect::{Connector, Dial, Made, NotMade},
     endpoints::{Active, Choice, Endpoint, Way},
     lease::{Account, Lease, NoLease},
+    outward::Outward,
     pool::{Grant, Lent, Permit, Pool, Ride},
 };
 use crate::{drain::Tasks, error::ProxyError, pressure::Pressure, telemetry::metrics::Shard};
@@ -37,9 +38,11 @@ pub use raw::Raw;
 pub struct Pools {
     worker: usize,
     workers: usize,
-    dial: Dial,
+    pub(super) dial: Dial,
     random: RefCell<SmallRng>,
-    by_state: RefCell<HashMap<u64, Rc<Pool>, foldhash::fast::RandomState>>,
+    /// Upstreams that no configuration names.
+    pub(super) outward: Outward,
+    pub(super) by_state: RefCell<HashMap<u64, Rc<Pool>, foldhash::fast::RandomState>>,
 }
 
 impl Pools {
@@ -54,6 +57,7 @@ impl Pools {
         Self {
             worker,
             workers: workers.max(1),
+            outward: Outward::new(&counters),
             dial: Dial {
                 connector,
                 tasks,
@@ -203,7 +207,7 @@ impl Pools {
 
     /// No descriptor is left: a connection that is kept to be idle is worth less than one that would
     /// be used, and its own comes too late for this request, but not for the next.
-    fn make_room(&self) {
+    pub(super) fn make_room(&self) {
         for pool in self.by_state.borrow().values() {
             pool.close_oldest();
         }

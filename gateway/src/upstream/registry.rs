@@ -16,7 +16,7 @@ use sluice_config::{
 };
 
 use super::{
-    Tls, Upstream,
+    Names, Tls, Upstream,
     connect::Connector,
     endpoints::{Goal, Source, Speech, State, Target},
     resolve::Resolved,
@@ -39,6 +39,7 @@ pub struct Registry {
 struct Known {
     upstreams: HashMap<UpstreamName, Weak<Upstream>>,
     names: HashMap<String, Weak<Resolved>>,
+    outward: Weak<Names>,
 }
 
 impl Registry {
@@ -123,6 +124,20 @@ impl Registry {
             .upstreams
             .insert(model.name.clone(), Arc::downgrade(&upstream));
         upstream
+    }
+
+    /// What looks up names that no configuration has, asked as `dns` says.
+    ///
+    /// Has to be called on the runtime where look-ups shall run.
+    pub fn names(&self, dns: &Dns) -> Arc<Names> {
+        let mut known = self.known.lock();
+        let running = known.outward.upgrade();
+        if let Some(names) = running.filter(|names| names.settings() == dns) {
+            return names;
+        }
+        let names = Names::start(dns, &self.control, &self.counters);
+        known.outward = Arc::downgrade(&names);
+        names
     }
 
     /// Where the traffic of another object is counted.

@@ -42,7 +42,7 @@ pub(super) struct Resolved {
 
 /// Why a look-up gave no address.
 #[derive(Debug, thiserror::Error)]
-enum LookupError {
+pub(super) enum LookupError {
     #[error("the look-up failed")]
     Net(#[from] NetError),
     #[error("no answer in time")]
@@ -158,7 +158,10 @@ const GRACE: Duration = Duration::from_millis(500);
 ///
 /// The resolver is made anew each time: it keeps nothing we need, and the system's configuration
 /// may have changed.
-async fn look_up(name: &str, dns: &Dns) -> Result<(Box<[IpAddr]>, Duration), LookupError> {
+pub(super) async fn look_up(
+    name: &str,
+    dns: &Dns,
+) -> Result<(Box<[IpAddr]>, Duration), LookupError> {
     let resolver = resolver(dns)?;
     let answers = match select(
         pin!(resolver.lookup(name, RecordType::A)),

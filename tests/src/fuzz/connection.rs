@@ -1,8 +1,8 @@
 //! What a client says first, read before it is clear whose it is.
 
-use sluice_gateway::connection::{
-    hello::{Flaw, LIMIT, Reader},
-    spoken::spoken,
+use sluice_gateway::{
+    connection::spoken::spoken,
+    downstream::hello::{Flaw, LIMIT, Reader},
 };
 
 /// First messages of TLS, whole ones and others.

@@ -7,10 +7,11 @@ use sluice_certs::testing::{Authority, Leaf, Server, Wanted};
 use sluice_gateway::{engine::Options, pressure::Bounds};
 use sluice_tests::{
     AccessLog, Client, Front, Gateway, Origin,
-    eventually::within,
+    eventually::{eventually, within},
     gateway,
     h2::{H2, Outcome, wire},
     origin::{Peer, closed_port, ok},
+    outside::{Outside, rule},
     tls::{Pki, secure},
 };
 use tokio::{
@@ -500,6 +501,54 @@ pub(crate) async fn stream_idle() -> Value {
 
 pub(crate) async fn stream_expired() -> Value {
     stream("max_duration = \"200ms\"").await
+}
+
+/// The line of a forward proxy with these keys, asked for this, as often as it takes to be refused.
+async fn outside(listener: &str, objects: &str, target: &str) -> Value {
+    let outside = Outside::start(&["a.test"], listener, objects).await;
+    loop {
+        let (reply, _stream) = outside.connect(target).await;
+        if reply.status != 200 {
+            break;
+        }
+    }
+    let log = outside.gateway.log();
+    eventually("a line with a verdict", || {
+        log.lines()
+            .into_iter()
+            .find(|line| line["verdict"].is_string() && line["status"] != 200)
+    })
+    .await
+}
+
+pub(crate) async fn proxy_authentication() -> Value {
+    let hash = "$2b$04$abcdefghijklmnopqrstuu/LVz6MZlItEy42I2juLihZ66HnQx/cy";
+    let basic = format!("basic = {{ users = {{ shop = \"{hash}\" }} }}");
+    outside(&basic, "", "a.test:443").await
+}
+
+pub(crate) async fn egress_target() -> Value {
+    outside("", "", "0x7f.1:443").await
+}
+
+pub(crate) async fn egress_refused() -> Value {
+    outside("", "[egress]\n", "a.test:443").await
+}
+
+pub(crate) async fn egress_address() -> Value {
+    outside("", "", "a.test:443").await
+}
+
+pub(crate) async fn egress_rate() -> Value {
+    let origin = silent().await;
+    let port = origin.address().port();
+    let rules = rule(
+        "a",
+        "\"a.test\"",
+        port,
+        "protocols = \"tcp\"\nrate = \"1/h\"",
+    );
+    outside("", &rules, &format!("a.test:{port}")).await
 }
 
 pub(crate) async fn draining() -> Value {

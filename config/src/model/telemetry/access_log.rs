@@ -193,12 +193,31 @@ fields! {
     DatagramsIn = "datagrams_in",
     /// Datagrams from the endpoint.
     DatagramsOut = "datagrams_out",
+    /// The port that was asked for; only what wants outside has this and the next.
+    Port = "port",
+    /// The user whose password was verified.
+    User = "user",
+    /// The rule of `[egress.allow]`.
+    Egress = "egress",
+    /// What was missing in it.
+    EgressReason = "egress_reason",
+    /// Whether it was refused in the log only.
+    Shadow = "shadow",
 }
 
 impl LogField {
     /// Whether a JSON line without a value has no such key. They are the last ones.
     pub const fn is_optional(self) -> bool {
-        matches!(self, Self::DatagramsIn | Self::DatagramsOut)
+        matches!(
+            self,
+            Self::DatagramsIn
+                | Self::DatagramsOut
+                | Self::Port
+                | Self::User
+                | Self::Egress
+                | Self::EgressReason
+                | Self::Shadow
+        )
     }
 
     /// The field of that name.

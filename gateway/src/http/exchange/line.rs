@@ -7,6 +7,7 @@ use sluice_config::names::UpstreamName;
 
 use super::Exchange;
 use crate::{
+    http::outward::attempt::Attempt,
     telemetry::{access_log::Line, attempt::WhyLast, trace::Trace},
     upstream::EndpointKey,
 };
@@ -54,6 +55,7 @@ impl Exchange {
             referer: self.referer.as_ref().map(without_query),
             version: chosen.map(|chosen| chosen.version.as_str()),
             status: self.status.map_or(0, |status| status.as_u16()),
+            egress: self.outward.as_deref().map(Attempt::facts),
             ..Line::blank(self.time, &self.downstream)
         }
     }

@@ -22,7 +22,7 @@ use crate::{
     http::{
         exchange::{Visitor, unreadable},
         handle::handle,
-        phase::{At, Gone, Phase},
+        serve::phase::{At, Gone, Phase},
         upgrade,
         upload::{Fault, Pace, Progress, Upload},
     },

@@ -44,7 +44,7 @@ use crate::{
         guard::Guard,
         handle::handle,
         normalize::Extended,
-        phase::{Gone, Open, Phase, Streams, after},
+        serve::phase::{Gone, Open, Phase, Streams, after},
         upgrade,
         upload::{Pace, Progress, Upload},
     },

@@ -16,7 +16,7 @@ use tokio::time::{Instant, Sleep};
 use super::tunnel::Pump;
 use crate::{
     drain::Tasks,
-    http::phase::{Gone, Phase, Streams, after},
+    http::serve::phase::{Gone, Phase, Streams, after},
 };
 
 /// What the next task of the codec is for: it brings the task right after we know.

@@ -29,7 +29,7 @@ use crate::{
     error::ProxyError,
     http::{
         download::isolated,
-        phase::{Phase, Streams},
+        serve::phase::{Phase, Streams},
     },
     message::Body,
     telemetry::metrics::{Counter, Metrics, Shard},

@@ -26,7 +26,7 @@ use crate::{
     http::{
         exchange::{Visitor, unreadable},
         guard::{Breach, Guard},
-        phase::{At, Gone, Phase},
+        serve::phase::{At, Gone, Phase},
     },
     stream::{Stalled, Stream, WriteStall},
     telemetry::metrics::Event,

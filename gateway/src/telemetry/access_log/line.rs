@@ -89,6 +89,23 @@ pub struct Line<'a> {
     pub client_certificate: Option<&'a str>,
     /// Datagrams from the client and from the endpoint, where that is what was carried.
     pub datagrams: Option<(u64, u64)>,
+    /// Of what wanted outside: where to, for whom, and by which rule.
+    pub egress: Option<EgressFacts<'a>>,
+}
+
+/// What is told of whoever wanted outside.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct EgressFacts<'a> {
+    /// The port that was asked for.
+    pub port: Option<u16>,
+    /// The user whose password was verified.
+    pub user: Option<&'a str>,
+    /// The rule of `[egress.allow]`.
+    pub rule: Option<&'a str>,
+    /// What was missing in it.
+    pub reason: Option<&'static str>,
+    /// It was refused in the log only.
+    pub shadow: bool,
 }
 
 /// What a field says.
@@ -151,6 +168,7 @@ impl<'a> Line<'a> {
             client_certificate: peer
                 .map(|peer| peer.name().unwrap_or_else(|| &peer.facts().subject)),
             datagrams: None,
+            egress: None,
         }
     }
 }
@@ -197,6 +215,14 @@ impl Line<'_> {
             LogField::ClientCertificate => Value::text(self.client_certificate),
             LogField::DatagramsIn => Value::number(self.datagrams.map(|(inward, _)| inward)),
             LogField::DatagramsOut => Value::number(self.datagrams.map(|(_, outward)| outward)),
+            LogField::Port => Value::number(self.egress.and_then(|it| it.port).map(u64::from)),
+            LogField::User => Value::text(self.egress.and_then(|it| it.user)),
+            LogField::Egress => Value::text(self.egress.and_then(|it| it.rule)),
+            LogField::EgressReason => text(self.egress.and_then(|it| it.reason)),
+            LogField::Shadow => match self.egress {
+                Some(EgressFacts { shadow: true, .. }) => Value::Truth(true),
+                Some(_) | None => Value::Nothing,
+            },
         }
     }
 }

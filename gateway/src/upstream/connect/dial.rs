@@ -13,12 +13,12 @@ use super::{
         Dialect, EndpointKey, Introduction, Manner, Upstream,
         endpoints::{Active, Endpoint},
         lease::NoLease,
-        startup::{Declined, ask_for_tls},
     },
     Connector,
     channel::{Channel, io_error},
     http1::Connection,
     is_out_of_descriptors,
+    startup::{Declined, ask_for_tls},
     tls::{Secured, refused, secure},
 };
 use crate::{

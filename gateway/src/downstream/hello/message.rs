@@ -1,5 +1,5 @@
 //! The body of a `ClientHello`. What is not looked for is passed over: of a message that carries an
-//! encrypted one (RFC 9849), what stands outside is what counts.
+//! encrypted one (RFC 9849), what stands outside is what counts, and that there is one is told.
 
 use std::net::IpAddr;
 
@@ -9,6 +9,7 @@ use crate::downstream::Hello;
 const SERVER_NAME: usize = 0;
 const HOST_NAME: usize = 0;
 const APPLICATION_PROTOCOLS: usize = 16;
+const ENCRYPTED_CLIENT_HELLO: usize = 0xfe0d;
 
 /// The longest name of a host.
 const NAME: usize = 253;
@@ -21,7 +22,7 @@ pub(super) fn read(body: &[u8]) -> Option<Hello> {
     rest.vector(1)?;
     rest.vector(2)?;
     rest.vector(1)?;
-    let (mut name, mut protocols) = (None, None);
+    let (mut name, mut protocols, mut encrypted) = (None, None, false);
     // Before TLS 1.3 a message may end here.
     if !rest.is_over() {
         let mut extensions = rest.only_vector(2)?;
@@ -31,6 +32,7 @@ pub(super) fn read(body: &[u8]) -> Option<Hello> {
             let before = match kind {
                 SERVER_NAME => name.replace(value).is_some(),
                 APPLICATION_PROTOCOLS => protocols.replace(value).is_some(),
+                ENCRYPTED_CLIENT_HELLO => std::mem::replace(&mut encrypted, true),
                 _ => false,
             };
             if before {
@@ -49,7 +51,10 @@ pub(super) fn read(body: &[u8]) -> Option<Hello> {
         Some(value) => self::protocols(value)?,
         None => &[],
     };
-    Some(Hello::new(sni, protocols))
+    Some(Hello {
+        encrypted,
+        ..Hello::new(sni, protocols)
+    })
 }
 
 /// The host of `server_name` (RFC 6066 §3), without the dot at its end.

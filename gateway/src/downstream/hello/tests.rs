@@ -93,10 +93,12 @@ fn a_real_client_is_read_whatever_it_speaks() {
     let bytes = Client::new(&authority, &[]).first_message("a.example");
     let hello = at_once(&bytes).unwrap().unwrap();
     assert_eq!(said(&hello), (Some("a.example"), vec![]));
+    assert!(!hello.encrypted);
 
     let bytes = Client::hiding(&authority, &["h2"], "public.example").first_message("a.example");
     let hello = at_once(&bytes).unwrap().unwrap();
     assert_eq!(said(&hello).0, Some("public.example"));
+    assert!(hello.encrypted);
 }
 
 #[test]

@@ -1,0 +1,229 @@
+//! One who wants outside, from the moment of asking: what was asked for, what was decided, what is told.
+
+use std::{net::SocketAddr, sync::Arc, time::SystemTime};
+
+use http::{HeaderMap, header, request::Parts, uri::Scheme};
+use sluice_config::names::EgressName;
+use tokio::time::Instant;
+
+use crate::{
+    authn::basic::User,
+    downstream::Downstream,
+    egress::{Ask, Asker, Decision, Egress, Kind, Outcome, Target, Why},
+    error::ProxyError,
+    plan::{Outlet, Plan},
+    telemetry::access_log::EgressFacts,
+};
+
+/// One who wants outside.
+#[derive(Debug)]
+pub(crate) struct Attempt {
+    /// Who it says it is: every `Proxy-Authorization`.
+    pub(crate) credentials: HeaderMap,
+    /// The target as it was written, where the request has one besides `Host`.
+    authority: Option<Box<str>>,
+    scheme: Option<Scheme>,
+    pub(crate) user: Option<User>,
+    /// Where to, once that could be read.
+    place: Option<(Target, u16)>,
+    judged: Option<Judged>,
+    /// What it is connected to, where that is the target itself.
+    pub(crate) dialled: Option<SocketAddr>,
+    /// It was counted.
+    told: bool,
+}
+
+/// What was decided, and by what.
+#[derive(Debug, Clone)]
+struct Judged {
+    egress: Arc<Egress>,
+    decision: Decision,
+    outlet: Arc<Outlet>,
+}
+
+impl Attempt {
+    /// What a request asks for, before anything is taken from it.
+    pub(crate) fn of(parts: &Parts) -> Box<Self> {
+        let mut credentials = HeaderMap::new();
+        for value in parts.headers.get_all(header::PROXY_AUTHORIZATION) {
+            credentials.append(header::PROXY_AUTHORIZATION, value.clone());
+        }
+        Box::new(Self {
+            credentials,
+            authority: parts.uri.authority().map(|it| it.as_str().into()),
+            scheme: parts.uri.scheme().cloned(),
+            user: None,
+            place: None,
+            judged: None,
+            dialled: None,
+            told: false,
+        })
+    }
+
+    /// Reads where a tunnel, or a request in absolute form, shall lead.
+    pub(crate) fn read(&mut self, is_tunnel: bool) {
+        let default_port = match &self.scheme {
+            _ if is_tunnel => None,
+            // Who wants TLS speaks it, inside a tunnel: what comes here in clear is to stay so, or a rule
+            // says otherwise.
+            Some(scheme) if *scheme == Scheme::HTTP => Some(80),
+            // What was meant for an origin, or is in a form that nobody has agreed on.
+            Some(_) | None => return,
+        };
+        let authority = self.authority.as_deref();
+        self.place = authority.and_then(|text| Target::parse(text, default_port).ok());
+    }
+
+    /// Where to.
+    pub(crate) fn place(&self) -> Result<(Target, u16), ProxyError> {
+        self.place.clone().ok_or(ProxyError::EgressTarget)
+    }
+
+    /// Decides by the rules of `plan`; gives what leads there.
+    pub(crate) fn judge(
+        &mut self,
+        plan: &Plan,
+        downstream: &Downstream,
+        kind: Kind<'_>,
+    ) -> Result<Arc<Outlet>, ProxyError> {
+        let egress = Arc::clone(&plan.egress);
+        let (target, port) = self.place.as_ref().ok_or(ProxyError::EgressTarget)?;
+        let (asker, ask) = (self.asker(downstream), ask(target, *port, kind));
+        let decision = egress.attempt(&asker, &ask, Instant::now());
+        let outlet = Arc::clone(plan.outlets.of(decision.rule.as_ref()));
+        let refused = refusal(&decision);
+        self.judged = Some(Judged {
+            egress,
+            decision,
+            outlet: Arc::clone(&outlet),
+        });
+        refused.map_or(Ok(outlet), Err)
+    }
+
+    /// Whether whatever is said inside a tunnel may be.
+    pub(crate) fn takes_anything(&self, downstream: &Downstream) -> bool {
+        let (Some(judged), Some((target, port))) = (&self.judged, &self.place) else {
+            return false;
+        };
+        let ask = ask(target, *port, Kind::Tcp);
+        let decision = judged.egress.table().inside(&self.asker(downstream), &ask);
+        decision.outcome == Outcome::Allowed
+    }
+
+    /// Decides once more, now that it is known what a tunnel is for. Another rule may be about that, which
+    /// has to allow where the first one has led to.
+    pub(crate) fn judge_inside(
+        &mut self,
+        plan: &Plan,
+        downstream: &Downstream,
+        kind: Kind<'_>,
+    ) -> Result<(), ProxyError> {
+        let (target, port) = self.place.as_ref().ok_or(ProxyError::EgressTarget)?;
+        let outer = self.judged.clone().ok_or(ProxyError::Internal)?;
+        let egress = &outer.egress;
+        let (asker, ask) = (self.asker(downstream), ask(target, *port, kind));
+        let mut decision = egress.inside(&outer.decision, &asker, &ask, Instant::now());
+        let outlet = match &decision.rule {
+            rule if decision.outcome == Outcome::Allowed => plan.outlets.of(rule.as_ref()),
+            _ => &outer.outlet,
+        };
+        let outlet = Arc::clone(outlet);
+        if outlet.via_name() != outer.outlet.via_name() {
+            decision.outcome = Outcome::Refused(Why::Protocol);
+        }
+        let dialled = self.dialled.map(|address| address.ip());
+        if decision.outcome == Outcome::Allowed
+            && dialled.is_some()
+            && egress.dialable(&decision, dialled).next().is_none()
+        {
+            decision.refuse_addresses();
+        }
+        let refused = refusal(&decision);
+        egress.tell(&asker, &ask, &decision, SystemTime::now());
+        self.told = true;
+        self.judged = Some(Judged {
+            egress: Arc::clone(egress),
+            decision,
+            outlet,
+        });
+        refused.map_or(Ok(()), Err)
+    }
+
+    /// None of the addresses of its target may be connected to.
+    pub(crate) fn refuse_addresses(&mut self) -> ProxyError {
+        if let Some(judged) = &mut self.judged {
+            judged.decision.refuse_addresses();
+        }
+        ProxyError::EgressAddress
+    }
+
+    /// What was decided, and by what.
+    pub(crate) fn decided(&self) -> Option<(&Egress, &Decision)> {
+        let judged = self.judged.as_ref()?;
+        Some((&judged.egress, &judged.decision))
+    }
+
+    /// What leads there.
+    pub(crate) fn outlet(&self) -> Option<&Arc<Outlet>> {
+        self.judged.as_ref().map(|judged| &judged.outlet)
+    }
+
+    /// Counts it, unless that was done. Who was not let in has not tried.
+    pub(crate) fn tell(&mut self, plan: &Plan, downstream: &Downstream, kind: Kind<'_>) {
+        if std::mem::replace(&mut self.told, true) {
+            return;
+        }
+        let (asker, now) = (self.asker(downstream), SystemTime::now());
+        match (&self.judged, &self.place) {
+            (Some(judged), Some((target, port))) => {
+                let ask = ask(target, *port, kind);
+                judged.egress.tell(&asker, &ask, &judged.decision, now);
+            }
+            (None, None) => drop(plan.egress.tell_unreadable(&asker, now)),
+            (Some(_), None) | (None, Some(_)) => {}
+        }
+    }
+
+    /// What the access log is told.
+    pub(crate) fn facts(&self) -> EgressFacts<'_> {
+        let decision = self.judged.as_ref().map(|judged| &judged.decision);
+        let rule = decision.and_then(|decision| decision.rule.as_ref());
+        let why = decision.and_then(Decision::why);
+        EgressFacts {
+            port: self.place.as_ref().map(|(_, port)| *port),
+            user: self.user.as_ref().map(User::as_str),
+            rule: rule.map(EgressName::as_str),
+            reason: match (why, &self.place) {
+                (None, None) => Some(Why::Target.word()),
+                (why, _) => why.map(Why::word),
+            },
+            shadow: decision.is_some_and(|decision| decision.shadow),
+        }
+    }
+
+    fn asker<'a>(&'a self, downstream: &'a Downstream) -> Asker<'a> {
+        Asker {
+            source: downstream.client,
+            user: self.user.as_ref().map(User::as_str),
+            identity: downstream.connection.identity(),
+        }
+    }
+}
+
+fn ask<'a>(target: &'a Target, port: u16, kind: Kind<'a>) -> Ask<'a> {
+    Ask { target, port, kind }
+}
+
+/// What a client is told that may not.
+fn refusal(decision: &Decision) -> Option<ProxyError> {
+    if decision.passes() {
+        return None;
+    }
+    Some(match decision.why()? {
+        Why::Address => ProxyError::EgressAddress,
+        Why::Rate => ProxyError::EgressRate {
+            after: decision.wait.unwrap_or_default(),
+        },
+        why => ProxyError::EgressRefused { why: why.word() },
+    })
+}
