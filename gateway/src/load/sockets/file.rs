@@ -1,19 +1,28 @@
 //! The file of a unix socket.
 //!
-//! What must stay true: what another process listens on, and what is no socket, is never taken away; and
+//! What must stay true: what another process listens on, and what is no socket, is never taken away; of
+//! several gateways that want the same path at the same moment one gets it, and the others are told; and
 //! nobody gets in for whom the configured permissions are not meant, not even for a moment.
 
 use std::{
-    fs, io,
+    fs::{self, File},
+    io,
     os::unix::{
         fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _},
         net::UnixListener,
     },
     path::{Path, PathBuf},
+    thread,
+    time::Duration,
 };
 
-use rustix::fs::Mode;
+use rustix::fs::{FlockOperation, Mode, flock};
 use socket2::{Domain, SockAddr, Socket, Type};
+use tokio::time::Instant;
+
+/// How long another gateway may take to bind in the same directory, which is a matter of microseconds. Who
+/// holds a lock on it for longer is none, and does not keep us from starting.
+const OTHERS: Duration = Duration::from_millis(500);
 
 /// The file of a socket of ours. Dropped, it is removed, unless another has taken its place.
 #[derive(Debug)]
@@ -30,6 +39,7 @@ pub(super) fn bind(path: &Path, mode: u32, backlog: i32) -> io::Result<(UnixList
     // The file is made with these permissions, less what the umask takes away.
     rustix::fs::fchmod(&socket, Mode::from_raw_mode(mode))?;
     let address = SockAddr::unix(path)?;
+    let _alone = alone(path);
     if let Err(error) = socket.bind(&address) {
         if error.kind() != io::ErrorKind::AddrInUse {
             return Err(error);
@@ -45,6 +55,22 @@ pub(super) fn bind(path: &Path, mode: u32, backlog: i32) -> io::Result<(UnixList
     fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
     socket.listen(backlog)?;
     Ok((UnixListener::from(socket), file))
+}
+
+/// Keeps other gateways from binding beside `path` until it is dropped: between a look and what follows
+/// from it, and before somebody listens, a socket that lives looks like one that was left behind.
+fn alone(path: &Path) -> Option<File> {
+    let folder = path.parent().filter(|it| !it.as_os_str().is_empty());
+    // Who may not read it binds without.
+    let folder = File::open(folder.unwrap_or(Path::new("."))).ok()?;
+    let deadline = Instant::now() + OTHERS;
+    while flock(&folder, FlockOperation::NonBlockingLockExclusive).is_err() {
+        if Instant::now() > deadline {
+            return None;
+        }
+        thread::yield_now();
+    }
+    Some(folder)
 }
 
 /// Removes the socket of a process that has ended.
@@ -84,6 +110,7 @@ impl SocketFile {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
+        let _alone = alone(&self.path);
         if self.is_ours()
             && let Err(error) = fs::remove_file(&self.path)
         {

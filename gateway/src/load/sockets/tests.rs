@@ -82,3 +82,35 @@ fn an_address_in_use_is_a_problem_and_leaves_nothing_bound() {
     assert_eq!(problems[0].code, "bind");
     TcpListener::bind(free_at).expect("free again");
 }
+
+#[test]
+fn of_several_that_want_a_path_at_once_one_gets_it_and_keeps_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("web.sock");
+    for round in 0..200 {
+        // Somebody has died here.
+        drop(std::os::unix::net::UnixListener::bind(&path).expect("bound"));
+        let start = std::sync::Barrier::new(4);
+        let bound: Vec<_> = std::thread::scope(|scope| {
+            let one = || {
+                start.wait();
+                file::bind(&path, 0o600, 8)
+            };
+            let all: Vec<_> = (0..4).map(|_| scope.spawn(one)).collect();
+            all.into_iter()
+                .map(|it| it.join().expect("no panic"))
+                .collect()
+        });
+        let (won, lost): (Vec<_>, Vec<_>) = bound.into_iter().partition(Result::is_ok);
+        assert_eq!(won.len(), 1, "round {round}: {won:?}");
+        let refused = |it: &io::Result<_>| {
+            it.as_ref()
+                .is_err_and(|it| it.kind() == io::ErrorKind::AddrInUse)
+        };
+        assert!(lost.iter().all(refused), "round {round}: {lost:?}");
+        let client = std::os::unix::net::UnixStream::connect(&path);
+        client.expect("the one that has it is reached there");
+        drop(won);
+        assert!(!path.exists(), "round {round}");
+    }
+}
