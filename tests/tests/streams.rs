@@ -17,6 +17,8 @@ use tokio::{
     task::JoinSet,
 };
 
+#[path = "streams/counted.rs"]
+mod counted;
 #[path = "streams/kept.rs"]
 mod kept;
 #[path = "streams/memory.rs"]

@@ -11,9 +11,12 @@ use receiver::{Receiver, attributes, hex};
 use sluice_certs::testing::{Authority, Server};
 use sluice_gateway::telemetry::{metrics::Counter, trace::Environment};
 use sluice_tests::{
-    Front, Gateway, Origin, gateway,
+    Front, Gateway, Origin,
+    eventually::within,
+    gateway,
     origin::{closed_port, ok},
 };
+use tokio::net::UdpSocket;
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const CALLER: &str = "b7ad6b7169203331";
@@ -519,6 +522,74 @@ async fn a_reload_changes_the_receiver() {
     gateway.counts(Counter::SpansExported, 2).await;
     assert_eq!(first.received.spans().len(), 1);
     assert_eq!(second.received.spans().len(), 1);
+}
+
+#[tokio::test]
+async fn a_session_of_datagrams_has_a_span_with_its_verdict() {
+    let receiver = receiver::grpc().await;
+    let (echo, gone) = (
+        UdpSocket::bind("127.0.0.1:0").await,
+        UdpSocket::bind("127.0.0.1:0").await,
+    );
+    let echo = echo.expect("a port");
+    let gone = gone.expect("a port").local_addr().expect("an address");
+    let there = echo.local_addr().expect("an address");
+    let config = format!(
+        "[listeners.dns]\naddress = \"127.0.0.1:0\"\nprotocol = \"udp\"\n\
+         udp = {{ one_shot = true, idle_timeout = \"1s\" }}\n\
+         [routes.app]\nlisteners = \"dns\"\n\
+         [[routes.app.rules]]\nmatch = {{ client = \"127.0.0.1\" }}\nto = \"{there}\"\n\
+         [[routes.app.rules]]\nname = \"off\"\nmatch = {{ client = \"127.0.0.2\" }}\n\
+         trace = {{ sample = 0.0 }}\nto = \"{there}\"\n\
+         [[routes.app.rules]]\nname = \"gone\"\nto = \"{gone}\"\n"
+    );
+    let gateway = gateway(&tracing(&receiver, "grpc", &config)).await;
+    let address = gateway.address_of("dns").expect("it listens");
+    let mut buffer = [0; 8];
+    for own in ["127.0.0.2:0", "127.0.0.1:0", "127.0.0.3:0"] {
+        let client = UdpSocket::bind(own).await.expect("a port");
+        client
+            .send_to(b"hello", address)
+            .await
+            .expect("it goes out");
+        if own == "127.0.0.3:0" {
+            break;
+        }
+        let (_, from) = within("a datagram", echo.recv_from(&mut buffer))
+            .await
+            .expect("one");
+        echo.send_to(b"hi", from).await.expect("it goes out");
+        within("an answer", client.recv(&mut buffer))
+            .await
+            .expect("one");
+    }
+    let spans = receiver.received.wait(2).await;
+    let named = |name: &str| spans.iter().find(|span| span.name == name).expect("a span");
+    let (good, bad) = (named("udp app/#1"), named("udp app/gone"));
+    let said = attributes(&good.attributes);
+    told(
+        &said,
+        &[
+            ("sluice.listener", "dns"),
+            ("sluice.route", "app"),
+            ("sluice.endpoint", &there.to_string()),
+            ("client.address", "127.0.0.1"),
+            ("network.transport", "udp"),
+            ("sluice.stream.received", "5"),
+            ("sluice.stream.sent", "2"),
+        ],
+    );
+    assert!(!said.contains_key("error.type"), "{said:?}");
+    assert!(good.start_time_unix_nano < good.end_time_unix_nano);
+    told(&attributes(&bad.attributes), &[("error.type", "connect")]);
+    let status = bad.status.as_ref().expect("a status");
+    assert_eq!(status.code, i32::from(StatusCode::Error));
+    let line = gateway.log().wait_for("verdict", "connect").await;
+    assert_eq!(line["trace_id"], hex(&bad.trace_id));
+    assert!(line["failed_ms"].as_f64().is_some(), "{line}");
+    // All three were told of; the one that is not recorded has no span.
+    gateway.log().wait(3).await;
+    assert_eq!(receiver.received.spans().len(), 2);
 }
 
 #[tokio::test]

@@ -2,6 +2,10 @@
 
 #[path = "udp/peers.rs"]
 mod peers;
+#[path = "udp/told.rs"]
+mod told;
+#[path = "udp/workers.rs"]
+mod workers;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,7 +17,7 @@ use peers::{Client, Endpoint, nobody};
 use sluice_gateway::telemetry::metrics::{DatagramReading, Loss};
 use sluice_tests::{
     Gateway,
-    eventually::{becomes, eventually},
+    eventually::{becomes, eventually, within},
     gateway,
     named::Named,
     tools,
@@ -384,6 +388,67 @@ async fn clients_are_routed_by_where_they_come_from() {
     from("127.0.5.1").await.send("?").await;
     loses(&gateway, Loss::NoRoute, 1).await;
     assert_eq!(reading(&gateway).opened, 2);
+}
+
+#[tokio::test]
+async fn clients_are_routed_by_which_of_our_addresses_they_speak_to() {
+    let (a, b) = (Endpoint::named("a").await, Endpoint::named("b").await);
+    let config = format!(
+        "[listeners.dns]\naddress = \"0.0.0.0:0\"\nprotocol = \"udp\"\n\
+         [routes.r]\nlisteners = [\"dns\"]\n\
+         [[routes.r.rules]]\nmatch = {{ destination = \"127.0.3.0/24\" }}\nto = \"{}\"\n\
+         [[routes.r.rules]]\n\
+         match = {{ destination = \"127.0.4.1\", client = \"127.0.5.1\", destination_port = \"1-65535\" }}\n\
+         to = \"{}\"\n",
+        a.address, b.address
+    );
+    let gateway = gateway(&config).await;
+    let between = async |own: &str, ip: &str| Client::from(own, at(ip, &gateway)).await;
+    assert_eq!(
+        between("127.0.0.1:0", "127.0.3.9").await.ask("?").await,
+        "a"
+    );
+    assert_eq!(
+        between("127.0.5.1:0", "127.0.4.1").await.ask("?").await,
+        "b"
+    );
+    // One socket of a client that speaks to two of ours has two sessions.
+    let one = tokio::net::UdpSocket::bind("127.0.5.1:0")
+        .await
+        .expect("a port");
+    for (ip, name) in [("127.0.3.1", "a"), ("127.0.4.1", "b")] {
+        let (mut buffer, to) = ([0; 8], at(ip, &gateway));
+        one.send_to(b"?", to).await.expect("it goes out");
+        let heard = within("an answer", one.recv_from(&mut buffer)).await;
+        let (length, from) = heard.expect("a datagram");
+        assert_eq!((&buffer[..length], from), (name.as_bytes(), to));
+    }
+    assert_eq!(reading(&gateway).opened, 4);
+    for (own, ip) in [("127.0.5.2:0", "127.0.4.1"), ("127.0.5.1:0", "127.0.4.2")] {
+        between(own, ip).await.send("?").await;
+    }
+    loses(&gateway, Loss::NoRoute, 2).await;
+}
+
+#[tokio::test]
+async fn a_session_lasts_as_long_as_it_may_and_no_longer() {
+    let origin = Endpoint::echo().await;
+    let gateway = gateway(&config(
+        "udp = { idle_timeout = \"200ms\" }\nstream = { max_duration = \"1s\" }",
+        &[origin.address],
+    ))
+    .await;
+    let client = Client::to(place(&gateway)).await;
+    let started = tokio::time::Instant::now();
+    while started.elapsed() < Duration::from_millis(1500) {
+        assert_eq!(client.ask("busy").await, "busy");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let line = gateway.log().wait_for("verdict", "stream_expired").await;
+    let lasted = line["duration_ms"].as_f64().expect("a number");
+    assert!((1000.0..3000.0).contains(&lasted), "{line}");
+    let from: BTreeSet<_> = origin.saw().into_iter().map(|(from, _)| from).collect();
+    assert!(from.len() > 1, "the next datagram began another session");
 }
 
 #[tokio::test]

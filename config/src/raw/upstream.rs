@@ -34,8 +34,8 @@ pub struct Upstream {
     /// Default `round-robin`.
     pub balance: Option<Balance>,
     /// Whether endpoints are told who the client is with a header of the PROXY protocol at the beginning of
-    /// each connection, and in which version; for requests and raw streams. A connection that began with a
-    /// header is only used again for what would have the same one. Default none.
+    /// each connection, and in which version; for datagrams `v2` in front of the first one of each session. A
+    /// connection that began with a header is only used again for what would have the same one. Default none.
     pub proxy_protocol: Option<ProxyVersion>,
     /// What is said to an endpoint before its TLS; `postgres` sends the `SSLRequest` of `PostgreSQL`. For raw
     /// streams. Default none; passed through from a listener with the same `startup`, that.

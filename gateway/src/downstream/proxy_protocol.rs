@@ -53,6 +53,8 @@ pub enum Version {
     V1,
     /// Binary.
     V2,
+    /// The same in front of the first datagram of a session.
+    V2Datagram,
 }
 
 /// What the first bytes of a connection are.
@@ -124,11 +126,12 @@ pub fn missing(bytes: &[u8]) -> usize {
 }
 
 impl Header {
-    /// As it stands at the beginning of a connection.
+    /// As it stands at the beginning of a connection or session.
     pub fn write(&self, version: Version) -> Bytes {
         match version {
             Version::V1 => v1::write(&self.about),
-            Version::V2 => v2::write(self),
+            Version::V2 => v2::write(self, v2::STREAM),
+            Version::V2Datagram => v2::write(self, v2::DATAGRAM),
         }
     }
 

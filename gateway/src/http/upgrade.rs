@@ -230,7 +230,9 @@ pub(crate) async fn join(joint: Box<Joint>, mut stream: WriteStall<Stream>, ahea
         ahead: answered,
     };
     let pressure = &visitor.local.pressure;
-    let mut parted = copy::join(downstream, inner, bounds, &carried, pressure, told).await;
+    // What an upgraded connection carries counts with its request, at the end.
+    let ends = (downstream, inner);
+    let mut parted = copy::join(ends, bounds, (&carried, || {}), pressure, told).await;
     if visitor.listener.tasks.is_aborted() {
         // Of all that is torn down at the deadline of a drain, this need not be the first.
         parted = Parted::Told;

@@ -81,12 +81,12 @@ pub(crate) enum Parted {
     Upstream(io::Error),
 }
 
-/// Copies until both sides are done, one breaks off, the time is over, or `told` completes.
+/// Copies until both sides are done, one breaks off, the time is over, or `told` completes. `account` is
+/// called now and then while something moves, for whoever wants to know what was carried so far.
 pub(crate) async fn join(
-    downstream: End<'_>,
-    upstream: End<'_>,
+    (downstream, upstream): (End<'_>, End<'_>),
     bounds: Bounds,
-    carried: &Carried,
+    (carried, account): (&Carried, impl Fn()),
     pressure: &Pressure,
     told: impl Future<Output = ()>,
 ) -> Parted {
@@ -118,7 +118,7 @@ pub(crate) async fn join(
             return Poll::Ready(Parted::Told);
         }
         let moved = inward.moved.take() | outward.moved.take();
-        clock.poll(moved, cx)
+        clock.poll(moved, &account, cx)
     })
     .await
 }

@@ -2,7 +2,7 @@
 //!
 //! Told when it is dropped, so that every stream is told of once, whatever ends it.
 
-use std::{rc::Rc, sync::Arc};
+use std::{cell::Cell, rc::Rc, sync::Arc};
 
 use http::{HeaderMap, HeaderValue};
 use sluice_config::{Version, names::UpstreamName};
@@ -32,6 +32,8 @@ pub(crate) struct Record {
     pub(crate) listener: Arc<plan::Listener>,
     /// Bytes that went through.
     pub(crate) carried: Carried,
+    /// Those of them that the metrics have already.
+    counted: Cell<(u64, u64)>,
     /// `tcp`, `tls` or `udp`: what the client speaks.
     scheme: &'static str,
     /// The name in a `ClientHello` that was only looked at.
@@ -93,6 +95,7 @@ impl Record {
             connected: false,
             outcome: Told::Nothing,
             carried: Carried::default(),
+            counted: Cell::default(),
             local,
             connection,
             listener,
@@ -234,16 +237,35 @@ impl Record {
         }
     }
 
+    /// What has gone through since the last time counts from now on.
+    pub(crate) fn account(&self) {
+        let moved = (self.carried.inward.get(), self.carried.outward.get());
+        let before = self.counted.replace(moved);
+        let inward = moved.0.saturating_sub(before.0);
+        let outward = moved.1.saturating_sub(before.1);
+        let worker = self.local.worker;
+        self.listener.traffic.carry_stream(worker, inward, outward);
+        if let Some(chosen) = &self.chosen {
+            let traffic = &chosen.route.traffic;
+            traffic.carry_stream(worker, inward, outward);
+        }
+        if let Some(upstream) = &self.upstream {
+            upstream.traffic().carry_stream(worker, inward, outward);
+        }
+    }
+
     fn tell(&mut self) {
         self.open();
+        self.account();
         let worker = self.local.worker;
         self.local.counters.count(Counter::StreamsClosed);
         let outcome = Outcome {
             status: 0,
             reason: self.verdict().map(|verdict| verdict.reason),
             duration: self.started.elapsed(),
-            bytes_in: self.carried.inward.get(),
-            bytes_out: self.carried.outward.get(),
+            // They count already.
+            bytes_in: 0,
+            bytes_out: 0,
         };
         self.listener.traffic.end_stream(worker, &outcome);
         if let Some(chosen) = &self.chosen {

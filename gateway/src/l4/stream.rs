@@ -154,15 +154,8 @@ pub(crate) async fn carry(
         ahead: answered,
     };
     let pressure = &record.local.pressure;
-    let parted = copy::join(
-        downstream,
-        upstream,
-        bounds,
-        &record.carried,
-        pressure,
-        told,
-    )
-    .await;
+    let carried = (&record.carried, || record.account());
+    let parted = copy::join((downstream, upstream), bounds, carried, pressure, told).await;
     let outcome = failure(parted, &record);
     part(client.into_inner(), theirs.into_inner(), &outcome, &record);
     record.settle(outcome);

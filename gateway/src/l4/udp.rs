@@ -5,6 +5,7 @@
 //! there, and a place in a bounded table. Nobody is ever sent a datagram of the gateway's own.
 
 mod avoid;
+mod inward;
 mod open;
 mod relay;
 mod session;

@@ -7,7 +7,10 @@ use super::mode::noun;
 use crate::check::{Drafts, references::Known};
 use crate::{
     findings::{Finding, Findings},
-    model::{Action, Destination, HostPort, Match, Mode, Route, Rule, Upstream, UpstreamProtocol},
+    model::{
+        Action, Destination, HostPort, Match, Mode, ProxyVersion, Route, Rule, Upstream,
+        UpstreamProtocol,
+    },
     names::{RouteName, RuleName},
     tree::At,
 };
@@ -215,11 +218,11 @@ fn misfit(mode: Mode, upstream: &Upstream) -> Option<Finding> {
             format!("upstream {name} is reached over TLS, which datagrams have not"),
             "take `tls` (or https://) away from the upstream",
         ),
-        Mode::Udp if upstream.proxy_protocol.is_some() => said(
+        Mode::Udp if upstream.proxy_protocol == Some(ProxyVersion::V1) => said(
             format!(
-                "upstream {name} is told of clients in PROXY headers, which datagrams have not"
+                "upstream {name} is told of clients in a line of text, which has no word for datagrams"
             ),
-            "take `proxy_protocol` away from the upstream",
+            "write proxy_protocol = \"v2\" on the upstream",
         ),
         Mode::Udp if upstream.startup.is_some() => said(
             format!("upstream {name} has a startup, which datagrams have not"),

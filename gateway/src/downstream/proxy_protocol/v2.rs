@@ -20,13 +20,21 @@ const VERSION: u8 = 0x20;
 const LOCAL: u8 = VERSION;
 const PROXY: u8 = VERSION | 1;
 
+/// What is passed on, in the lower half of the byte of the protocol; the family is in the upper one.
+pub(super) const STREAM: u8 = 0x01;
+pub(super) const DATAGRAM: u8 = 0x02;
+
+const INET: u8 = 0x10;
+const INET6: u8 = 0x20;
+const UNIX: u8 = 0x30;
+
 const UNSPECIFIED: u8 = 0x00;
-const TCP4: u8 = 0x11;
-const UDP4: u8 = 0x12;
-const TCP6: u8 = 0x21;
-const UDP6: u8 = 0x22;
-const UNIX_STREAM: u8 = 0x31;
-const UNIX_DATAGRAM: u8 = 0x32;
+const TCP4: u8 = INET | STREAM;
+const UDP4: u8 = INET | DATAGRAM;
+const TCP6: u8 = INET6 | STREAM;
+const UDP6: u8 = INET6 | DATAGRAM;
+const UNIX_STREAM: u8 = UNIX | STREAM;
+const UNIX_DATAGRAM: u8 = UNIX | DATAGRAM;
 
 const ALPN: u8 = 0x01;
 const AUTHORITY: u8 = 0x02;
@@ -175,7 +183,8 @@ const fn code(kind: Extra) -> u8 {
     }
 }
 
-pub(super) fn write(header: &Header) -> Bytes {
+/// `kind` is what the header stands in front of.
+pub(super) fn write(header: &Header, kind: u8) -> Bytes {
     let mut behind = Vec::with_capacity(64);
     let (command, protocol) = match &header.about {
         About::Proxy => (LOCAL, UNSPECIFIED),
@@ -183,10 +192,13 @@ pub(super) fn write(header: &Header) -> Bytes {
         About::Client {
             source,
             destination,
-        } => (PROXY, write_client(&mut behind, *source, *destination)),
+        } => {
+            let family = write_client(&mut behind, *source, *destination);
+            (PROXY, family | kind)
+        }
         About::Unix(addresses) => {
             behind.extend_from_slice(addresses.as_slice());
-            (PROXY, UNIX_STREAM)
+            (PROXY, UNIX | kind)
         }
     };
     // Where there are no addresses, readers take whatever comes for them.
@@ -195,10 +207,11 @@ pub(super) fn write(header: &Header) -> Bytes {
     }
     let Ok(length) = u16::try_from(behind.len()) else {
         // More than the format has room for: the addresses matter most.
-        return write(&Header {
+        let short = Header {
             about: header.about.clone(),
             extras: Bytes::new(),
-        });
+        };
+        return write(&short, kind);
     };
     let mut bytes = Vec::with_capacity(HEAD.saturating_add(behind.len()));
     bytes.extend_from_slice(SIGNATURE);
@@ -208,20 +221,21 @@ pub(super) fn write(header: &Header) -> Bytes {
     bytes.into()
 }
 
+/// Gives the family.
 fn write_client(behind: &mut Vec<u8>, source: SocketAddr, destination: SocketAddr) -> u8 {
-    let protocol = match (source.ip(), destination.ip()) {
+    let family = match (source.ip(), destination.ip()) {
         (IpAddr::V4(source), IpAddr::V4(destination)) => {
             behind.extend_from_slice(&source.octets());
             behind.extend_from_slice(&destination.octets());
-            TCP4
+            INET
         }
         (source, destination) => {
             behind.extend_from_slice(&six(source).octets());
             behind.extend_from_slice(&six(destination).octets());
-            TCP6
+            INET6
         }
     };
     behind.extend_from_slice(&source.port().to_be_bytes());
     behind.extend_from_slice(&destination.port().to_be_bytes());
-    protocol
+    family
 }

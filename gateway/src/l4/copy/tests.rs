@@ -34,7 +34,8 @@ async fn joined(down: Stream, up: Stream, bounds: Bounds, carried: &Carried) -> 
         ahead: Bytes::new(),
     };
     let pressure = Pressure::default();
-    join(downstream, upstream, bounds, carried, &pressure, pending()).await
+    let (ends, carried) = ((downstream, upstream), (carried, || {}));
+    join(ends, bounds, carried, &pressure, pending()).await
 }
 
 /// Pauses now and then: in memory for some time, on sockets until others had their turn.

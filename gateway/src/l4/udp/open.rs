@@ -7,6 +7,8 @@ use std::{
     sync::Arc,
 };
 
+use bytes::Bytes;
+use http::HeaderMap;
 use sluice_config::model::Mode;
 use socket2::{Domain, Protocol, Socket, Type};
 use time::OffsetDateTime;
@@ -16,6 +18,7 @@ use super::{
     session::{Carried, Ground, Peer, Session},
 };
 use crate::{
+    downstream::proxy_protocol::{About, Header, Version},
     plan::{Action, Destination, Opening},
     stream::{Family, Options},
     telemetry::metrics::Loss,
@@ -52,6 +55,8 @@ impl Relay {
         let aim = aim.map_err(|_| Loss::NoEndpoint)?;
         let place = self.table.next();
         let socket = self.connected(&upstream, &aim, place)?;
+        let header = upstream.model().proxy_protocol.map(|_| self.header(&peer));
+        let trace = self.local.plan().tracer.begin(&HeaderMap::new());
         self.insert(Session {
             id: self.shared.next_id(),
             peer,
@@ -59,10 +64,13 @@ impl Relay {
             socket,
             upstream,
             aim,
+            header,
             inward: Carried::default(),
             outward: Carried::default(),
+            counted: (0, 0),
             began: (OffsetDateTime::now_utc(), self.now),
             moved: self.now,
+            trace,
             seat,
         });
         Ok(place)
@@ -87,6 +95,18 @@ impl Relay {
         }
         self.watch(&socket, place).map_err(|_| Loss::NoDescriptor)?;
         Ok(socket)
+    }
+
+    /// What an endpoint is told of a client that wants to know. There is only one version that has a word
+    /// for datagrams.
+    fn header(&self, peer: &Peer) -> Bytes {
+        let ours = self.ours();
+        let about = About::Client {
+            source: peer.client_address(),
+            destination: SocketAddr::new(peer.local_ip(ours), ours.port()),
+        };
+        let extras = Bytes::new();
+        Header { about, extras }.write(Version::V2Datagram)
     }
 
     /// The rule for a client and its upstream.

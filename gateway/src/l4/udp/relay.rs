@@ -29,10 +29,10 @@ use tokio::{
 use super::{
     Shared,
     avoid::Avoided,
-    session::{Ground, Over, Peer, Session},
+    session::{Ground, Over, Session},
     set::DatagramSet,
     table::Table,
-    wire::{Arrival, Inbox, Outbox, Sent, answer},
+    wire::{Inbox, Outbox, Sent, answer},
 };
 use crate::{
     plan::{self, Local},
@@ -58,7 +58,7 @@ pub(super) struct Relay {
     pub(super) avoided: Avoided,
     pub(super) now: Instant,
     /// Where clients send to.
-    socket: UdpSocket,
+    pub(super) socket: UdpSocket,
     /// Its set, which lives as long as this.
     set: Arc<DatagramSet>,
     /// Tells which sessions have an answer. Each socket in it is known by the place of its session.
@@ -139,81 +139,6 @@ impl Relay {
     /// Where the socket is bound.
     pub(super) fn ours(&self) -> SocketAddr {
         self.set.address()
-    }
-
-    /// Takes datagrams from clients, and says whether more may wait.
-    fn receive(&mut self, inbox: &mut Inbox, cx: &mut Context<'_>) -> bool {
-        if self.socket.poll_recv_ready(cx).is_pending() {
-            return false;
-        }
-        let mut received = Ok(());
-        let socket = &self.socket;
-        let more = socket.try_io(Interest::READABLE, || match inbox.receive(socket) {
-            // What comes from now on is told anew.
-            Ok(true) => Err(io::ErrorKind::WouldBlock.into()),
-            Ok(false) => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
-            Err(error) => {
-                received = Err(error);
-                Ok(())
-            }
-        });
-        if let Err(error) = received {
-            tracing::debug!(%error, "a datagram was not received");
-        }
-        for (arrival, bytes) in inbox.iter() {
-            self.deliver(arrival, bytes);
-        }
-        // Asked again where that was all: only then somebody is woken.
-        more.is_ok() || self.socket.poll_recv_ready(cx).is_ready()
-    }
-
-    /// Sends what a client sent to the endpoint of its session, or to that of a new one.
-    fn deliver(&mut self, arrival: &Arrival, bytes: &[u8]) {
-        let peer = Peer {
-            client: arrival.client,
-            local: arrival.local,
-        };
-        if let Some(place) = self.table.find(&peer) {
-            let Err(error) = self.pass(place, bytes) else {
-                return;
-            };
-            // What its endpoint did not take another one may.
-            self.fail(place, error);
-        }
-        match self.open(peer) {
-            Ok(place) => {
-                if let Err(error) = self.pass(place, bytes) {
-                    self.lose(Loss::Connect);
-                    self.fail(place, error);
-                }
-            }
-            Err(loss) => self.lose(loss),
-        }
-    }
-
-    /// An error says that the endpoint is not there, and that it did not get this datagram.
-    fn pass(&mut self, place: usize, bytes: &[u8]) -> io::Result<()> {
-        let Some(session) = self.table.get_mut(place) else {
-            return Ok(());
-        };
-        match session.socket.send(bytes) {
-            Ok(_) => {
-                session.inward.add(bytes.len());
-                session.moved = self.now;
-                let counted = &session.ground.listener.datagrams;
-                counted.inward(self.local.worker, bytes.len());
-                Ok(())
-            }
-            Err(error) => {
-                self.lose(match Errno::from_io_error(&error) {
-                    Some(Errno::AGAIN | Errno::NOBUFS) => Loss::UpstreamBusy,
-                    Some(Errno::MSGSIZE) => Loss::TooLarge,
-                    _ => return Err(error),
-                });
-                Ok(())
-            }
-        }
     }
 
     /// Takes answers of endpoints, and says whether more may wait.
@@ -317,9 +242,11 @@ impl Relay {
         };
         let last = first.saturating_add(SWEPT).min(self.table.places());
         for place in first..last {
-            let session = self.table.get(place);
-            let over = session.and_then(|it| it.is_overdue(self.now, self.stopped));
-            if let Some(over) = over {
+            let Some(session) = self.table.get_mut(place) else {
+                continue;
+            };
+            session.account(&self.local);
+            if let Some(over) = session.is_overdue(self.now, self.stopped) {
                 self.end(place, over);
             }
         }
@@ -354,7 +281,7 @@ impl Relay {
     }
 
     /// The endpoint of a session is not there.
-    fn fail(&mut self, place: usize, error: io::Error) {
+    pub(super) fn fail(&mut self, place: usize, error: io::Error) {
         if let Some(session) = self.table.get(place) {
             self.avoided.add(session.aim.endpoint(), self.now);
         }
@@ -369,7 +296,7 @@ impl Relay {
     }
 
     /// Begins a session.
-    pub(super) fn insert(&mut self, session: Session) {
+    pub(super) fn insert(&mut self, mut session: Session) {
         self.set.opened();
         session.begin(&self.local);
         self.table.insert(session);
@@ -383,7 +310,7 @@ impl Relay {
     }
 
     /// Counts a datagram that goes nowhere.
-    fn lose(&mut self, loss: Loss) {
+    pub(super) fn lose(&mut self, loss: Loss) {
         self.listener.datagrams.lost(self.local.worker, loss);
         if self.told.is_none_or(|told| told + TELL_AGAIN < self.now) {
             let (listener, reason) = (self.listener.model.name.as_str(), loss.word());

@@ -2,27 +2,33 @@
 
 use std::{
     cell::Cell,
+    io::{self, IoSlice},
     net::{IpAddr, SocketAddr, UdpSocket},
     rc::Rc,
     sync::Arc,
     time::Duration,
 };
 
+use bytes::Bytes;
 use http::HeaderValue;
 use sluice_config::{Version, model};
+use socket2::SockRef;
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
 use crate::{
     downstream::{Connection, Downstream},
-    error::{ProxyError, Verdict},
+    error::{Blame, ProxyError, Verdict},
     plan::{self, Local, Route, Rule, Seat},
     telemetry::{
         access_log::Line,
         metrics::{Counter, Event, Outcome, Traffic},
+        trace::Trace,
     },
     upstream::{Aim, Upstream},
 };
+
+use super::wire::pass_on;
 
 /// Who speaks to which of our addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -56,11 +62,16 @@ pub(super) struct Session {
     pub(super) socket: UdpSocket,
     pub(super) upstream: Arc<Upstream>,
     pub(super) aim: Aim,
+    /// What the endpoint is told of the client in front of the first datagram; none once it was.
+    pub(super) header: Option<Bytes>,
     pub(super) inward: Carried,
     pub(super) outward: Carried,
+    /// Of both, what the metrics have already.
+    pub(super) counted: (u64, u64),
     pub(super) began: (OffsetDateTime, Instant),
     /// When something moved last.
     pub(super) moved: Instant,
+    pub(super) trace: Option<Box<Trace>>,
     /// Its place among the sessions of the listener.
     #[expect(dead_code, reason = "given back when it is dropped")]
     pub(super) seat: Seat,
@@ -89,6 +100,8 @@ pub(super) struct Ground {
     pub(super) rule: Arc<Rule>,
     pub(super) version: Version,
     pub(super) limits: model::StreamLimits,
+    /// The share of sessions whose traces are recorded, where the rule says.
+    pub(super) sample: Option<model::Share>,
     /// Since when the listener or the route is gone or has other settings.
     pub(super) ends: Cell<Option<Instant>>,
 }
@@ -106,6 +119,7 @@ impl Ground {
             rule: Arc::clone(rule),
             version,
             limits: filters.map_or_else(Default::default, |filters| filters.stream()),
+            sample: filters.and_then(|filters| filters.trace()),
             ends: Cell::new(None),
         }
     }
@@ -122,6 +136,20 @@ impl Ground {
 impl Session {
     pub(super) fn settings(&self) -> &model::Udp {
         &self.ground.listener.model.udp
+    }
+
+    /// Sends as many of these datagrams to the endpoint as go out at once, each as a whole. Gives how many.
+    pub(super) fn send(&mut self, run: &[&[u8]]) -> io::Result<usize> {
+        let (first, header) = match (run, &self.header) {
+            ([], _) => return Ok(0),
+            ([first, ..], Some(header)) => (first, header),
+            ([only], None) => return self.socket.send(only).map(|_| 1),
+            (run, None) => return pass_on(&self.socket, run),
+        };
+        let parts = [IoSlice::new(header), IoSlice::new(first)];
+        SockRef::from(&self.socket).send_vectored(&parts)?;
+        self.header = None;
+        Ok(1)
     }
 
     /// Whether everything that was asked has been answered, where that ends a session.
@@ -154,7 +182,10 @@ impl Session {
     }
 
     /// It begins, and counts as open until it is over.
-    pub(super) fn begin(&self, local: &Local) {
+    pub(super) fn begin(&mut self, local: &Local) {
+        if let Some(trace) = &mut self.trace {
+            trace.decide(self.ground.sample);
+        }
         local.counters.count(Counter::StreamsOpened);
         local.counters.count(Counter::UpstreamAttempts);
         self.ground.listener.datagrams.opened(local.worker);
@@ -164,22 +195,38 @@ impl Session {
         self.upstream.traffic().count(local.worker, Event::Attempt);
     }
 
+    /// What has moved since the last time counts from now on.
+    pub(super) fn account(&mut self, local: &Local) {
+        let moved = (self.inward.bytes, self.outward.bytes);
+        let before = std::mem::replace(&mut self.counted, moved);
+        if moved == before {
+            return;
+        }
+        let inward = moved.0.saturating_sub(before.0);
+        let outward = moved.1.saturating_sub(before.1);
+        for traffic in self.traffic() {
+            traffic.carry_stream(local.worker, inward, outward);
+        }
+    }
+
     /// It is over: whoever wants to know is told. `ours` is where its socket is bound.
-    pub(super) fn end(self, over: Over, ours: SocketAddr, local: &Local) {
+    pub(super) fn end(mut self, over: Over, ours: SocketAddr, local: &Local) {
         let verdict = self.failure(over).map(|failure| failure.verdict());
         local.counters.count(Counter::StreamsClosed);
         self.ground.listener.datagrams.ended(local.worker);
+        self.account(local);
         let outcome = Outcome {
             status: 0,
             reason: verdict.map(|verdict| verdict.reason),
             duration: self.began.1.elapsed(),
-            bytes_in: self.inward.bytes,
-            bytes_out: self.outward.bytes,
+            // They count already.
+            bytes_in: 0,
+            bytes_out: 0,
         };
         for traffic in self.traffic() {
             traffic.end_stream(local.worker, &outcome);
         }
-        self.write_line(verdict, ours, local);
+        self.tell(verdict, ours, local);
     }
 
     /// Where it is counted.
@@ -209,9 +256,11 @@ impl Session {
         }
     }
 
-    fn write_line(&self, verdict: Option<Verdict>, ours: SocketAddr, local: &Local) {
+    /// Its line in the access log, and its span.
+    fn tell(&mut self, verdict: Option<Verdict>, ours: SocketAddr, local: &Local) {
         let plan = local.plan();
-        if !plan.access_log.is_on() {
+        let mut trace = self.trace.take();
+        if !plan.access_log.is_on() && trace.is_none() {
             return;
         }
         let ground = &*self.ground;
@@ -225,6 +274,9 @@ impl Session {
             scheme: "udp",
             request_id: HeaderValue::from_static(""),
         };
+        let id = trace.as_deref().map(|trace| trace.id().to_owned());
+        let duration = self.began.1.elapsed();
+        let broken = verdict.filter(|verdict| verdict.blame == Blame::Upstream);
         let line = Line {
             scheme: Some(downstream.scheme),
             verdict: verdict.map(|verdict| verdict.reason),
@@ -232,16 +284,23 @@ impl Session {
             bytes_in: self.inward.bytes,
             bytes_out: self.outward.bytes,
             datagrams: Some((self.inward.datagrams, self.outward.datagrams)),
-            duration: self.began.1.elapsed(),
+            duration,
+            failed: broken.map(|_| duration),
             route: Some(ground.route.model.name.as_str()),
             rule: Some(ground.rule.model.name.as_str()),
             upstream: Some(self.upstream.name().as_str()),
             endpoint: Some(self.aim.endpoint().as_str()),
             attempts: 1,
+            trace_id: id.as_deref(),
             version: Some(ground.version.as_str()),
             ..Line::blank(self.began.0, &downstream)
         };
-        plan.access_log.write(local.worker, &line);
+        if plan.access_log.is_on() {
+            plan.access_log.write(local.worker, &line);
+        }
+        if let Some(trace) = &mut trace {
+            trace.end_stream(&line);
+        }
     }
 }
 
@@ -259,5 +318,5 @@ pub(super) enum Over {
     /// Its listener or route is gone, or the gateway stops.
     Draining,
     /// The endpoint is not there.
-    Failed(std::io::Error),
+    Failed(io::Error),
 }

@@ -1,4 +1,4 @@
-//! Many datagrams per system call: what comes from clients, and what goes back to them.
+//! Many datagrams per system call: what comes from clients, what goes on to endpoints, and what goes back.
 //!
 //! What must stay true: there is room for the largest datagram in every place, so that none is ever cut
 //! off; what is held is bounded, and memory that no datagram has needed is never touched; a datagram
@@ -7,7 +7,7 @@
 use std::{
     io::{self, IoSlice, IoSliceMut},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket},
-    os::fd::AsRawFd,
+    os::fd::{AsFd, AsRawFd},
 };
 
 use nix::{
@@ -18,6 +18,7 @@ use nix::{
         recvmmsg, sendmsg,
     },
 };
+use rustix::net::{MMsgHdr, SendAncillaryBuffer, SendFlags, SocketAddrAny, sendmmsg};
 
 /// Datagrams that are taken from a socket at once.
 const BATCH: usize = 32;
@@ -41,6 +42,13 @@ pub(super) struct Arrival {
     /// Which of our addresses it was sent to, where the socket has more than one.
     pub(super) local: Option<IpAddr>,
     length: usize,
+}
+
+impl Arrival {
+    /// Whether both are between the same two addresses.
+    pub(super) fn is_beside(&self, other: &Self) -> bool {
+        (self.client, self.local) == (other.client, other.local)
+    }
 }
 
 impl Inbox {
@@ -157,25 +165,64 @@ impl Outbox {
     }
 
     /// Sends what waits.
-    pub(super) fn send(&mut self, socket: &impl AsRawFd) -> Sent {
+    pub(super) fn send(&mut self, socket: &(impl AsFd + AsRawFd)) -> Sent {
         let mut refused = 0_u64;
-        let places = self.buffer.chunks_exact(ROOM);
-        let left = self.waiting.iter().zip(places).skip(self.gone);
-        for (departure, place) in left {
-            let bytes = place.get(..departure.length).unwrap_or_default();
-            match depart(socket, departure, bytes) {
-                Ok(()) => {}
+        while self.gone < self.waiting.len() {
+            let gone = match self.depart(socket) {
+                Ok(gone) => gone,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     return Sent::Blocked(refused);
                 }
-                Err(_) => refused = refused.saturating_add(1),
-            }
-            self.gone = self.gone.saturating_add(1);
+                Err(_) => {
+                    // What stands behind the one that was refused is tried by itself.
+                    refused = refused.saturating_add(1);
+                    1
+                }
+            };
+            self.gone = self.gone.saturating_add(gone);
         }
         self.waiting.clear();
         self.gone = 0;
         Sent::All(refused)
     }
+
+    /// Sends what is next, and as much of the rest as goes with it. Gives how many that were.
+    fn depart(&self, socket: &(impl AsFd + AsRawFd)) -> io::Result<usize> {
+        let places = self.buffer.chunks_exact(ROOM);
+        let all = self.waiting.iter().zip(places).skip(self.gone);
+        let mut all = all.map(|(it, place)| (it, place.get(..it.length).unwrap_or_default()));
+        let Some((first, bytes)) = all.next() else {
+            return Ok(0);
+        };
+        // Nobody has to say where they leave from on a socket with one address.
+        let plain = |it: &(&Departure, &[u8])| it.0.from.is_none();
+        let rest: Vec<_> = match first.from {
+            None => all.take_while(plain).collect(),
+            Some(_) => Vec::new(),
+        };
+        if rest.is_empty() {
+            return depart(socket, first, bytes).map(|()| 1);
+        }
+        let run = || [(first, bytes)].into_iter().chain(rest.iter().copied());
+        let to: Vec<_> = run().map(|(it, _)| SocketAddrAny::from(it.to)).collect();
+        let parts: Vec<_> = run().map(|(_, bytes)| [IoSlice::new(bytes)]).collect();
+        let mut controls: Vec<_> = run().map(|_| SendAncillaryBuffer::default()).collect();
+        let messages = to.iter().zip(&parts).zip(&mut controls);
+        let messages = messages.map(|((to, parts), none)| MMsgHdr::new_with_addr(to, parts, none));
+        let mut messages: Vec<_> = messages.collect();
+        Ok(sendmmsg(socket, &mut messages, SendFlags::DONTWAIT)?)
+    }
+}
+
+/// Sends several datagrams to the endpoint that `socket` is connected to; gives how many went out, which is
+/// at least one.
+pub(super) fn pass_on(socket: &UdpSocket, run: &[&[u8]]) -> io::Result<usize> {
+    let parts: Vec<_> = run.iter().map(|bytes| [IoSlice::new(bytes)]).collect();
+    let mut controls: Vec<_> = run.iter().map(|_| SendAncillaryBuffer::default()).collect();
+    let messages = parts.iter().zip(&mut controls);
+    let messages = messages.map(|(parts, none)| MMsgHdr::new(parts, none));
+    let mut messages: Vec<_> = messages.collect();
+    Ok(sendmmsg(socket, &mut messages, SendFlags::DONTWAIT)?)
 }
 
 fn depart(socket: &impl AsRawFd, departure: &Departure, bytes: &[u8]) -> io::Result<()> {

@@ -71,9 +71,9 @@ pub struct Outcome {
     pub reason: Option<&'static str>,
     /// From its head to the end of its answer.
     pub duration: Duration,
-    /// Of the request body.
+    /// Of the request body; of a raw stream, what was not counted while it ran.
     pub bytes_in: u64,
-    /// Of the response body.
+    /// Of the response body; as above.
     pub bytes_out: u64,
 }
 
@@ -151,6 +151,15 @@ impl Traffic {
     pub fn begin_stream(&self, worker: usize) {
         if let Some(cells) = cells(&self.streams, worker) {
             add(&cells.begun, 1);
+        }
+    }
+
+    /// So many more bytes have gone through a raw stream at `worker`, of those that the outcome of its end
+    /// does not count.
+    pub fn carry_stream(&self, worker: usize, inward: u64, outward: u64) {
+        if let Some(cells) = cells(&self.streams, worker) {
+            add(&cells.bytes_in, inward);
+            add(&cells.bytes_out, outward);
         }
     }
 

@@ -47,6 +47,7 @@ fn said(line: &Line<'_>) -> Vec<KeyValue> {
         ("sluice.route", line.route),
         ("sluice.rule", line.rule),
         ("sluice.upstream", line.upstream),
+        ("sluice.endpoint", line.endpoint),
         ("error.type", line.verdict),
     ];
     let texts = texts.into_iter();
