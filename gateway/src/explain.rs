@@ -177,6 +177,7 @@ fn walk(
         downstream: &downstream,
         normalized: &normalized,
         found,
+        secured: connection.scheme == "https",
     };
     way.follow(&parts, report);
 }
@@ -188,6 +189,8 @@ struct Way<'a> {
     downstream: &'a Downstream,
     normalized: &'a Normalized,
     found: Found<'a>,
+    /// Whether it came over TLS that was ended here.
+    secured: bool,
 }
 
 impl Way<'_> {
@@ -200,6 +203,13 @@ impl Way<'_> {
             .into_iter()
             .map(|(key, from)| Filter { key, from })
             .collect();
+        if route.demands_certificate_on(self.listener) {
+            if !self.secured {
+                return report.answer = Answer::refused(&ProxyError::Misdirected);
+            }
+            let note = "its client has to show a certificate in the handshake";
+            report.notes.push(note.to_owned());
+        }
         let chain = Chain::compile(self.listener, route, rule);
         report.max_body = chain.max_body();
         report.timeout = rule.timeout.or(route.timeout).and_then(model::Limit::get);

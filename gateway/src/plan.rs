@@ -209,7 +209,7 @@ impl Plan {
     /// with one in which nobody asked for this route, there was nothing to show.
     pub fn admits(&self, route: &Route, connection: &Connection, held: &Listener) -> bool {
         let is_demanded = route.model.demands_certificate_on(&held.model);
-        let is_asked = route.model.mode.is_inside_tls_of(held.model.protocol);
+        let is_asked = held.model.hands_from_tls(route.model.mode);
         let session = connection.tls.as_ref();
         let Some(session) = session.filter(|_| is_asked || !is_demanded) else {
             return !is_demanded;

@@ -17,7 +17,8 @@ use super::{
 use crate::{
     findings::{Finding, Findings},
     model::{
-        Action, ClientCertificateMode, ClientCertificates, Filters, HostPattern, Mode, Route, Rule,
+        Action, ClientCertificateMode, ClientCertificates, Filters, HostPattern, Mode, Protocol,
+        Route, Rule,
     },
     names::{ListenerName, RouteName, RuleName},
     raw::{self, OneOrMany},
@@ -128,7 +129,9 @@ fn client_certificates(
     let checked = tls::client::check(raw, &at, findings);
     let plain = |name: &ListenerName| {
         let protocol = known.protocol(name);
-        protocol.is_some_and(|protocol| !mode.is_inside_tls_of(protocol))
+        // What comes out of TLS on auto, its other keys decide.
+        let may = |it: Protocol| mode.is_inside_tls_of(it) || it == Protocol::Auto;
+        protocol.is_some_and(|protocol| !may(protocol))
     };
     let without = listeners.is_some_and(|listeners| listeners.iter().all(plain));
     // Of what is never inside TLS more is said elsewhere.

@@ -10,6 +10,7 @@ use crate::{
 pub(super) fn check(snapshot: &Snapshot) -> Vec<Problem> {
     let mut problems = insecure(snapshot);
     problems.extend(redirected_nowhere(snapshot));
+    problems.extend(certificates_without_tls(snapshot));
     problems.extend(unused_certificates(snapshot));
     problems.extend(issuers(snapshot));
     problems
@@ -58,6 +59,32 @@ fn redirected_nowhere(snapshot: &Snapshot) -> Vec<Problem> {
             "everybody is sent to https, which no listener serves".to_owned(),
             "write a listener with protocol = \"https\", or trusted_proxies where another program \
              ends TLS",
+        )
+    });
+    problems.collect()
+}
+
+/// Nobody can show a certificate where no TLS is ended, so that nobody is served there.
+fn certificates_without_tls(snapshot: &Snapshot) -> Vec<Problem> {
+    let bound = snapshot.routes.values().flat_map(|route| {
+        let listeners = route.listeners.iter();
+        let listeners = listeners.filter_map(|name| snapshot.listeners.get(name));
+        listeners.map(move |listener| (route, listener))
+    });
+    let useless = bound.filter(|(route, listener)| {
+        let redirects = listener.https_redirect.is_some();
+        let ends = listener.tls.is_some() && listener.hands_from_tls(route.mode);
+        route.demands_certificate_on(listener) && !ends && !redirects
+    });
+    let problems = useless.map(|(route, listener)| {
+        problem(
+            "certificate_without_tls",
+            format!("routes.{}.client_certificates", route.name),
+            format!(
+                "on listener {:?} nobody can show a certificate, so that nobody is served there",
+                listener.name.as_str()
+            ),
+            "take the listener out of `listeners`, or let it redirect to https",
         )
     });
     problems.collect()

@@ -1,4 +1,5 @@
-//! Streams and datagrams: conditions that cannot hold, sessions that are kept for nothing.
+//! Streams and datagrams: conditions that cannot hold, sessions that are kept for nothing, settings that
+//! nobody looks at.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,6 +16,7 @@ const ONE_SHOT: Duration = Duration::from_mins(1);
 
 pub(super) fn check(snapshot: &Snapshot) -> Vec<Problem> {
     let mut problems = lasting(snapshot);
+    problems.extend(snapshot.listeners.values().flat_map(|it| unused(it)));
     for route in snapshot.routes.values() {
         let bound: Vec<&Arc<Listener>> = route
             .listeners
@@ -51,6 +53,80 @@ fn lasting(snapshot: &Snapshot) -> Vec<Problem> {
                 .to_owned(),
             "a few seconds are enough: idle_timeout = \"5s\"",
         )
+    });
+    problems.collect()
+}
+
+/// What somebody has set of requests where none are read, or of connections where there are only datagrams.
+/// Nobody ever looks at it.
+fn unused(listener: &Listener) -> Vec<Problem> {
+    if listener.protocol.has_requests() || listener.protocol.is_egress() {
+        return Vec::new();
+    }
+    let none = Listener::new(listener.name.clone(), listener.address.clone());
+    let (limits, no_limits) = (&listener.limits, &none.limits);
+    let (times, no_times) = (&listener.timeouts, &none.timeouts);
+    let of_requests = [
+        ("normalize", listener.normalize != none.normalize),
+        ("http2", listener.http2 != none.http2),
+        ("trusted_hops", listener.trusted_hops != none.trusted_hops),
+        ("limits.head", limits.head != no_limits.head),
+        ("limits.uri", limits.uri != no_limits.uri),
+        ("limits.headers", limits.headers != no_limits.headers),
+        ("limits.streams", limits.streams != no_limits.streams),
+        ("limits.resets", limits.resets != no_limits.resets),
+        ("limits.body_rate", limits.body_rate != no_limits.body_rate),
+        (
+            "timeouts.request_head",
+            times.request_head != no_times.request_head,
+        ),
+        (
+            "timeouts.request_body",
+            times.request_body != no_times.request_body,
+        ),
+        ("timeouts.idle", times.idle != no_times.idle),
+    ];
+    let per_client = limits.connections_per_client != no_limits.connections_per_client;
+    let of_connections = [
+        (
+            "trusted_proxies",
+            listener.trusted_proxies != none.trusted_proxies,
+        ),
+        (
+            "limits.connections",
+            limits.connections != no_limits.connections,
+        ),
+        ("limits.connections_per_client", per_client),
+        (
+            "timeouts.tls_handshake",
+            times.tls_handshake != no_times.tls_handshake,
+        ),
+        (
+            "timeouts.write_stall",
+            times.write_stall != no_times.write_stall,
+        ),
+        (
+            "timeouts.proxy_header",
+            times.proxy_header != no_times.proxy_header,
+        ),
+        ("timeouts.sniff", times.sniff != no_times.sniff),
+    ];
+    let is_udp = listener.protocol == Protocol::Udp;
+    let of_requests = of_requests.map(|it| (it, "requests, and none are read here"));
+    let of_connections =
+        of_connections.map(|it| (it, "connections, and there are only datagrams here"));
+    let all = of_requests
+        .into_iter()
+        .chain(of_connections.into_iter().filter(|_| is_udp));
+    let set = all.filter(|((_, is_set), _)| *is_set);
+    let hint = if is_udp {
+        "take it away; sessions are bounded by `udp` and `stream`"
+    } else {
+        "take it away; raw streams are bounded by `stream`"
+    };
+    let problems = set.map(|((key, _), about)| {
+        let at = format!("listeners.{}.{key}", listener.name);
+        problem("unused_setting", at, format!("this is about {about}"), hint)
     });
     problems.collect()
 }

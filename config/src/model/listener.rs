@@ -10,7 +10,7 @@ use std::{sync::Arc, time::Duration};
 use ipnet::IpNet;
 use serde::Serialize;
 
-use super::{Filters, Limit, ListenerTls, canonical};
+use super::{Filters, Limit, ListenerTls, Mode, canonical};
 use crate::names::ListenerName;
 
 pub use basic::{Basic, BasicError, PasswordHash, PasswordHashError};
@@ -110,6 +110,13 @@ impl Listener {
                 *hash = PasswordHash::redacted();
             }
         }
+    }
+
+    /// Whether a route of that mode is handed what is inside TLS that was ended here. On `auto` raw streams
+    /// come out of TLS for clients of `PostgreSQL` only.
+    pub fn hands_from_tls(&self, mode: Mode) -> bool {
+        let is_database = self.protocol == Protocol::Auto && self.startup.is_some();
+        mode.is_inside_tls_of(self.protocol) || (mode == Mode::Tcp && is_database)
     }
 }
 

@@ -95,7 +95,7 @@ impl Route {
         &'a self,
         listener: &'a Listener,
     ) -> Option<&'a ClientCertificates> {
-        let inside = self.mode.is_inside_tls_of(listener.protocol);
+        let inside = listener.hands_from_tls(self.mode);
         let tls = listener.tls.as_ref().filter(|_| inside)?;
         let asked = self.client_certificates.as_ref();
         asked

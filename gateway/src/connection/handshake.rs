@@ -33,16 +33,18 @@ impl Deadline {
     }
 }
 
-/// The stream inside TLS; none when the handshake came to nothing, which was told and counted.
+/// The stream inside TLS; none when the handshake came to nothing, which was told and counted. `is_raw`
+/// says that no requests will be inside, as far as that is known.
 pub(super) async fn accept(
     stream: Stream,
     arrival: &mut Arrival,
     deadline: Deadline,
+    is_raw: bool,
 ) -> Option<Stream> {
     let listener = Arc::clone(&arrival.listener);
     let tls = listener.tls.as_ref()?;
     let limit = deadline.end.saturating_duration_since(Instant::now());
-    match tls.server.accept(stream, limit).await {
+    match tls.server_for(is_raw).accept(stream, limit).await {
         Ok(Accepted::Client(stream, session)) => {
             let (version, resumed) = (session.version, session.resumed);
             let (worker, duration) = (arrival.local.worker, deadline.started.elapsed());

@@ -20,11 +20,15 @@ pub(super) fn is_possible(arrival: &Arrival) -> bool {
         .has(&arrival.connection.listener, Mode::Passthrough)
 }
 
-/// What a client says first, where a route wants it as it is.
-pub(super) async fn wanted(peek: &mut Peek, arrival: &Arrival, end: Instant) -> Option<Hello> {
-    let connection = &arrival.connection;
-    let hello = timeout_at(end, read(peek, connection)).await.ok()??;
-    l4::stream::is_passed(connection, &arrival.local, &hello).then_some(hello)
+/// What a client says first.
+pub(super) async fn said(peek: &mut Peek, arrival: &Arrival, end: Instant) -> Option<Hello> {
+    let reading = read(peek, &arrival.connection);
+    timeout_at(end, reading).await.ok()?
+}
+
+/// Whether a route wants it as it is.
+pub(super) fn is_wanted(hello: &Hello, arrival: &Arrival) -> bool {
+    l4::stream::is_passed(&arrival.connection, &arrival.local, hello)
 }
 
 /// None when there is no such message to be had: whoever ends TLS will find out why, and say so.

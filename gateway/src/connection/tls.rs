@@ -26,18 +26,23 @@ pub(super) async fn serve(stream: Stream, arrival: Arrival) {
 
 /// A client begins with TLS now. `asked` says whether it asked for it in the protocol of `PostgreSQL`.
 pub(super) async fn secured(stream: Stream, mut arrival: Arrival, deadline: Deadline, asked: bool) {
-    let mut stream = stream;
-    if passthrough::is_possible(&arrival) {
+    let (mut stream, mut is_raw) = (stream, asked);
+    if passthrough::is_possible(&arrival) || is_told_apart(&arrival) {
         let mut peek = Peek::new(stream);
-        let wanted = passthrough::wanted(&mut peek, &arrival, deadline.end());
-        if let Some(mut hello) = Box::pin(wanted).await {
-            hello.asked = asked;
-            let hello = Some(Box::new(hello));
-            return Box::pin(raw(peek.into_parts(), hello, arrival)).await;
+        let said = passthrough::said(&mut peek, &arrival, deadline.end());
+        if let Some(mut hello) = Box::pin(said).await {
+            if passthrough::is_wanted(&hello, &arrival) {
+                hello.asked = asked;
+                let hello = Some(Box::new(hello));
+                return Box::pin(raw(peek.into_parts(), hello, arrival)).await;
+            }
+            let tls = arrival.listener.tls.as_ref();
+            let agreed = tls.and_then(|tls| tls.agrees_on(|| hello.protocols()));
+            is_raw = asked || agreed == Some(plan::POSTGRES);
         }
         stream = peek.into_stream();
     }
-    let accepted = Box::pin(handshake::accept(stream, &mut arrival, deadline));
+    let accepted = Box::pin(handshake::accept(stream, &mut arrival, deadline, is_raw));
     let Some(inside) = accepted.await else {
         return;
     };
@@ -58,4 +63,10 @@ pub(super) async fn secured(stream: Stream, mut arrival: Arrival, deadline: Dead
     } else {
         Box::pin(http(inside, arrival)).await;
     }
+}
+
+/// Whether clients are asked for other certificates where raw streams are inside.
+fn is_told_apart(arrival: &Arrival) -> bool {
+    let tls = arrival.listener.tls.as_ref();
+    tls.is_some_and(|tls| tls.tells_apart())
 }

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use sluice_config::{
     Snapshot,
-    model::{self, Bind, Listener, Mode, Protocol, StreamLimits},
+    model::{self, Bind, Listener, Mode, Protocol, Startup, StreamLimits},
     names::ListenerName,
 };
 
@@ -19,6 +19,9 @@ use crate::{
     error::ProxyError,
     route::{Opening, Table},
 };
+
+/// What `PostgreSQL` is inside TLS.
+const POSTGRES: &str = "postgresql";
 
 /// A connection or datagram as somebody asks about it.
 #[derive(Debug, Clone)]
@@ -79,6 +82,12 @@ pub fn explain_stream(
             Some(hello) if walk.looks_at_tls() => walk.secured(hello, &mut report),
             _ => {
                 report.note("taken as neither HTTP nor TLS, which are told by the first bytes");
+                if walk.listener.startup.is_some() && walk.looks_at_tls() {
+                    report.note(
+                        "clients of PostgreSQL that ask for TLS get it: ask with --sni and --alpn \
+                         postgresql",
+                    );
+                }
                 walk.find(Mode::Tcp, &Hello::default(), &mut report);
             }
         },
@@ -109,10 +118,12 @@ impl Walk<'_> {
         let Some(tls) = self.listener.tls.as_ref().filter(|_| !chosen) else {
             return;
         };
-        let offered = &tls.terms.alpn;
-        let mut agreed = offered.iter().map(model::Alpn::as_str);
+        let startup = self.listener.startup.map(|Startup::Postgres| POSTGRES);
+        let spoken = tls.terms.alpn.iter().map(model::Alpn::as_str);
+        let spoken: Vec<&str> = spoken.chain(startup).collect();
+        let mut agreed = spoken.iter().copied();
         let agreed = agreed.find(|name| hello.alpn.iter().any(|offer| offer == name));
-        if agreed.is_none() && !offered.is_empty() && !hello.alpn.is_empty() {
+        if agreed.is_none() && !spoken.is_empty() && !hello.alpn.is_empty() {
             let why = "the handshake fails: none of the client's protocols is spoken here";
             report.route = None;
             report.answer = StreamAnswer::Refuse {
@@ -122,7 +133,23 @@ impl Walk<'_> {
             return;
         }
         report.ended = true;
-        if self.listener.protocol != Protocol::Tls {
+        let is_raw = match self.listener.protocol {
+            Protocol::Tls => true,
+            Protocol::Auto => agreed == Some(POSTGRES),
+            Protocol::Http
+            | Protocol::Https
+            | Protocol::Tcp
+            | Protocol::Udp
+            | Protocol::ForwardProxy
+            | Protocol::Transparent => false,
+        };
+        if !is_raw {
+            if startup.is_some() {
+                report.note(
+                    "taken as no client of PostgreSQL: those that ask for TLS first count as \
+                     --alpn postgresql",
+                );
+            }
             (report.mode, report.route) = (Mode::Http, None);
             report.answer = StreamAnswer::Requests;
             return;
@@ -151,6 +178,13 @@ impl Walk<'_> {
             report.answer = StreamAnswer::refused(&ProxyError::NoRoute);
             return;
         };
+        if found.route.demands_certificate_on(self.listener) {
+            if !report.ended {
+                report.answer = StreamAnswer::refused(&ProxyError::Misdirected);
+                return;
+            }
+            report.note("its client has to show a certificate in the handshake");
+        }
         let levels = [&rule.filters, &found.route.filters, &self.listener.filters];
         report.stream = (mode != Mode::Udp).then(|| StreamLimits::nearest(&levels));
         report.answer = match &rule.action {

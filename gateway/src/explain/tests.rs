@@ -193,3 +193,107 @@ fn a_url_comes_in_where_its_scheme_is_spoken() {
         assert_eq!(report.listener.as_str(), listener, "{url}");
     }
 }
+
+/// One listener on which anything may be spoken, with certificates that are asked of some, and one that ends
+/// no TLS.
+const MIXED: &str = r#"
+[listeners.any]
+address = "127.0.0.1:8443"
+protocol = "auto"
+startup = "postgres"
+certificates = { auto = "local" }
+
+[listeners.plain]
+address = "127.0.0.1:8080"
+
+[routes.shop]
+hosts = ["shop.example.com"]
+client_certificates = { ca = "ca.pem" }
+respond = { body = "hello" }
+
+[routes.db]
+mode = "tcp"
+listeners = ["any"]
+client_certificates = { ca = "ca.pem" }
+to = "10.0.0.1:5432"
+"#;
+
+fn mixed() -> Arc<Snapshot> {
+    let report = check(&Sources::from_text("sluice.toml", MIXED), None);
+    report
+        .snapshot
+        .unwrap_or_else(|| panic!("{:#?}", report.problems))
+}
+
+fn ask_stream(to: &str, hello: Option<(&str, &[&str])>) -> StreamReport {
+    let asked = AskedStream {
+        datagram: false,
+        to: Some(to.to_owned()),
+        hello: hello.map(|(name, alpn)| Hello {
+            sni: Some(name.to_owned()),
+            alpn: alpn.iter().map(|it| (*it).to_owned()).collect(),
+        }),
+        client: None,
+        destination: None,
+    };
+    explain_stream(&mixed(), &asked).expect("explained")
+}
+
+#[test]
+fn on_an_auto_listener_databases_come_out_of_tls_as_raw_streams() {
+    let report = ask_stream("any", Some(("shop.example.com", &["postgresql"])));
+    assert!(report.ended);
+    assert_eq!(report.mode, Mode::Tcp);
+    assert!(
+        matches!(report.answer, StreamAnswer::Forward { .. }),
+        "{report}"
+    );
+    assert!(
+        report.to_string().contains("has to show a certificate"),
+        "{report}"
+    );
+
+    let report = ask_stream("any", Some(("shop.example.com", &["h2"])));
+    assert_eq!(report.answer, StreamAnswer::Requests);
+    assert!(report.to_string().contains("--alpn postgresql"), "{report}");
+
+    let report = ask_stream("any", Some(("shop.example.com", &["x"])));
+    assert!(
+        report.to_string().contains("no_application_protocol"),
+        "{report}"
+    );
+}
+
+#[test]
+fn without_tls_nobody_can_show_the_certificate_that_a_route_demands() {
+    let report = ask_stream("any", None);
+    assert!(
+        report.to_string().contains("closed, misdirected"),
+        "{report}"
+    );
+    let snapshot = mixed();
+    for (url, listener, status) in [
+        ("http://shop.example.com/", "plain", Some(421)),
+        ("http://shop.example.com/", "any", Some(421)),
+        ("https://shop.example.com/", "any", None),
+    ] {
+        let asked = Asked {
+            method: Method::GET,
+            url: url.parse().expect("a URL"),
+            headers: Vec::new(),
+            client: None,
+            listener: ListenerName::new(listener).ok(),
+            destination: None,
+        };
+        let report = explain(&snapshot, &asked).expect("explained");
+        let refused = match report.answer {
+            Answer::Refuse { status, reason, .. } => Some((status, reason)),
+            _ => None,
+        };
+        assert_eq!(
+            refused,
+            status.map(|it| (it, "misdirected")),
+            "{listener} {url}"
+        );
+    }
+}

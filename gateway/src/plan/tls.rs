@@ -30,10 +30,13 @@ pub type ClientPolicies = HashMap<model::ClientCertificates, Clients>;
 pub struct Tls {
     /// Does the handshakes.
     pub server: Server,
+    /// Does those of raw streams, where requests are read, too, and routes ask other certificates of their
+    /// clients. It presents the same certificates.
+    raw: Option<Server>,
     /// Its handshakes; of all its versions.
     pub handshakes: Arc<Handshakes>,
     terms: Terms,
-    policies: Policies,
+    policies: (Policies, Option<Policies>),
     /// Of routes that say something else than the listener.
     routes: HashMap<RouteName, Option<ClientsId>>,
 }
@@ -56,6 +59,7 @@ impl Tls {
         };
         let terms = terms(listener, model);
         let (policies, routes) = asked(listener, snapshot, clients);
+        let (first, second) = &policies;
         if let Some(previous) = previous
             && previous.terms == terms
             && previous.routes == routes
@@ -64,8 +68,14 @@ impl Tls {
             return Ok(Some(Arc::clone(previous)));
         }
         let same = previous.map(|previous| &previous.server);
+        let server = Server::new(terms.clone(), first, same)?;
+        let raw = second.as_ref().map(|second| {
+            // So that both present what either is given.
+            Server::new(terms.clone(), second, Some(&server))
+        });
         Ok(Some(Arc::new(Self {
-            server: Server::new(terms.clone(), &policies, same)?,
+            raw: raw.transpose()?,
+            server,
             handshakes: previous.map_or_else(
                 || Arc::new(Handshakes::new(workers)),
                 |previous| Arc::clone(&previous.handshakes),
@@ -79,7 +89,27 @@ impl Tls {
     /// What a route asks of client certificates: the handshake must have asked for the same.
     pub fn policy(&self, route: &RouteName) -> Option<ClientsId> {
         let own = self.routes.get(route).copied();
-        own.unwrap_or_else(|| self.policies.base.as_ref().map(Clients::id))
+        own.unwrap_or_else(|| self.policies.0.base.as_ref().map(Clients::id))
+    }
+
+    /// Does the handshake for a raw stream, or for requests.
+    pub fn server_for(&self, is_raw: bool) -> &Server {
+        self.raw.as_ref().filter(|_| is_raw).unwrap_or(&self.server)
+    }
+
+    /// Whether it has to be known before the handshake what is spoken inside.
+    pub fn tells_apart(&self) -> bool {
+        self.raw.is_some()
+    }
+
+    /// What will be agreed on with a client that offers these protocols.
+    pub fn agrees_on<'o, I: Iterator<Item = &'o [u8]>>(
+        &self,
+        offered: impl Fn() -> I,
+    ) -> Option<&[u8]> {
+        let mut spoken = self.terms.protocols.iter();
+        let agreed = spoken.find(|spoken| offered().any(|it| it == spoken.as_slice()));
+        agreed.map(Vec::as_slice)
     }
 }
 
@@ -90,41 +120,54 @@ fn passes_through(listener: &model::Listener, snapshot: &Snapshot) -> bool {
 }
 
 /// What is asked of clients by host, and by route. Hosts are only told apart where some route says
-/// something else than the listener; then all are, since a host does not ask what a wider one asks.
+/// something else than the listener; then all are, since a host does not ask what a wider one asks. The
+/// second is for raw streams, where these and requests come out of TLS and are asked for different things.
 fn asked(
     listener: &model::Listener,
     snapshot: &Snapshot,
     clients: &ClientPolicies,
-) -> (Policies, HashMap<RouteName, Option<ClientsId>>) {
+) -> (
+    (Policies, Option<Policies>),
+    HashMap<RouteName, Option<ClientsId>>,
+) {
     let find = |asked: Option<&model::ClientCertificates>| clients.get(asked?).cloned();
     let base = listener.tls.as_ref();
     let base = find(base.and_then(|tls| tls.client_certificates.as_ref()));
     let bound = snapshot.routes.values();
     let inside = |route: &&Arc<model::Route>| {
-        route.listeners.contains(&listener.name) && route.mode.is_inside_tls_of(listener.protocol)
+        route.listeners.contains(&listener.name) && listener.hands_from_tls(route.mode)
     };
     let bound: Vec<&Arc<model::Route>> = bound.filter(inside).collect();
-    let mut policies = Policies {
-        base,
-        hosts: Vec::new(),
-    };
     let mut routes = HashMap::new();
-    if bound
-        .iter()
-        .all(|route| route.client_certificates.is_none())
-    {
-        return (policies, routes);
-    }
-    for route in bound {
-        let asks = find(route.client_certificates_on(listener));
+    for route in &bound {
         if route.client_certificates.is_some() {
+            let asks = find(route.client_certificates_on(listener));
             routes.insert(route.name.clone(), asks.as_ref().map(Clients::id));
         }
-        for host in &route.hosts {
-            policies.hosts.push((host.to_string(), asks.clone()));
-        }
     }
-    (policies, routes)
+    let policies = |counts: fn(&model::Route) -> bool| {
+        let mut policies = Policies {
+            base: base.clone(),
+            hosts: Vec::new(),
+        };
+        let counted = || bound.iter().filter(|route| counts(route));
+        if counted().any(|route| route.client_certificates.is_some()) {
+            for route in counted() {
+                let asks = find(route.client_certificates_on(listener));
+                let hosts = route.hosts.iter();
+                let hosts = hosts.map(|host| (host.to_string(), asks.clone()));
+                policies.hosts.extend(hosts);
+            }
+        }
+        policies
+    };
+    if listener.protocol != Protocol::Auto {
+        return ((policies(|_| true), None), routes);
+    }
+    let requests = policies(|route| route.mode == Mode::Http);
+    let raw = policies(|route| route.mode != Mode::Http);
+    let raw = Some(raw).filter(|raw| *raw != requests);
+    ((requests, raw), routes)
 }
 
 fn terms(listener: &model::Listener, model: &TlsTerms) -> Terms {

@@ -7,8 +7,8 @@ use crate::{
     base64,
     findings::{Finding, Findings},
     model::{
-        Action, ClientCertificateMode, ClientCertificates, HostPattern, Route, SanPattern, SpkiPin,
-        is_address,
+        Action, ClientCertificateMode, ClientCertificates, HostPattern, Mode, Route, SanPattern,
+        SpkiPin, is_address,
     },
     names::RouteName,
     raw::{self, OneOrMany},
@@ -118,19 +118,21 @@ pub(in crate::check) fn check_shared(drafts: &mut Drafts, findings: &mut Finding
         let Some(listener_of) = draft.object.as_ref().filter(|it| it.tls.is_some()) else {
             continue;
         };
-        let mut hosts: BTreeMap<&HostPattern, (&Route, Option<&ClientCertificates>)> =
+        // Requests and raw streams have handshakes of their own.
+        let mut hosts: BTreeMap<(bool, &HostPattern), (&Route, Option<&ClientCertificates>)> =
             BTreeMap::new();
         let routes = drafts.routes.values().filter(|draft| draft.clean);
         let routes = routes.filter_map(|draft| draft.object.as_ref());
         let inside = |route: &&Route| {
             route.listeners.contains(listener)
-                && route.mode.is_inside_tls_of(listener_of.protocol)
+                && listener_of.hands_from_tls(route.mode)
                 && !is_refused(route)
         };
         for route in routes.filter(inside) {
             let asks = route.client_certificates_on(listener_of);
             for host in &route.hosts {
-                let (first, asked) = hosts.entry(host).or_insert((route, asks));
+                let place = (route.mode == Mode::Http, host);
+                let (first, asked) = hosts.entry(place).or_insert((route, asks));
                 if *asked == asks || refused.iter().any(|(name, _)| *name == route.name) {
                     continue;
                 }

@@ -52,7 +52,7 @@ impl Mode {
     }
 
     /// Whether it is handed what is inside TLS that such a listener has ended. On `auto` requests may
-    /// be, raw streams are not.
+    /// be, raw streams are not, but for what a listener itself knows better.
     pub const fn is_inside_tls_of(self, protocol: Protocol) -> bool {
         match self {
             Self::Http => matches!(protocol, Protocol::Https | Protocol::Auto),
