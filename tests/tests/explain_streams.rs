@@ -1,5 +1,6 @@
-//! `explain` and the live gateway decide alike about raw streams: random routes that end TLS, pass it
-//! through or never see any, random clients, the same endpoint or the same refusal.
+//! `explain` and the live gateway decide alike about raw streams and datagrams: random routes that end TLS,
+//! pass it through or never see any, listeners that find out what is spoken, random clients, the same endpoint
+//! or the same refusal.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -9,21 +10,28 @@ use std::{
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use sluice_certs::testing::{Client as TlsClient, Server};
 use sluice_config::model::Mode;
-use sluice_gateway::explain::{AskedStream, Hello, StreamAnswer, StreamReport, explain_stream};
+use sluice_gateway::{
+    drain::Tasks,
+    explain::{AskedStream, Hello, StreamAnswer, StreamReport, explain_stream},
+    telemetry::metrics::Loss,
+};
 use sluice_tests::{
-    Front, Gateway, Origin, PATIENCE, eventually::within, gateway::snapshot, tls::Pki,
+    Front, Gateway, Origin, PATIENCE,
+    eventually::{eventually, within},
+    gateway::snapshot,
+    tls::Pki,
 };
 use tokio::{
-    io::{AsyncRead, AsyncReadExt},
-    net::TcpSocket,
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt as _},
+    net::{TcpSocket, UdpSocket},
     time::timeout,
 };
 
 /// Configurations.
-const CASES: usize = 40;
+const CASES: usize = 60;
 
 /// Clients of each.
-const CLIENTS: usize = 12;
+const CLIENTS: usize = 20;
 
 /// Endpoints of each kind.
 const ENDPOINTS: usize = 4;
@@ -36,7 +44,16 @@ const NAMES: &[&str] = &[
     "d.example",
     "e.test",
 ];
-const PROTOCOLS: &[&[&str]] = &[&[], &["x"], &["h2"], &["h2", "x"], &["y"]];
+const PROTOCOLS: &[&[&str]] = &[
+    &[],
+    &["x"],
+    &["h2"],
+    &["h2", "x"],
+    &["y"],
+    &["http/1.1"],
+    &["postgresql"],
+    &["y", "http/1.1"],
+];
 
 const CONNECTED: &[&str] = &[
     r#"client = "127.0.0.2""#,
@@ -61,16 +78,29 @@ const GREETED: &[&str] = &[
 /// Endpoints that say who they are, and the same behind TLS.
 struct Endpoints {
     plain: Vec<Origin>,
+    /// The same, but only who has heard something: where anything may be spoken, whoever speaks first decides.
+    patient: Vec<Origin>,
     hidden: Vec<(Origin, Front)>,
+    datagrams: Vec<SocketAddr>,
+    tasks: Tasks,
     /// What one says, by its address.
     banners: HashMap<String, String>,
+}
+
+impl Drop for Endpoints {
+    fn drop(&mut self) {
+        self.tasks.abort();
+    }
 }
 
 impl Endpoints {
     async fn start(pki: &Pki) -> Self {
         let mut endpoints = Self {
             plain: Vec::new(),
+            patient: Vec::new(),
             hidden: Vec::new(),
+            datagrams: Vec::new(),
+            tasks: Tasks::new(),
             banners: HashMap::new(),
         };
         let leaf = pki.authority.server(NAMES);
@@ -80,12 +110,35 @@ impl Endpoints {
             endpoints.banners.extend([banner]);
             endpoints.plain.push(plain);
 
+            let banner = format!("patient{number}");
+            let patient = Self::patient(format!("{banner}\n")).await;
+            let address = patient.address().to_string();
+            endpoints.banners.insert(address, banner);
+            endpoints.patient.push(patient);
+
             let inner = Self::saying(format!("hidden{number}\n")).await;
-            let server = Server::new(&leaf, &["x", "h2", "y"], None, false);
+            let server = Server::new(
+                &leaf,
+                &["x", "h2", "y", "http/1.1", "postgresql"],
+                None,
+                false,
+            );
             let front = Front::before(inner.address(), server).await;
             let banner = (front.address().to_string(), format!("hidden{number}"));
             endpoints.banners.extend([banner]);
             endpoints.hidden.push((inner, front));
+
+            let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
+            let address = socket.local_addr().expect("an address");
+            let name = format!("datagrams{number}");
+            endpoints.banners.insert(address.to_string(), name.clone());
+            endpoints.datagrams.push(address);
+            endpoints.tasks.spawn(async move {
+                let mut said = [0; 16];
+                while let Ok((_, from)) = socket.recv_from(&mut said).await {
+                    drop(socket.send_to(name.as_bytes(), from).await);
+                }
+            });
         }
         endpoints
     }
@@ -101,10 +154,25 @@ impl Endpoints {
         .await
     }
 
-    fn some(&self, mode: &str, chance: &mut StdRng) -> SocketAddr {
+    async fn patient(banner: String) -> Origin {
+        Origin::start(move |mut peer| {
+            let banner = banner.clone();
+            async move {
+                if peer.read().await > 0 {
+                    peer.send(banner).await;
+                    peer.hold().await;
+                }
+            }
+        })
+        .await
+    }
+
+    fn some(&self, (listener, mode): (&str, &str), chance: &mut StdRng) -> SocketAddr {
         let number = chance.random_range(0..ENDPOINTS);
-        match mode {
-            "passthrough" => self.hidden[number].1.address(),
+        match (listener, mode) {
+            (_, "passthrough") => self.hidden[number].1.address(),
+            (_, "udp") => self.datagrams[number],
+            ("any", _) => self.patient[number].address(),
             _ => self.plain[number].address(),
         }
     }
@@ -116,15 +184,29 @@ fn configuration(pki: &Pki, endpoints: &Endpoints, chance: &mut StdRng) -> Strin
          [listeners.tls]\naddress = \"127.0.0.1:0\"\nprotocol = \"tls\"\n\
          tls = {{ alpn = [\"x\", \"h2\"] }}\n\
          certificates = {{ names = [\"all\"], default = \"all\" }}\n\
+         [listeners.any]\naddress = \"127.0.0.1:0\"\nprotocol = \"auto\"\n\
+         startup = \"postgres\"\ntls = {{ alpn = [\"http/1.1\"] }}\n\
+         timeouts = {{ sniff = \"300ms\" }}\n\
+         certificates = {{ names = [\"all\"], default = \"all\" }}\n\
+         [listeners.dns]\naddress = \"127.0.0.1:0\"\nprotocol = \"udp\"\n\
          [certificates.all]\nfiles = {}\n",
         pki.files("all")
     );
-    for route in 0..chance.random_range(1..=5) {
-        let kinds = [("raw", "tcp"), ("tls", "tcp"), ("tls", "passthrough")];
+    for route in 0..chance.random_range(3..=9) {
+        let kinds = [
+            ("raw", "tcp"),
+            ("tls", "tcp"),
+            ("tls", "passthrough"),
+            ("any", "tcp"),
+            ("any", "passthrough"),
+            ("dns", "udp"),
+        ];
         let (listener, mode) = *kinds.choose(chance).expect("one");
-        let host = match listener {
-            "tls" => HOSTS.choose(chance).expect("one"),
-            _ => "*",
+        let is_named = listener == "tls" || mode == "passthrough";
+        let host = if is_named {
+            HOSTS.choose(chance).expect("one")
+        } else {
+            "*"
         };
         let priority = chance.random_range(0..=1);
         text.extend([format!(
@@ -133,14 +215,17 @@ fn configuration(pki: &Pki, endpoints: &Endpoints, chance: &mut StdRng) -> Strin
         )]);
         let rules = chance.random_range(0..=3);
         if rules == 0 || chance.random_ratio(1, 2) {
-            text.extend([format!("to = \"{}\"\n", endpoints.some(mode, chance))]);
+            text.extend([format!(
+                "to = \"{}\"\n",
+                endpoints.some((listener, mode), chance)
+            )]);
         }
         for _ in 0..rules {
-            let greeted = listener == "tls" && chance.random_ratio(1, 2);
+            let greeted = is_named && chance.random_ratio(1, 2);
             let conditions = if greeted { GREETED } else { CONNECTED };
             let condition = conditions.choose(chance).expect("one");
             let condition = condition.replace("LISTENER", listener);
-            let to = endpoints.some(mode, chance);
+            let to = endpoints.some((listener, mode), chance);
             text.extend([format!(
                 "[[routes.r{route}.rules]]\nmatch = {{ {condition} }}\nto = \"{to}\"\n"
             )]);
@@ -149,6 +234,9 @@ fn configuration(pki: &Pki, endpoints: &Endpoints, chance: &mut StdRng) -> Strin
     text
 }
 
+/// What a gateway says that reads requests.
+const REQUESTS: &str = "requests";
+
 /// A client.
 #[derive(Debug)]
 struct Visitor {
@@ -156,18 +244,27 @@ struct Visitor {
     address: [u8; 4],
     name: Option<&'static str>,
     alpn: &'static [&'static str],
+    /// Speaks no TLS, where it may say anything.
+    plain: bool,
 }
 
 impl Visitor {
     fn any(chance: &mut StdRng) -> Self {
         Self {
-            listener: ["raw", "tls", "tls"].choose(chance).expect("one"),
+            listener: ["raw", "tls", "tls", "any", "any", "any", "dns"]
+                .choose(chance)
+                .expect("one"),
             address: [127, 0, 0, chance.random_range(1..=2)],
             name: chance
                 .random_ratio(4, 5)
                 .then(|| *NAMES.choose(chance).expect("one")),
             alpn: PROTOCOLS.choose(chance).expect("one"),
+            plain: chance.random_ratio(1, 3),
         }
+    }
+
+    fn speaks_tls(&self) -> bool {
+        self.listener == "tls" || (self.listener == "any" && !self.plain)
     }
 
     fn asked(&self, gateway: &Gateway) -> AskedStream {
@@ -176,23 +273,29 @@ impl Visitor {
             alpn: self.alpn.iter().map(|it| (*it).to_owned()).collect(),
         };
         AskedStream {
-            datagram: false,
+            datagram: self.listener == "dns",
             to: Some(self.listener.to_owned()),
-            hello: (self.listener == "tls").then_some(hello),
+            hello: self.speaks_tls().then_some(hello),
             client: Some(self.address.into()),
             destination: gateway.address_of(self.listener),
         }
     }
 
-    /// What an endpoint says; none when the connection is closed without a word.
+    /// What an endpoint says, or that the gateway reads requests; none when the connection is closed without
+    /// a word.
     async fn banner(&self, gateway: &Gateway, pki: &Pki) -> Option<String> {
+        if self.listener == "dns" {
+            return self.answer(gateway).await;
+        }
         let to = gateway.address_of(self.listener).expect("it listens");
         let socket = TcpSocket::new_v4().expect("a socket");
         let from = SocketAddr::from((self.address, 0));
         socket.bind(from).expect("an address of loopback");
         // Closed at once, it may be gone before the connection is known to stand.
         let stream = socket.connect(to).await.ok()?;
-        if self.listener != "tls" {
+        if !self.speaks_tls() {
+            let mut stream = stream;
+            drop(stream.write_all(b"?\n").await);
             return line(stream).await;
         }
         let client = TlsClient::new(&pki.authority, self.alpn);
@@ -201,8 +304,42 @@ impl Visitor {
             None => (client.nameless(), NAMES[0]),
         };
         let secured = within("the handshake ends", client.connect(stream, name)).await;
-        line(secured.ok()?).await
+        asked(secured.ok()?).await
     }
+
+    /// What an endpoint says to a datagram; none when that is dropped.
+    async fn answer(&self, gateway: &Gateway) -> Option<String> {
+        let to = gateway.address_of(self.listener).expect("it listens");
+        let from = SocketAddr::from((self.address, 0));
+        let socket = UdpSocket::bind(from).await.expect("an address of loopback");
+        socket.connect(to).await.expect("a way");
+        let lost = || gateway.datagrams(self.listener).lost(Loss::NoRoute);
+        let before = lost();
+        socket.send(b"?").await.expect("it goes out");
+        let mut heard = [0; 32];
+        eventually(
+            "an answer, or a datagram that is dropped",
+            || match socket.try_recv(&mut heard) {
+                Ok(length) => Some(Some(String::from_utf8_lossy(&heard[..length]).into_owned())),
+                Err(_) => (lost() > before).then_some(None),
+            },
+        )
+        .await
+    }
+}
+
+/// The first line of whoever answers something that looks like a request; of a gateway that reads it as one,
+/// that it does.
+async fn asked(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> Option<String> {
+    let request = b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n";
+    // Whoever refuses has closed already.
+    drop(stream.write_all(request).await);
+    let line = line(stream).await?;
+    Some(if line.starts_with("HTTP/1.1 ") {
+        REQUESTS.to_owned()
+    } else {
+        line
+    })
 }
 
 async fn line(mut stream: impl AsyncRead + Unpin) -> Option<String> {
@@ -225,7 +362,7 @@ fn expected(said: &StreamReport, endpoints: &Endpoints) -> Option<String> {
             let endpoint = &targets[0].endpoints[0].address;
             Some(endpoints.banners[endpoint].clone())
         }
-        StreamAnswer::Requests => panic!("there are no requests: {said}"),
+        StreamAnswer::Requests => Some(REQUESTS.to_owned()),
         StreamAnswer::Refuse { .. } | StreamAnswer::Egress => None,
     }
 }
@@ -269,6 +406,12 @@ async fn explain_and_the_live_gateway_decide_alike_about_streams() {
         ("tls", Mode::Tcp.as_str()),
         ("tls", Mode::Passthrough.as_str()),
         ("tls", "refused"),
+        ("any", Mode::Tcp.as_str()),
+        ("any", Mode::Passthrough.as_str()),
+        ("any", Mode::Http.as_str()),
+        ("any", "refused"),
+        ("dns", Mode::Udp.as_str()),
+        ("dns", "refused"),
     ];
     for way in ways {
         let count = tally.get(&way).copied().unwrap_or_default();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sluice_certs::testing::{Client as TlsClient, Connected, Server, alert};
+use sluice_certs::testing::{Client as TlsClient, Connected, Server, Speaks, alert};
 use sluice_gateway::drain::Tasks;
 use sluice_tests::{
     Client, Gateway, Origin,
@@ -221,6 +221,66 @@ async fn one_port_takes_tls_plain_streams_and_http() {
     // An endpoint that was not needed got nothing.
     let said = origin.saw().into_iter().filter(|saw| !saw.is_empty());
     assert_eq!(said.collect::<Vec<_>>(), [START; 4]);
+}
+
+/// Whether what is said inside TLS comes back.
+async fn is_served(stream: std::io::Result<Connected<TcpStream>>) -> bool {
+    // In TLS 1.3 a client hears of its refusal only when it reads.
+    let Ok(mut stream) = stream else {
+        return false;
+    };
+    let mut heard = vec![0; START.len()];
+    let said = stream.write_all(START).await;
+    said.is_ok()
+        && within("an answer", stream.read_exact(&mut heard))
+            .await
+            .is_ok()
+}
+
+#[tokio::test]
+async fn on_one_port_databases_and_requests_ask_for_certificates_of_their_own() {
+    let pki = Pki::new();
+    let origin = echoes().await;
+    let leaf = pki.authority.client(&["spiffe://shop/cart"]);
+    let demand = format!(
+        "client_certificates = {{ ca = {} }}\n",
+        pki.quoted("ca.pem")
+    );
+    let known = TlsClient::with(&pki.authority, &["postgresql"], Speaks::Any, Some(&leaf));
+    let unknown = TlsClient::new(&pki.authority, &["postgresql"]);
+    let http = "[routes.h]\nlisteners = [\"web\"]\nhosts = [\"one.example\"]\nrespond = { body = \"hello\" }\n";
+    for databases in [true, false] {
+        let of = |is_demanded: bool| if is_demanded { demand.as_str() } else { "" };
+        let objects = pki.certificate("one", &["one.example"])
+            + &route("raw", "tcp", "[\"*\"]", origin.address())
+            + of(databases)
+            + http
+            + of(!databases);
+        let gateway = gateway(&listener("auto", &objects)).await;
+        for (client, shows) in [(&known, true), (&unknown, false)] {
+            let expected = shows || !databases;
+            // As it was asked for, and at once.
+            let asked = client.connect(granted(&gateway).await, "one.example").await;
+            assert_eq!(is_served(asked).await, expected, "{databases} {shows}");
+            let direct = connect(client, gateway.address(), "one.example").await;
+            assert_eq!(is_served(direct).await, expected, "{databases} {shows}");
+        }
+        if databases {
+            let line = gateway.log().wait_for("route", "raw").await;
+            assert_eq!(line["client_certificate"], "spiffe://shop/cart", "{line}");
+            // There is nothing to show without TLS.
+            assert_eq!(answer(&gateway, START).await, "");
+            gateway.log().wait_for("verdict", "misdirected").await;
+        }
+        for (client, shows) in [(pki.known_client(&leaf), true), (pki.client(), false)] {
+            let stream = connect(&client, gateway.address(), "one.example").await;
+            let mut web = Client::over(stream.expect("the handshake succeeds, or seems to"));
+            web.send("GET / HTTP/1.1\r\nHost: one.example\r\n\r\n")
+                .await;
+            let reply = web.try_reply("GET").await;
+            assert_eq!(reply.is_ok(), shows || databases, "{databases} {shows}");
+        }
+    }
 }
 
 /// An endpoint that gives `word` to whoever asks for TLS, or takes TLS at once, and sends back what comes

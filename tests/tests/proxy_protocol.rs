@@ -2,6 +2,8 @@
 
 #[path = "proxy_protocol/behind.rs"]
 mod behind;
+#[path = "proxy_protocol/first_bytes.rs"]
+mod first_bytes;
 #[path = "proxy_protocol/haproxy.rs"]
 mod haproxy;
 #[path = "proxy_protocol/inward.rs"]

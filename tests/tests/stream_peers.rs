@@ -1,5 +1,5 @@
-//! Raw streams with real peers at both ends: `PostgreSQL` and psql, Redis, protocols in which the server
-//! speaks first.
+//! Raw streams with real peers at both ends: `PostgreSQL` and psql, Redis, a name server, protocols in which
+//! the server speaks first.
 
 #[path = "stream_peers/postgres.rs"]
 mod postgres;
@@ -12,9 +12,10 @@ use sluice_tests::{
     Client, Front, Gateway, Origin,
     eventually::within,
     gateway,
+    named::Named,
     pebble::free,
     tls::{Pki, connect, secure},
-    tools::{are_there, program, said},
+    tools::{are_there, program, run, said},
 };
 use tokio::{
     net::{TcpSocket, TcpStream},
@@ -164,6 +165,40 @@ async fn redis_answers_over_a_raw_stream_and_behind_tls() {
     let answer = inside.read_at_least(value.len() + 12).await;
     let expected = format!("$2000000\r\n{value}\r\n");
     assert!(answer == expected.as_bytes(), "{} bytes", answer.len());
+}
+
+#[tokio::test]
+async fn a_name_server_answers_over_datagrams_and_over_streams_on_one_port() {
+    if !are_there(&["dig"]) {
+        return;
+    }
+    let Some(named) = Named::start().await else {
+        return;
+    };
+    let [here] = free::<1>().await;
+    let listener = |name: &str, protocol: &str| {
+        format!(
+            "[listeners.{name}]\naddress = \"{here}\"\nprotocol = \"{protocol}\"\n\
+             [routes.{name}]\nlisteners = \"{name}\"\nto = \"{}\"\n",
+            named.address
+        )
+    };
+    let gateway = gateway(&(listener("datagrams", "udp") + &listener("streams", "tcp"))).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    for (how, scheme) in [("+notcp", "udp"), ("+tcp", "tcp")] {
+        let mut dig = program("dig", folder.path());
+        let port = here.port().to_string();
+        let settings = ["@127.0.0.1", "-p", &port, "+tries=1", "+short", how];
+        dig.args(settings)
+            .args(["a.example", "b.example", "c.example"]);
+        let output = run(dig).await;
+        assert_eq!(said(&output), "127.0.0.1\n".repeat(3), "{how}");
+        if scheme == "tcp" {
+            let line = gateway.log().wait_for("scheme", scheme).await;
+            assert_eq!(line["endpoint"], named.address.to_string());
+        }
+    }
+    assert_eq!(gateway.datagrams("datagrams").inward.0, 3);
 }
 
 /// A mail server, as far as it speaks first.
