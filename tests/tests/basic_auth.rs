@@ -6,7 +6,7 @@ use std::{
 };
 
 use sluice_gateway::authn::password::PasswordHash;
-use sluice_tests::process::{program, stderr, stdout};
+use sluice_tests::process::{Sluice, program, sluice, stderr, stdout};
 use tokio::{io::AsyncWriteExt as _, process::Command, time::timeout};
 
 /// Far longer than it takes.
@@ -123,4 +123,62 @@ async fn read_until(out: &mut (impl tokio::io::AsyncRead + Unpin), shown: &mut S
         }
     };
     timeout(PATIENCE, reading).await.expect("it says it");
+}
+
+/// The hash of `open sesame`.
+const HASH: &str = "$2b$04$abcdefghijklmnopqrstuu/LVz6MZlItEy42I2juLihZ66HnQx/cy";
+
+/// A listener that asks for the users of a file beside the configuration.
+const CONFIG: &str = "[listeners.web]\naddress = \"{address}\"\nprotocol = \"forward-proxy\"\n\
+                      basic = { users = { carol = \"HASH\" }, file = \"users\" }\n";
+
+#[tokio::test]
+async fn check_names_the_line_of_a_file_of_users_that_it_cannot_read() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = CONFIG
+        .replace("{address}", "127.0.0.1:0")
+        .replace("HASH", HASH);
+    std::fs::write(folder.path().join("sluice.toml"), config).expect("a file");
+    for (users, said) in [
+        (None, "users cannot be used"),
+        (Some(String::new()), "has no user"),
+        (Some(format!("alice:{HASH}\n\nbob\n")), "line 3: it is no"),
+        (
+            Some("alice:{SHA}VBPuJHI7uixaa6LQGWx4s+5GKNE=".to_owned()),
+            "line 1: the hash is refused",
+        ),
+        (
+            Some(format!("alice:{HASH}\nalice:{HASH}")),
+            "line 2: there is a user",
+        ),
+    ] {
+        if let Some(users) = users {
+            std::fs::write(folder.path().join("users"), users).expect("a file");
+        }
+        let output = sluice(folder.path(), &["check", "sluice.toml"]).await;
+        let text = stderr(&output);
+        assert_eq!(output.status.code(), Some(3), "{said}: {text}");
+        assert!(text.contains(said), "{said}: {text}");
+        assert!(!text.contains("VBPuJHI7"), "no hash is shown: {text}");
+    }
+    // Who is in both is no mistake.
+    std::fs::write(folder.path().join("users"), format!("carol:{HASH}")).expect("a file");
+    let output = sluice(folder.path(), &["check", "sluice.toml"]).await;
+    assert!(output.status.success(), "{}", stderr(&output));
+}
+
+#[tokio::test]
+async fn a_file_of_users_that_breaks_is_told_of_and_mended_without_a_word_about_the_configuration()
+{
+    let folder = std::sync::Arc::new(tempfile::tempdir().expect("a folder"));
+    let users = folder.path().join("users");
+    std::fs::write(&users, format!("alice:{HASH}")).expect("a file");
+    let address = std::net::SocketAddr::from(([127, 0, 0, 1], sluice_tests::process::free_port()));
+    let running = Sluice::start_in(folder, address, &CONFIG.replace("HASH", HASH));
+    running.accepts().await;
+
+    std::fs::write(&users, "alice").expect("a file");
+    let said = running.says("the file of users is refused").await;
+    assert!(said.contains("line 1: it is no"), "{said}");
+    running.accepts().await;
 }
