@@ -24,7 +24,7 @@ async fn silent() -> Origin {
 async fn rest(stream: &mut TcpStream) -> Vec<u8> {
     let mut bytes = Vec::new();
     let read = within("the proxy closes", stream.read_to_end(&mut bytes)).await;
-    read.map_or((), drop);
+    drop(read);
     bytes
 }
 
@@ -102,7 +102,7 @@ async fn a_client_of_tls_is_told_in_its_own_words() {
     let outside = Outside::start(&["ok.test"], "", &rule("ok", "\"ok.test\"", port, "")).await;
     let stream = outside.tunnel(&format!("ok.test:{port}")).await;
     let refused = pki.client().connect(stream, "other.test").await;
-    let refused = refused.err().expect("no handshake");
+    let refused = refused.expect_err("no handshake");
     assert_eq!(
         alert(&refused).as_deref(),
         Some("AccessDenied"),
