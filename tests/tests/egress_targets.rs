@@ -7,7 +7,10 @@ use sluice_config::{
     names::EgressName,
 };
 use sluice_gateway::egress::{Ask, Asker, Kind, Table, Target, Why};
-use sluice_tests::targets::{Fate, TARGETS};
+use sluice_tests::{
+    asked::Asked,
+    targets::{Fate, TARGETS},
+};
 
 /// Allows a wide lot, and nothing of what it could be mistaken for.
 fn table() -> Table {
@@ -73,6 +76,38 @@ fn hostile_targets_reach_nothing_that_is_not_public_and_no_other_name() {
         };
         assert_eq!(why, expected, "{text:?}");
     }
+}
+
+#[tokio::test]
+async fn a_gateway_that_runs_lets_none_of_them_out() {
+    let asked = Asked::start(
+        "[listeners.proxy]\naddress = \"{address}\"\nprotocol = \"forward-proxy\"\n\
+         [access_log]\noutput = \"off\"\n\
+         [egress.allow.some]\nhosts = [\"api.stripe.com\", \"10.0.0.0/8\", \"::/0\"]\nports = \"1-65535\"\n",
+    )
+    .await;
+    for (text, fate) in TARGETS {
+        // What is public and allowed would be dialled, which is none of this test's business.
+        if *fate == Fate::Plain("[2606:4700::1111]") || *fate == Fate::Plain("[2606:4700::abcd]") {
+            continue;
+        }
+        let mut client = asked.running.connect().await;
+        let request = format!("CONNECT {text} HTTP/1.1\r\nhost: {text}\r\n\r\n");
+        client.send(&request).await;
+        let status = client.try_reply("CONNECT").await.ok().map(|it| it.status);
+        match fate {
+            Fate::Inner | Fate::Plain(_) => assert_eq!(status, Some(403), "{text:?}"),
+            // Some are not even one request.
+            Fate::Unreadable => assert!(
+                status.is_none_or(|status| (400..500).contains(&status) && status != 403),
+                "{text:?}: {status:?}"
+            ),
+        }
+    }
+    let report = asked.get("/egress").await;
+    let all = report["destinations"].as_array().expect("a list");
+    let allowed = all.iter().filter(|it| it["allowed"] != 0);
+    assert_eq!(allowed.count(), 0, "{all:?}");
 }
 
 #[test]
