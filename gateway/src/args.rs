@@ -69,7 +69,7 @@ pub(crate) enum Command {
     /// Print the version.
     Version,
     /// Print a completion script for a shell.
-    Completions(commands::completions::Args),
+    Completions(commands::about::Completions),
 }
 
 /// Where the configuration is.

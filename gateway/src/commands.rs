@@ -1,18 +1,16 @@
 //! What the command line can do: one file per verb, each with its arguments and a `run`.
 
+pub(crate) mod about;
 pub(crate) mod certs;
 pub(crate) mod check;
-pub(crate) mod completions;
 pub(crate) mod demo;
 pub(crate) mod explain;
 pub(crate) mod fmt;
 pub(crate) mod hash_password;
 mod reach;
 pub(crate) mod run;
-mod schema;
 pub(crate) mod show;
 pub(crate) mod steer;
-mod version;
 
 use crate::{
     Exit,
@@ -41,8 +39,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
         Command::Demo(args) => demo::run(args),
         Command::Fmt(args) => fmt::run(&args),
         Command::HashPassword(args) => hash_password::run(&args),
-        Command::Schema => schema::run(),
-        Command::Version => version::run(),
-        Command::Completions(args) => completions::run(&args),
+        Command::Schema => about::schema(),
+        Command::Version => about::version(),
+        Command::Completions(args) => about::completions(&args),
     }
 }
