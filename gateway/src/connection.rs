@@ -1,7 +1,6 @@
 //! Step 2: Learns who speaks and what; ends TLS or passes it on; picks HTTP or a raw stream.
 //!
-//! Nothing is read ahead where there is nothing to be decided. Which version of HTTP is spoken is told by
-//! the first bytes, which `http/serve` looks at.
+//! Nothing is read ahead where there is nothing to be decided; `http/serve` tells versions of HTTP apart.
 
 mod handshake;
 mod passthrough;
@@ -12,6 +11,7 @@ mod seldom;
 mod sniff;
 pub mod spoken;
 mod tls;
+mod transparent;
 
 use std::{cell::RefCell, pin::Pin, rc::Rc, sync::Arc};
 
@@ -55,13 +55,13 @@ pub fn serve(
         Protocol::Https | Protocol::Tls => Box::pin(tls::serve(stream, arrival)),
         Protocol::Tcp => Box::pin(raw((stream, Bytes::new()), None, arrival)),
         Protocol::Auto => Box::pin(sniff::serve(stream, arrival)),
-        // Datagrams have no connections; nothing leads out there yet.
-        Protocol::Udp | Protocol::Transparent => Box::pin(std::future::ready(())),
+        Protocol::Transparent => Box::pin(transparent::serve(stream, arrival)),
+        // Datagrams have no connections.
+        Protocol::Udp => Box::pin(std::future::ready(())),
     }
 }
 
-/// Joins it with an endpoint. Of the stream something may have been read already; `hello` is what it was
-/// where TLS is passed through.
+/// Joins it with an endpoint. `ahead` was read of it already; `hello` is that where TLS is passed through.
 async fn raw((stream, ahead): (Stream, Bytes), hello: Option<Box<Hello>>, arrival: Arrival) {
     let Arrival {
         connection,

@@ -4,6 +4,7 @@ mod ahead;
 pub mod fast_open;
 mod memory;
 mod options;
+mod original;
 mod pipe;
 mod stall;
 mod tunnel;
@@ -23,6 +24,7 @@ use tokio::{
 pub use ahead::Ahead;
 pub use memory::{MemoryListener, MemoryNetwork};
 pub use options::{Family, Options, Unset};
+pub use original::{Direct, Led};
 pub use pipe::{Pipe, Socket};
 pub use stall::{Stalled, WriteStall};
 pub use tunnel::{Reset, Tunnel};

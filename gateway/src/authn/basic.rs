@@ -16,7 +16,10 @@ use base64::{
 };
 use http::{HeaderValue, header::GetAll};
 
-use super::{Verifier, users::Users};
+use super::{
+    users::Users,
+    verifier::{Busy, Verifier},
+};
 
 /// The longest value of a header that is looked at: more than any name and password need.
 const LONGEST: usize = 4 << 10;
@@ -109,7 +112,8 @@ impl Basic {
         else {
             return Err(Denied::Wrong);
         };
-        let verified = self.verifier.verify(name, password, hash, is_known).await?;
+        let verified = self.verifier.verify(name, password, hash, is_known);
+        let verified = verified.await.map_err(|Busy| Denied::Overloaded)?;
         match found {
             Some((name, _)) if verified => Ok(User(Arc::clone(name))),
             Some(_) | None => Err(Denied::Wrong),

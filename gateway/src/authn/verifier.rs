@@ -26,7 +26,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{basic::Denied, password::PasswordHash};
+use super::password::PasswordHash;
 
 /// How many verifications are under way at most, those that wait for a processor included.
 const UNDER_WAY: usize = 64;
@@ -46,6 +46,10 @@ type Fingerprint = [u8; 32];
 /// Verifies passwords. Clones are the same one.
 #[derive(Clone)]
 pub struct Verifier(Arc<Inner>);
+
+/// As many verifications are under way as may be.
+#[derive(Debug)]
+pub(super) struct Busy;
 
 struct Inner {
     /// Of this process, known to nobody: without it a fingerprint cannot be tried against a list of
@@ -119,7 +123,7 @@ impl Verifier {
         password: &str,
         hash: &Arc<PasswordHash>,
         is_known: bool,
-    ) -> Result<bool, Denied> {
+    ) -> Result<bool, Busy> {
         // To compare a part of it would let others in.
         if !hash.takes(password.len()) {
             return Ok(false);
@@ -201,7 +205,7 @@ impl Shard {
         &mut self,
         fingerprint: Fingerprint,
         places: &Arc<Semaphore>,
-    ) -> Result<Arc<Pending>, Denied> {
+    ) -> Result<Arc<Pending>, Busy> {
         let known = self.pending.get(&fingerprint);
         if let Some(known) = known.and_then(Weak::upgrade) {
             return Ok(known);
@@ -209,7 +213,7 @@ impl Shard {
         let place = Arc::clone(places).try_acquire_owned();
         let pending = Arc::new(Pending {
             outcome: OnceCell::new(),
-            _place: place.map_err(|_| Denied::Overloaded)?,
+            _place: place.map_err(|_| Busy)?,
         });
         self.pending.retain(|_, pending| pending.strong_count() > 0);
         self.pending.insert(fingerprint, Arc::downgrade(&pending));

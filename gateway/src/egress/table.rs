@@ -70,7 +70,8 @@ impl Table {
         &self.settings
     }
 
-    pub(super) fn is_shadow(&self) -> bool {
+    /// Whether what is refused passes.
+    pub fn is_shadow(&self) -> bool {
         self.settings.mode == EgressMode::Shadow
     }
 

@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{Applied, ApplyError, Live, Options, Refused, expiry, orders::Keeps, planner::Planner};
 use crate::{
-    authn::{Verifier, users::Lists},
+    authn::{users::Lists, verifier::Verifier},
     drain::Tasks,
     listener::{Crew, Fresh},
     load::{self, Bound, Certificates, DatagramSets, Datagrams, SocketKey, Sockets},

@@ -11,7 +11,7 @@ use tokio::io::DuplexStream;
 
 use super::{ApplyError, Engine, Options, orders::Keeps, planner::Planner};
 use crate::{
-    authn::{Verifier, users::Lists},
+    authn::{users::Lists, verifier::Verifier},
     drain::Tasks,
     listener::Crew,
     load,

@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 
 use super::{development::Development, orders::Orders};
 use crate::{
-    authn::{Verifier, users::Lists},
+    authn::{users::Lists, verifier::Verifier},
     drain::Tasks,
     load::{CertificateFiles, Certificates, Loaded},
     plan::{ClientPolicies, Parts, Plan, Tls},

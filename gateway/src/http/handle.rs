@@ -12,7 +12,7 @@ use http::{HeaderValue, Method, StatusCode, Version, header, request::Parts};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use sluice_certs::Pending;
-use sluice_config::model::{Mode, Protocol};
+use sluice_config::model::Mode;
 
 use super::{
     download::{self, Download},
@@ -104,9 +104,7 @@ async fn answer(
         return Err(ProxyError::Overloaded);
     }
 
-    if listener.protocol == Protocol::ForwardProxy {
-        exchange.outward = Some(Attempt::of(&parts));
-    }
+    exchange.outward = Attempt::of(listener, &visitor.connection, &parts);
     let normalized = normalize(&mut parts, listener)?;
     let dropped = u64::try_from(normalized.underscores_dropped).unwrap_or(u64::MAX);
     local

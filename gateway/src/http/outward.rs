@@ -87,8 +87,12 @@ pub(crate) async fn answer(
 /// Who asks, where to, and whether that is allowed.
 async fn decide(exchange: &mut Exchange, parts: &Parts) -> Result<Way, ProxyError> {
     let is_tunnel = parts.method == Method::CONNECT;
+    let (host, port): (Option<Box<str>>, _) = (exchange.host().map(Box::from), exchange.port());
     if let Some(attempt) = &mut exchange.outward {
-        attempt.read(is_tunnel);
+        match attempt.led_from() {
+            Some(_) => attempt.name(host.as_deref(), port, is_tunnel),
+            None => attempt.read(is_tunnel),
+        }
     }
     let user = authenticate(exchange).await?;
     let kind = if is_tunnel {
@@ -140,6 +144,18 @@ async fn addresses(exchange: &mut Exchange, way: &Way) -> Result<Vec<SocketAddr>
         }
     };
     let attempt = exchange.outward.as_mut().ok_or(ProxyError::Internal)?;
+    let led = attempt.led_from();
+    let led: Option<Arc<[IpAddr]>> = led.map(|led| Arc::from([led.ip()]));
+    let found: Arc<[IpAddr]> = match led {
+        Some(led) if *led != *found => {
+            // Another address than the one that was dialled is connected to for nobody.
+            if !found.iter().any(|it| led.contains(&it.to_canonical())) {
+                attempt.doubt_address()?;
+            }
+            led
+        }
+        Some(_) | None => found,
+    };
     let (egress, decision) = attempt.decided().ok_or(ProxyError::Internal)?;
     let allowed = egress.dialable(decision, found.iter().copied());
     let allowed: Vec<_> = allowed

@@ -16,7 +16,7 @@ use crate::{
     filter::Chain,
     plan::{self, Local, Plan, Route, Rule},
     telemetry::{
-        access_log::Line,
+        access_log::{EgressNote, Line},
         attempt::{Attempt, WhyLast},
         metrics::{Counter, Event, Outcome},
         trace::{AttemptFacts, Trace},
@@ -38,6 +38,8 @@ pub(crate) struct Record {
     scheme: &'static str,
     /// The name in a `ClientHello` that was only looked at.
     pub(crate) sni: Option<Box<str>>,
+    /// What was decided about a stream that wants outside.
+    pub(crate) outside: Option<EgressNote>,
     time: OffsetDateTime,
     started: Instant,
     chosen: Option<Chosen>,
@@ -83,6 +85,7 @@ impl Record {
         Box::new(Self {
             scheme,
             sni: None,
+            outside: None,
             time: OffsetDateTime::now_utc(),
             started: Instant::now(),
             chosen: None,
@@ -324,6 +327,7 @@ impl Record {
             retry: self.attempt.why_last().map(WhyLast::word),
             trace_id: trace.map(Trace::id),
             version: chosen.map(|it| it.version.as_str()),
+            egress: self.outside.as_ref().map(EgressNote::facts),
             ..line
         }
     }

@@ -70,16 +70,25 @@ pub(crate) async fn dial(
 ) -> Result<Raw, ProxyError> {
     let upstream = choose(record, hello.as_deref())?;
     let startup = hello.is_some_and(|hello| hello.asked || upstream.model().startup.is_some());
-    record.send_to(&upstream);
+    lend(record, &upstream, startup).await
+}
+
+/// Connects to an endpoint of `upstream`. With `startup`, `PostgreSQL` is asked for its TLS there.
+pub(crate) async fn lend(
+    record: &mut Record,
+    upstream: &Arc<Upstream>,
+    startup: bool,
+) -> Result<Raw, ProxyError> {
+    record.send_to(upstream);
     let local = Rc::clone(&record.local);
     let header = upstream.introduction(&record.connection);
     let mut choice = Choice::Of(Key::of_client(record.connection.peer.ip()));
     let mut tried = Vec::new();
     loop {
         record.begin_attempt();
-        let raw = local.pools.raw(&upstream, &choice, header.clone());
+        let raw = local.pools.raw(upstream, &choice, header.clone());
         let lent = match raw.await {
-            Ok(raw) if startup => granted(raw, &upstream).await,
+            Ok(raw) if startup => granted(raw, upstream).await,
             lent => lent,
         };
         let no = match lent {

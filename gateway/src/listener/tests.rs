@@ -13,7 +13,7 @@ use tokio::{net::TcpStream, sync::mpsc, task::LocalSet, time::timeout};
 
 use super::{Accepting, Crew, Door, Fresh, Listening, is_of_one_connection};
 use crate::{
-    authn::Verifier,
+    authn::verifier::Verifier,
     connection,
     downstream::Connection,
     drain::Tasks,

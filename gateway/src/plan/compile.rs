@@ -21,7 +21,7 @@ use super::{
     heirs::Heirs,
 };
 use crate::{
-    authn::{Verifier, basic::Basic, users::Lists},
+    authn::{basic::Basic, users::Lists, verifier::Verifier},
     drain::Tasks,
     egress::Egress,
     filter::Chain,

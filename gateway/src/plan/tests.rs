@@ -6,7 +6,7 @@ use sluice_config::{Snapshot, Sources, names::ListenerName, names::RouteName};
 
 use super::{Census, Destination, Held, Parts, Plan, Split, reaper};
 use crate::{
-    authn::Verifier,
+    authn::verifier::Verifier,
     drain::Tasks,
     error::ProxyError,
     load,

@@ -16,6 +16,8 @@ pub struct Options {
     dscp: u8,
     /// Of a socket that listens: how many may wait that sent data with their first segment.
     fast_open: u32,
+    /// Of a socket that listens: takes what is meant for other addresses.
+    transparent: bool,
 }
 
 /// An option that the system refused.
@@ -46,6 +48,7 @@ impl From<&ListenerSocket> for Options {
             mark: model.mark.unwrap_or_default(),
             dscp: model.dscp.unwrap_or_default(),
             fast_open: model.fast_open.get().unwrap_or_default(),
+            transparent: model.transparent,
         }
     }
 }
@@ -59,6 +62,7 @@ impl From<&UpstreamSocket> for Options {
             dscp: model.dscp.unwrap_or_default(),
             // It is for each connection to decide.
             fast_open: 0,
+            transparent: false,
         }
     }
 }
@@ -80,6 +84,7 @@ impl Options {
         Self {
             nodelay: false,
             keepalive: None,
+            transparent: false,
             ..self
         }
     }
@@ -99,6 +104,18 @@ impl Options {
         }
         if self.mark != next.mark {
             refused("mark", socket.set_mark(next.mark))?;
+        }
+        if self.transparent != next.transparent {
+            refused(
+                "transparent",
+                socket.set_ip_transparent_v4(next.transparent),
+            )?;
+            if family == Family::V6 {
+                refused(
+                    "transparent",
+                    socket.set_ip_transparent_v6(next.transparent),
+                )?;
+            }
         }
         if self.dscp != next.dscp {
             // RFC 2474 §3: the upper six bits; the others belong to congestion control.

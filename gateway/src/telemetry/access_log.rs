@@ -30,7 +30,7 @@ use super::metrics::{Counter, Shard};
 
 use shape::Shape;
 
-pub use line::{EgressFacts, Line};
+pub use line::{EgressFacts, EgressNote, Line};
 pub use sink::{LogFile, Memory, Sink};
 pub use switch::{Choice, NoChoice, Switch};
 

@@ -3,16 +3,17 @@
 use std::{net::SocketAddr, sync::Arc, time::SystemTime};
 
 use http::{HeaderMap, header, request::Parts, uri::Scheme};
+use sluice_config::model::{Listener, Protocol};
 use sluice_config::names::EgressName;
 use tokio::time::Instant;
 
 use crate::{
     authn::basic::User,
-    downstream::Downstream,
+    downstream::{Connection, Downstream},
     egress::{Ask, Asker, Decision, Egress, Kind, Outcome, Target, Why},
     error::ProxyError,
     plan::{Outlet, Plan},
-    telemetry::access_log::EgressFacts,
+    telemetry::access_log::{EgressFacts, EgressNote},
 };
 
 /// One who wants outside.
@@ -26,6 +27,8 @@ pub(crate) struct Attempt {
     pub(crate) user: Option<User>,
     /// Where to, once that could be read.
     place: Option<(Target, u16)>,
+    /// Where it was to go before it was led here.
+    led: Option<SocketAddr>,
     judged: Option<Judged>,
     /// What it is connected to, where that is the target itself.
     pub(crate) dialled: Option<SocketAddr>,
@@ -42,8 +45,26 @@ struct Judged {
 }
 
 impl Attempt {
-    /// What a request asks for, before anything is taken from it.
-    pub(crate) fn of(parts: &Parts) -> Box<Self> {
+    /// What a request asks for, before anything is taken from it; none where nobody gets outside.
+    pub(crate) fn of(
+        listener: &Listener,
+        connection: &Connection,
+        parts: &Parts,
+    ) -> Option<Box<Self>> {
+        match listener.protocol {
+            Protocol::ForwardProxy => Some(Self::asked(parts)),
+            Protocol::Transparent => Some(Self::led(connection)),
+            Protocol::Http
+            | Protocol::Https
+            | Protocol::Tls
+            | Protocol::Tcp
+            | Protocol::Udp
+            | Protocol::Auto => None,
+        }
+    }
+
+    /// Who asks a proxy.
+    fn asked(parts: &Parts) -> Box<Self> {
         let mut credentials = HeaderMap::new();
         for value in parts.headers.get_all(header::PROXY_AUTHORIZATION) {
             credentials.append(header::PROXY_AUTHORIZATION, value.clone());
@@ -52,12 +73,68 @@ impl Attempt {
             credentials,
             authority: parts.uri.authority().map(|it| it.as_str().into()),
             scheme: parts.uri.scheme().cloned(),
+            ..Self::at(None, 0)
+        })
+    }
+
+    /// Who was led here on the way to our side of `connection`: nobody says who that is.
+    fn led(connection: &Connection) -> Box<Self> {
+        let mut attempt = Self::at(None, connection.local.port());
+        attempt.led = Some(connection.local);
+        Box::new(attempt)
+    }
+
+    /// One who wants to `target`, where that could be read.
+    pub(crate) fn at(target: Option<Target>, port: u16) -> Self {
+        Self {
+            credentials: HeaderMap::new(),
+            authority: None,
+            scheme: None,
             user: None,
-            place: None,
+            place: target.map(|target| (target, port)),
+            led: None,
             judged: None,
             dialled: None,
             told: false,
-        })
+        }
+    }
+
+    /// Reads which host somebody means who was led here. Whoever names another port than the one that it
+    /// dialled, or wants a tunnel, makes no sense.
+    pub(crate) fn name(&mut self, host: Option<&str>, port: Option<u16>, is_tunnel: bool) {
+        let Some(led) = self.led.filter(|_| !is_tunnel) else {
+            return;
+        };
+        if port.is_none_or(|port| port == led.port()) {
+            let text = host.map(|host| Target::parse(host, Some(led.port())));
+            self.place = text.and_then(Result::ok);
+        }
+    }
+
+    /// Where it was led away from, if it was.
+    pub(crate) fn led_from(&self) -> Option<SocketAddr> {
+        self.led
+    }
+
+    /// The target does not stand for the address that was dialled.
+    pub(crate) fn doubt_address(&mut self) -> Result<(), ProxyError> {
+        let Some(judged) = &mut self.judged else {
+            return Err(ProxyError::Internal);
+        };
+        judged.decision.refuse_addresses();
+        judged.decision.shadow = judged.egress.table().is_shadow();
+        refusal(&judged.decision).map_or(Ok(()), Err)
+    }
+
+    /// What the access log is told of it in the end.
+    pub(crate) fn note(&self) -> EgressNote {
+        let facts = self.facts();
+        EgressNote {
+            port: facts.port,
+            rule: facts.rule.map(Box::from),
+            reason: facts.reason,
+            shadow: facts.shadow,
+        }
     }
 
     /// Reads where a tunnel, or a request in absolute form, shall lead.

@@ -25,7 +25,7 @@ use crate::{
 const FIRST: usize = 4 << 10;
 
 /// `access_denied` (RFC 8446 §6.2), so that a client of TLS need not take it for a broken network.
-const ALERT: &[u8] = &[21, 3, 3, 0, 2, 2, 49];
+pub(crate) const ALERT: &[u8] = &[21, 3, 3, 0, 2, 2, 49];
 
 /// What came first.
 enum First {

@@ -108,6 +108,32 @@ pub struct EgressFacts<'a> {
     pub shadow: bool,
 }
 
+/// The same of a stream that nobody asked for a user, to be kept until it ends.
+#[derive(Debug, Clone, Default)]
+pub struct EgressNote {
+    /// The port that it is for.
+    pub port: Option<u16>,
+    /// The rule of `[egress.allow]`.
+    pub rule: Option<Box<str>>,
+    /// What was missing in it.
+    pub reason: Option<&'static str>,
+    /// It was refused in the log only.
+    pub shadow: bool,
+}
+
+impl EgressNote {
+    /// As lines have it.
+    pub fn facts(&self) -> EgressFacts<'_> {
+        EgressFacts {
+            port: self.port,
+            user: None,
+            rule: self.rule.as_deref(),
+            reason: self.reason,
+            shadow: self.shadow,
+        }
+    }
+}
+
 /// What a field says.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Value<'a> {
