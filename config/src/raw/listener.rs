@@ -29,8 +29,7 @@ pub struct Listener {
     /// routes with `mode = "passthrough"`), and everything else, silence included, is a raw stream for a
     /// route with `mode = "tcp"`. Two are ways out, on which `[egress]` decides and no route is bound:
     /// `forward-proxy`, where clients send CONNECT or name a whole URL, inside TLS where `certificates` are
-    /// written; and `transparent`, to which the system redirects streams that were meant for somewhere else and which closes
-    /// them as yet.
+    /// written; and `transparent`, to which the system redirects streams that were meant for somewhere else.
     /// Default `http`.
     pub protocol: Option<String>,
     /// The certificates it serves, by name; or a table that says more. For `https`, `tls` and `auto`; `tls`
