@@ -93,7 +93,7 @@ fn write(text: &mut String, names: &mut BTreeSet<String>, host: &str, known: &Ho
     }
     for (reason, remedy) in LASTING {
         if known.reasons.contains(reason) {
-            text.push_str(&format!("# Refused ({reason}): {remedy}.\n"));
+            text.extend(["# Refused (", reason, "): ", remedy, ".\n"]);
         }
     }
     let mut protocols = known.protocols.clone();
@@ -134,7 +134,7 @@ fn quoted(text: &str) -> String {
             '"' => quoted.push_str("\\\""),
             '\\' => quoted.push_str("\\\\"),
             char if char.is_control() => {
-                quoted.push_str(&format!("\\u{:04X}", u32::from(char)));
+                quoted.extend([format!("\\u{:04X}", u32::from(char))]);
             }
             char => quoted.push(char),
         }
