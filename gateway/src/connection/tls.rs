@@ -27,7 +27,7 @@ pub(super) async fn serve(stream: Stream, arrival: Arrival) {
 /// A client begins with TLS now. `asked` says whether it asked for it in the protocol of `PostgreSQL`.
 pub(super) async fn secured(stream: Stream, mut arrival: Arrival, deadline: Deadline, asked: bool) {
     let (mut stream, mut is_raw) = (stream, asked);
-    if passthrough::is_possible(&arrival) || is_told_apart(&arrival) {
+    if passthrough::is_possible(&arrival) || arrival.listener.tells_apart() {
         let mut peek = Peek::new(stream);
         let said = passthrough::said(&mut peek, &arrival, deadline.end());
         if let Some(mut hello) = Box::pin(said).await {
@@ -36,9 +36,7 @@ pub(super) async fn secured(stream: Stream, mut arrival: Arrival, deadline: Dead
                 let hello = Some(Box::new(hello));
                 return Box::pin(raw(peek.into_parts(), hello, arrival)).await;
             }
-            let tls = arrival.listener.tls.as_ref();
-            let agreed = tls.and_then(|tls| tls.agrees_on(|| hello.protocols()));
-            is_raw = asked || agreed == Some(plan::POSTGRES);
+            is_raw = asked || arrival.listener.agrees_on_raw(|| hello.protocols());
         }
         stream = peek.into_stream();
     }
@@ -63,10 +61,4 @@ pub(super) async fn secured(stream: Stream, mut arrival: Arrival, deadline: Dead
     } else {
         Box::pin(http(inside, arrival)).await;
     }
-}
-
-/// Whether clients are asked for other certificates where raw streams are inside.
-fn is_told_apart(arrival: &Arrival) -> bool {
-    let tls = arrival.listener.tls.as_ref();
-    tls.is_some_and(|tls| tls.tells_apart())
 }

@@ -96,20 +96,19 @@ impl Tls {
     pub fn server_for(&self, is_raw: bool) -> &Server {
         self.raw.as_ref().filter(|_| is_raw).unwrap_or(&self.server)
     }
+}
 
+impl super::Listener {
     /// Whether it has to be known before the handshake what is spoken inside.
     pub fn tells_apart(&self) -> bool {
-        self.raw.is_some()
+        self.tls.as_ref().is_some_and(|tls| tls.raw.is_some())
     }
 
-    /// What will be agreed on with a client that offers these protocols.
-    pub fn agrees_on<'o, I: Iterator<Item = &'o [u8]>>(
-        &self,
-        offered: impl Fn() -> I,
-    ) -> Option<&[u8]> {
-        let mut spoken = self.terms.protocols.iter();
-        let agreed = spoken.find(|spoken| offered().any(|it| it == spoken.as_slice()));
-        agreed.map(Vec::as_slice)
+    /// Whether a client that offers these protocols gets a raw stream, where not all do.
+    pub fn agrees_on_raw<'o, I: Iterator<Item = &'o [u8]>>(&self, offered: impl Fn() -> I) -> bool {
+        let spoken = self.tls.iter().flat_map(|tls| &tls.terms.protocols);
+        let mut agreed = spoken.filter(|spoken| offered().any(|it| it == spoken.as_slice()));
+        agreed.next().is_some_and(|agreed| agreed == POSTGRES)
     }
 }
 
