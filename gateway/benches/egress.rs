@@ -162,7 +162,7 @@ fn report(criterion: &mut Criterion) {
             note();
         }
         group.bench_function(format!("report_full_{limit}"), |bench| {
-            bench.iter(&mut note)
+            bench.iter(&mut note);
         });
     }
     let limiter = Limiter::new(1_000_000, Duration::from_secs(1));

@@ -91,32 +91,7 @@ async fn what_clients_ask_for_is_told_by_client_and_becomes_rules() {
         }
     };
     let all = within("four attempts are told", wait).await;
-    let [unreadable, other, local] = &all[..] else {
-        panic!("{all:?}");
-    };
-    assert_eq!(unreadable["host"], Value::Null);
-    assert_eq!(unreadable["reason"], "target");
-    assert_eq!(
-        (&other["host"], &other["port"]),
-        (&json!("other.test"), &json!(8080))
-    );
-    assert_eq!(
-        (&other["verdict"], &other["reason"]),
-        (&json!("refused"), &json!("host"))
-    );
-    assert_eq!(
-        (&other["rule"], &other["protocols"]),
-        (&Value::Null, &json!(["http"]))
-    );
-    assert_eq!(local["source"], "127.0.0.1");
-    assert_eq!(
-        (&local["rule"], &local["verdict"]),
-        (&json!("local"), &json!("allowed"))
-    );
-    assert_eq!(
-        (&local["allowed"], &local["public"]),
-        (&json!(2), &json!(false))
-    );
+    names_each(&all);
 
     let table = stdout(&asked.says(&["egress", "report"]).await);
     assert_eq!(table.lines().count(), 4, "{table}");
@@ -126,7 +101,20 @@ async fn what_clients_ask_for_is_told_by_client_and_becomes_rules() {
     let elsewhere = ["egress", "report", "--source", "10.1.2.3"];
     assert_eq!(stdout(&asked.says(&elsewhere).await).lines().count(), 1);
 
-    // What is printed is configuration, and allows what was asked for as far as it is public.
+    becomes_rules(&asked).await;
+
+    // It outlives a reload, under other rules as well.
+    let more = "[egress.allow.more]\nhosts = \"more.test\"\n";
+    asked
+        .running
+        .write_config(&format!("{}{more}", proxy(port)));
+    assert!(asked.says(&["reload"]).await.status.success());
+    let after = asked.get("/egress").await;
+    assert_eq!(after["destinations"].as_array().map(Vec::len), Some(3));
+}
+
+/// What is printed is configuration, and allows what was asked for as far as it is public.
+async fn becomes_rules(asked: &Asked) {
     let rules = stdout(&asked.says(&["egress", "report", "--allow-list"]).await);
     assert!(rules.contains("[egress.allow.\"other.test\"]"), "{rules}");
     assert!(rules.contains("# 127.0.0.1 is not public"), "{rules}");
@@ -153,13 +141,34 @@ async fn what_clients_ask_for_is_told_by_client_and_becomes_rules() {
         stdout(&explained),
         stderr(&explained)
     );
+}
 
-    // It outlives a reload, under other rules as well.
-    let more = "[egress.allow.more]\nhosts = \"more.test\"\n";
-    asked
-        .running
-        .write_config(&format!("{}{more}", proxy(port)));
-    assert!(asked.says(&["reload"]).await.status.success());
-    let after = asked.get("/egress").await;
-    assert_eq!(after["destinations"].as_array().map(Vec::len), Some(3));
+/// What could not be read, what was refused, and what was allowed.
+fn names_each(all: &[Value]) {
+    let [unreadable, other, local] = all else {
+        panic!("{all:?}");
+    };
+    assert_eq!(unreadable["host"], Value::Null);
+    assert_eq!(unreadable["reason"], "target");
+    assert_eq!(
+        (&other["host"], &other["port"]),
+        (&json!("other.test"), &json!(8080))
+    );
+    assert_eq!(
+        (&other["verdict"], &other["reason"]),
+        (&json!("refused"), &json!("host"))
+    );
+    assert_eq!(
+        (&other["rule"], &other["protocols"]),
+        (&Value::Null, &json!(["http"]))
+    );
+    assert_eq!(local["source"], "127.0.0.1");
+    assert_eq!(
+        (&local["rule"], &local["verdict"]),
+        (&json!("local"), &json!("allowed"))
+    );
+    assert_eq!(
+        (&local["allowed"], &local["public"]),
+        (&json!(2), &json!(false))
+    );
 }

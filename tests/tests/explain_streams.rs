@@ -303,8 +303,9 @@ impl Visitor {
             Some(name) => (client, name),
             None => (client.nameless(), NAMES[0]),
         };
-        let secured = within("the handshake ends", client.connect(stream, name)).await;
-        asked(secured.ok()?).await
+        let connecting = Box::pin(client.connect(stream, name));
+        let secured = within("the handshake ends", connecting).await;
+        Box::pin(asked(secured.ok()?)).await
     }
 
     /// What an endpoint says to a datagram; none when that is dropped.
@@ -386,7 +387,7 @@ async fn explain_and_the_live_gateway_decide_alike_about_streams() {
         for _ in 0..CLIENTS {
             let visitor = Visitor::any(&mut chance);
             let said = explain_stream(&snapshot, &visitor.asked(&gateway)).expect("explained");
-            let seen = visitor.banner(&gateway, &pki).await;
+            let seen = Box::pin(visitor.banner(&gateway, &pki)).await;
             assert_eq!(
                 seen,
                 expected(&said, &endpoints),

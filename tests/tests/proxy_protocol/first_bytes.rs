@@ -114,22 +114,24 @@ struct Way(SocketAddr, Tasks);
 
 /// A gateway that is told by whoever connects, with a listener for each case.
 async fn listening(pki: &Pki, [echo, mail, passed]: [SocketAddr; 3]) -> Gateway {
-    let mut config = String::new();
-    for (name, protocol, keys) in [
+    let listener = |(name, protocol, keys): (&str, &str, &str)| {
+        format!(
+            "[listeners.{name}]\naddress = \"127.0.0.1:0\"\nprotocol = {protocol:?}\n\
+             trusted_proxies = \"127.0.0.1\"\nproxy_protocol = true\n{keys}\n"
+        )
+    };
+    let listeners = [
         ("raw", "tcp", ""),
         ("auto", "auto", "startup = \"postgres\""),
         ("mail", "auto", ""),
         ("web", "https", ""),
         ("db", "tls", "startup = \"postgres\""),
-    ] {
-        config += &format!(
-            "[listeners.{name}]\naddress = \"127.0.0.1:0\"\nprotocol = {protocol:?}\n\
-             trusted_proxies = \"127.0.0.1\"\nproxy_protocol = true\n{keys}\n"
-        );
-    }
-    config += &pki.certificate("a", &["a.example"]);
+    ]
+    .map(listener)
+    .concat();
+    let certificate = pki.certificate("a", &["a.example"]);
     let client = "match = { client = \"198.51.100.7\", destination = \"203.0.113.9\" }";
-    config += &format!(
+    let routes = format!(
         "[routes.http]\nlisteners = [\"auto\", \"web\"]\nrespond = {{ body = \"hello\" }}\n\
          [routes.raw]\nmode = \"tcp\"\nlisteners = [\"raw\", \"auto\", \"db\"]\n\
          [[routes.raw.rules]]\n{client}\nto = \"{echo}\"\n\
@@ -139,7 +141,7 @@ async fn listening(pki: &Pki, [echo, mail, passed]: [SocketAddr; 3]) -> Gateway 
          hosts = [\"p.example\"]\n\
          [[routes.passed.rules]]\n{client}\nto = \"{passed}\"\n"
     );
-    gateway(&config).await
+    gateway(&[listeners, certificate, routes].concat()).await
 }
 
 /// Says what a client says, and hears what it has to hear.

@@ -1,4 +1,4 @@
-use sluice_config::{Sources, check};
+use sluice_config::{Sources, check, names::EgressName};
 
 use super::*;
 
@@ -81,7 +81,7 @@ fn explained(
 
 /// `by RULE`, `by default`, or the reason with the word for what was missing.
 fn outcome(report: &EgressReport) -> String {
-    let rule = report.rule.as_ref().map(|rule| rule.as_str());
+    let rule = report.rule.as_ref().map(EgressName::as_str);
     match &report.answer {
         EgressAnswer::Pass { shadow: None, .. } => format!("by {}", rule.unwrap_or("default")),
         EgressAnswer::Pass {
