@@ -31,7 +31,7 @@ use http::{HeaderName, StatusCode};
 use sluice_certs::{Pending, Store};
 use sluice_config::{
     Version,
-    model::{self, Template},
+    model::{self, Mode, Template},
     names::{ListenerName, RouteName, UpstreamName},
 };
 
@@ -151,6 +151,19 @@ pub struct Rule {
     chains: Vec<(ListenerName, Arc<Chain>)>,
 }
 
+/// A rule that decides about something.
+#[derive(Debug, Clone, Copy)]
+pub struct Ruled<'p> {
+    /// Its route.
+    pub route: &'p Arc<Route>,
+    /// The rule.
+    pub rule: &'p Arc<Rule>,
+    /// Its effective filters where that came in.
+    pub filters: &'p Arc<Chain>,
+    /// Index into the matches of the rule; none for a rule that admits everything.
+    pub matched: Option<usize>,
+}
+
 impl Rule {
     /// The effective filters of a request that came in by `listener`.
     pub fn filters(&self, listener: &ListenerName) -> Option<&Arc<Chain>> {
@@ -190,13 +203,38 @@ impl Plan {
         Some((route, route.rules.get(rule)?))
     }
 
+    /// What is decided about something that came in by `listener`, also if that is gone and another one has
+    /// its address.
+    pub fn find(
+        &self,
+        listener: &ListenerName,
+        question: &Question<'_>,
+    ) -> Result<Ruled<'_>, ProxyError> {
+        let listener = self.standing(listener);
+        let found = self.table.find(listener, question);
+        let found = found.ok_or_else(|| self.unrouted(listener))?;
+        let rule = self.rule(&found.route.name, found.rule);
+        let (route, rule) = rule.ok_or(ProxyError::Internal)?;
+        Ok(Ruled {
+            route,
+            rule,
+            filters: rule.filters(listener).ok_or(ProxyError::Internal)?,
+            matched: found.matched,
+        })
+    }
+
+    /// Whether what came in by `listener` may be for routes of this mode.
+    pub fn has(&self, listener: &ListenerName, mode: Mode) -> bool {
+        self.table.has(self.standing(listener), mode)
+    }
+
     /// The listener whose rules are for a connection that came in by `listener`: mostly that.
-    pub fn standing<'a>(&'a self, listener: &'a ListenerName) -> &'a ListenerName {
+    fn standing<'a>(&'a self, listener: &'a ListenerName) -> &'a ListenerName {
         self.heirs.standing(listener)
     }
 
     /// What it means that nothing was found for a connection that came in by `listener`.
-    pub fn unrouted(&self, listener: &ListenerName) -> ProxyError {
+    fn unrouted(&self, listener: &ListenerName) -> ProxyError {
         match self.listeners.get(self.standing(listener)) {
             Some(_) => ProxyError::NoRoute,
             // Its clients are about to be told.

@@ -16,8 +16,7 @@ use crate::{
 /// Whether the listener has a route that may want TLS as it is.
 pub(super) fn is_possible(arrival: &Arrival) -> bool {
     let plan = arrival.local.plan();
-    plan.table
-        .has(&arrival.connection.listener, Mode::Passthrough)
+    plan.has(&arrival.connection.listener, Mode::Passthrough)
 }
 
 /// What a client says first.

@@ -194,7 +194,6 @@ async fn validation(exchange: &mut Exchange, parts: &Parts) -> Option<Response> 
 /// Finds the rule. Of the plan the request keeps what it needs, so that a reload can free the rest.
 fn choose(exchange: &mut Exchange, parts: &Parts) -> Result<(), ProxyError> {
     let plan = exchange.visitor.local.plan();
-    let listener = plan.standing(&exchange.visitor.connection.listener);
     let question = Question {
         mode: Mode::Http,
         host: exchange.host(),
@@ -205,21 +204,16 @@ fn choose(exchange: &mut Exchange, parts: &Parts) -> Result<(), ProxyError> {
         client: exchange.downstream().client,
         opening: Opening::plain(exchange.visitor.connection.local),
     };
-    let found = plan.table.find(listener, &question);
-    let found = found.ok_or_else(|| plan.unrouted(listener))?;
-    let (route, rule) = plan
-        .rule(&found.route.name, found.rule)
-        .ok_or(ProxyError::Internal)?;
-    let filters = rule.filters(listener).ok_or(ProxyError::Internal)?;
     let visitor = &exchange.visitor;
-    if !plan.admits(route, &visitor.connection, &visitor.listener) {
+    let found = plan.find(&visitor.connection.listener, &question)?;
+    if !plan.admits(found.route, &visitor.connection, &visitor.listener) {
         return Err(ProxyError::Misdirected);
     }
     let chosen = Chosen {
         version: plan.version.clone(),
-        route: Arc::clone(route),
-        rule: Arc::clone(rule),
-        filters: Arc::clone(filters),
+        route: Arc::clone(found.route),
+        rule: Arc::clone(found.rule),
+        filters: Arc::clone(found.filters),
         matched: found.matched,
     };
     exchange.choose(chosen);

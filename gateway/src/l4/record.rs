@@ -14,7 +14,7 @@ use crate::{
     downstream::{Connection, Downstream},
     error::{Blame, ProxyError, Verdict},
     filter::Chain,
-    plan::{self, Local, Plan, Route, Rule},
+    plan::{self, Local, Route, Rule, Ruled},
     telemetry::{
         access_log::{EgressNote, Line},
         attempt::{Attempt, WhyLast},
@@ -60,7 +60,7 @@ pub(crate) struct Record {
 struct Chosen {
     route: Arc<Route>,
     rule: Arc<Rule>,
-    filters: Option<Arc<Chain>>,
+    filters: Arc<Chain>,
     version: Version,
 }
 
@@ -122,25 +122,24 @@ impl Record {
     }
 
     /// Its rule decides about it.
-    pub(crate) fn choose(&mut self, plan: &Plan, route: &Arc<Route>, rule: &Arc<Rule>) {
+    pub(crate) fn choose(&mut self, found: Ruled<'_>, version: &Version) {
         if self.opened {
-            route.traffic.begin_stream(self.local.worker);
+            found.route.traffic.begin_stream(self.local.worker);
         }
-        let filters = rule.filters(plan.standing(&self.connection.listener));
         if let Some(trace) = &mut self.trace {
-            trace.decide(filters.and_then(|filters| filters.trace()));
+            trace.decide(found.filters.trace());
         }
         self.chosen = Some(Chosen {
-            route: Arc::clone(route),
-            rule: Arc::clone(rule),
-            filters: filters.map(Arc::clone),
-            version: plan.version.clone(),
+            route: Arc::clone(found.route),
+            rule: Arc::clone(found.rule),
+            filters: Arc::clone(found.filters),
+            version: version.clone(),
         });
     }
 
     /// The filters that are effective for it, once there is a rule.
     pub(crate) fn filters(&self) -> Option<&Arc<Chain>> {
-        self.chosen.as_ref()?.filters.as_ref()
+        self.chosen.as_ref().map(|it| &it.filters)
     }
 
     /// The rule that decides about it, once there is one.

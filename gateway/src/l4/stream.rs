@@ -202,8 +202,7 @@ pub(crate) fn is_passed(connection: &Connection, local: &Local, hello: &Hello) -
     };
     let question = opening.question(Mode::Passthrough, connection.peer.ip());
     let plan = local.plan();
-    let listener = plan.standing(&connection.listener);
-    plan.table.find(listener, &question).is_some()
+    plan.find(&connection.listener, &question).is_ok()
 }
 
 /// The upstream of the route for the name that the client asked for.
@@ -221,16 +220,12 @@ fn choose(record: &mut Record, hello: Option<&Hello>) -> Result<Arc<Upstream>, P
     };
     let mode = hello.map_or(Mode::Tcp, |_| Mode::Passthrough);
     let question = opening.question(mode, connection.peer.ip());
-    let listener = plan.standing(&connection.listener);
-    let found = plan.table.find(listener, &question);
-    let found = found.ok_or_else(|| plan.unrouted(listener))?;
-    let name = &found.route.name;
-    let (route, rule) = plan.rule(name, found.rule).ok_or(ProxyError::Internal)?;
-    record.choose(&plan, route, rule);
-    if !plan.admits(route, &connection, &record.listener) {
+    let found = plan.find(&connection.listener, &question)?;
+    record.choose(found, &plan.version);
+    if !plan.admits(found.route, &connection, &record.listener) {
         return Err(ProxyError::Misdirected);
     }
-    match &rule.action {
+    match &found.rule.action {
         Action::Forward(split) => match split.pick(local.random()) {
             Some(Destination::Upstream(upstream)) => Ok(Arc::clone(upstream)),
             Some(Destination::UnknownService(service)) => Err(ProxyError::UnknownService {

@@ -45,8 +45,7 @@ pub(super) struct Dialled {
 impl Early {
     pub(super) fn of(arrival: &Arrival) -> Self {
         let plan = arrival.local.plan();
-        let listener = plan.standing(&arrival.connection.listener);
-        if plan.table.has(listener, Mode::Tcp) {
+        if plan.has(&arrival.connection.listener, Mode::Tcp) {
             Self::Unasked
         } else {
             Self::Impossible

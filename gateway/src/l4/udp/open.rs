@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     downstream::proxy_protocol::{About, Header, Version},
-    plan::{Action, Destination, Opening},
+    plan::{Action, Destination, Opening, Ruled},
     stream::{Family, Options},
     telemetry::metrics::Loss,
     upstream::{Aim, Key, Upstream},
@@ -115,10 +115,8 @@ impl Relay {
         let ours = self.ours();
         let opening = Opening::plain(SocketAddr::new(peer.local_ip(ours), ours.port()));
         let question = opening.question(Mode::Udp, peer.client_address().ip());
-        let found = plan.table.find(&listener.model.name, &question);
-        let found = found.ok_or(Loss::NoRoute)?;
-        let rule = plan.rule(&found.route.name, found.rule);
-        let (route, rule) = rule.ok_or(Loss::NoRoute)?;
+        let found = plan.find(&listener.model.name, &question);
+        let Ruled { route, rule, .. } = found.map_err(|_| Loss::NoRoute)?;
         let Action::Forward(split) = &rule.action else {
             return Err(Loss::NoTarget);
         };
