@@ -145,9 +145,10 @@ impl Walk<'_> {
             match &wanted.sni {
                 Some(name) => {
                     let name = sni(name);
-                    decision = self.table.inside(&asker, &ask(Kind::Tls { name }));
+                    let inner = ask(Kind::Tls { name });
+                    decision = self.table.inside(&decision, &asker, &inner);
                 }
-                None => self.guess(&asker, &ask, report),
+                None => self.guess(&decision, &asker, &ask, report),
             }
         }
         report.rule.clone_from(&decision.rule);
@@ -219,6 +220,7 @@ impl Walk<'_> {
     /// What could be spoken inside of a tunnel, of which nothing is known.
     fn guess<'t>(
         &self,
+        outer: &Decision,
         asker: &Asker<'_>,
         ask: &impl Fn(Kind<'t>) -> Ask<'t>,
         report: &mut EgressReport,
@@ -234,7 +236,7 @@ impl Walk<'_> {
             ("anything else".to_owned(), Kind::Tcp),
         ];
         for (what, kind) in kinds {
-            let decision = self.table.inside(asker, &ask(kind));
+            let decision = self.table.inside(outer, asker, &ask(kind));
             report.inside.push(EgressInside::new(what, &decision));
         }
     }
@@ -249,9 +251,7 @@ impl Walk<'_> {
             Some(error) if !decision.shadow => Err(error),
             error => {
                 let shadow = error.as_ref().map(Refusal::of);
-                let rule = decision.rule.as_ref();
-                let rule = rule.and_then(|name| self.table.rule(name));
-                Ok(EgressAnswer::pass(&self.table, rule, ask, shadow))
+                Ok(EgressAnswer::pass(&self.table, decision, ask, shadow))
             }
         }
     }
