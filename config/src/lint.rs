@@ -6,8 +6,10 @@
 
 mod egress;
 mod expression;
+mod fault;
 mod group;
 mod reach;
+mod retry;
 mod secure;
 mod stream;
 mod subsume;
@@ -34,6 +36,8 @@ pub fn lint(snapshot: &Snapshot) -> Vec<Problem> {
             let at = at_rule(route, position);
             problems.extend(no_weight(&at, rule));
             problems.extend(unmatchable(&at, rule));
+            problems.extend(fault::check(&at, route, rule));
+            problems.extend(retry::check(&at, route, rule));
         }
     }
     problems.extend(unused(snapshot));

@@ -25,7 +25,8 @@ pub use egress::{
     IdentityPattern,
 };
 pub use filter::{
-    Filters, HeaderEdits, Hsts, HstsTerms, Rewrite, StreamLimits, Upgrade, UpgradeProtocol,
+    BackOff, Fault, FaultAbort, FaultDelay, FaultStatus, Filters, HeaderEdits, Hsts, HstsTerms,
+    Retry, RetryOn, Rewrite, StreamLimits, Upgrade, UpgradeProtocol,
 };
 pub use listener::{
     Basic, BasicError, Bind, Escapes, Http2, HttpsRedirect, KeepAlive, Listener, ListenerLimits,
@@ -52,4 +53,4 @@ pub use upstream::{
     Balance, Dns, Endpoint, ProxyVersion, Upstream, UpstreamLimits, UpstreamPool, UpstreamProtocol,
     UpstreamTimeouts,
 };
-pub use value::{HeaderName, Limit, Method, Pattern, PatternError};
+pub use value::{GrpcStatus, HeaderName, Limit, Method, Pattern, PatternError, Percent};

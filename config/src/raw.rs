@@ -23,7 +23,10 @@ use serde::Deserialize;
 pub use access_log::{AccessLog, AccessLogFields, AccessLogFile, AccessLogFilter, StatusWord};
 pub use action::{PathRegex, Redirect, Respond, Target};
 pub use egress::{Egress, EgressDefault, EgressFrom, EgressMode, EgressProtocol, EgressRule};
-pub use filter::{FilterSet, HeaderEdits, Hsts, HstsTerms, Rewrite, StreamLimits, Upgrade};
+pub use filter::{
+    BackOff, Fault, FaultAbort, FaultDelay, FilterSet, HeaderEdits, Hsts, HstsTerms, Retry,
+    RetryOn, Rewrite, StreamLimits, Upgrade,
+};
 pub use listener::{
     Basic, Escapes, Http2, HttpsRedirect, KeepAlive, Listener, ListenerLimits, ListenerSocket,
     ListenerTimeouts, Normalize, ProxyProtocolIn, Startup, Udp, Underscores,

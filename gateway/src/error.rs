@@ -2,15 +2,13 @@
 //!
 //! [`ProxyError::verdict`] is the only table from failure to consequence.
 
-mod grpc;
-
 use std::{io, time::Duration};
 
 use http::StatusCode;
 use sluice_certs::client::{ConnectError, Part};
 use sluice_config::names::{ServiceName, UpstreamName};
 
-pub use grpc::GrpcStatus;
+pub use sluice_config::model::GrpcStatus;
 
 /// Why a request was not answered by its upstream.
 #[derive(Debug, thiserror::Error)]
@@ -150,6 +148,9 @@ pub enum ProxyError {
         /// The upstream.
         upstream: UpstreamName,
     },
+    /// No response head within `retry.per_try_timeout`.
+    #[error("the attempt took longer than its rule allows")]
+    TryTimeout,
     /// The endpoint accepted no byte of the request for `timeouts.write_stall`.
     #[error("upstream {upstream} stopped reading")]
     UpstreamStalled {
@@ -217,6 +218,14 @@ pub enum ProxyError {
     EgressRate {
         /// When it is worth asking again.
         after: Duration,
+    },
+    /// `fault` of the rule, by chance and on purpose.
+    #[error("the rule lets requests fail on purpose")]
+    Fault {
+        /// What HTTP is told.
+        status: StatusCode,
+        /// What gRPC is told.
+        grpc: GrpcStatus,
     },
     /// The gateway is stopping, or the object that served the request is gone and its grace over.
     #[error("the gateway is draining")]
@@ -344,6 +353,7 @@ impl ProxyError {
             Self::UpstreamProtocol { .. } => (StatusCode::BAD_GATEWAY, "upstream_protocol", "UPE", Upstream, Never),
             Self::StreamRefused { .. } => (StatusCode::SERVICE_UNAVAILABLE, "stream_refused", "UR", Upstream, Always),
             Self::ResponseTimeout { .. } => (StatusCode::GATEWAY_TIMEOUT, "response_timeout", "UT", Upstream, Never),
+            Self::TryTimeout => (StatusCode::GATEWAY_TIMEOUT, "try_timeout", "UT", Upstream, IfIdempotent),
             Self::UpstreamStalled { .. } => (StatusCode::GATEWAY_TIMEOUT, "upstream_stalled", "UT", Upstream, Never),
             Self::ResponseBroken { .. } => (StatusCode::BAD_GATEWAY, "response_broken", "UC", Upstream, Never),
             Self::RequestTimeout => (StatusCode::GATEWAY_TIMEOUT, "request_timeout", "UT", Upstream, Never),
@@ -360,6 +370,7 @@ impl ProxyError {
             Self::EgressRefused { .. } => (StatusCode::FORBIDDEN, "egress_refused", "ER", Downstream, Never),
             Self::EgressAddress => (StatusCode::FORBIDDEN, "egress_address", "EA", Downstream, Never),
             Self::EgressRate { .. } => (StatusCode::TOO_MANY_REQUESTS, "egress_rate", "RL", Downstream, Never),
+            Self::Fault { status, .. } => (*status, "fault", "FI", Gateway, Never),
             Self::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining", "GD", Gateway, Never),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "GE", Gateway, Never),
         };
@@ -380,6 +391,7 @@ impl ProxyError {
             Self::HeadTimeout
             | Self::BodyTimeout
             | Self::ResponseTimeout { .. }
+            | Self::TryTimeout
             | Self::UpstreamStalled { .. }
             | Self::RequestTimeout => GrpcStatus::DeadlineExceeded,
             Self::Flood
@@ -414,6 +426,7 @@ impl ProxyError {
             | Self::Overloaded
             | Self::NoDescriptor
             | Self::Draining => GrpcStatus::Unavailable,
+            Self::Fault { grpc, .. } => *grpc,
         }
     }
 }

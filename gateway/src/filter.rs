@@ -5,11 +5,14 @@
 //! a peer says can end a header line, leave the path it is put into, or touch the framing. Pure.
 
 mod edits;
+mod fault;
 mod grpc_web;
 mod hsts;
 mod redirect;
 mod rewrite;
 mod template;
+
+use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue, request::Parts};
 use sluice_config::model::{self, Filters, PathMatch, Share, StreamLimits, Template};
@@ -21,6 +24,7 @@ pub use self::{
     grpc_web::{Base64, Rpc, trailer_frame},
     redirect::{https_redirect, redirect},
 };
+pub use fault::Harm;
 
 /// What templates may speak of: the request as it was normalised, before any filter.
 #[derive(Debug, Clone, Copy)]
@@ -62,6 +66,8 @@ pub struct Chain {
     grpc_web: bool,
     hsts: Option<HeaderValue>,
     trace: Option<Share>,
+    retry: Option<Arc<model::Retry>>,
+    fault: Option<model::Fault>,
     stream: StreamLimits,
     /// What response templates want to know of the request.
     wanted: Vec<HeaderName>,
@@ -99,6 +105,8 @@ impl Chain {
             grpc_web: nearest(levels, |level| level.grpc_web.as_ref()) == Some(&true),
             hsts: hsts::compile(nearest(levels, |level| level.hsts.as_ref())),
             trace: nearest(levels, |level| level.trace.as_ref()).map(|trace| trace.sample),
+            retry: nearest(levels, |level| level.retry.as_ref()).cloned(),
+            fault: fault::compile(nearest(levels, |level| level.fault.as_ref())),
             stream: StreamLimits::nearest(levels),
             wanted: response.map(edits::wanted).unwrap_or_default(),
         }
@@ -166,6 +174,16 @@ impl Chain {
         self.grpc_web
     }
 
+    /// When a request is sent once more; none: what is usual.
+    pub fn retry(&self) -> Option<&Arc<model::Retry>> {
+        self.retry.as_ref()
+    }
+
+    /// What the rule does to this request on purpose; mostly nothing.
+    pub fn harm(&self, headers: &HeaderMap, random: impl FnMut() -> u64) -> Option<Harm> {
+        fault::harm(self.fault.as_ref()?, headers, random)
+    }
+
     /// How long raw streams last.
     pub fn stream(&self) -> StreamLimits {
         self.stream
@@ -215,6 +233,8 @@ pub fn sources(
         nearest("grpc_web", |level| level.grpc_web.is_some()),
         nearest("hsts", |level| level.hsts.is_some()),
         nearest("trace", |level| level.trace.is_some()),
+        nearest("retry", |level| level.retry.is_some()),
+        nearest("fault", |level| level.fault.is_some()),
         nearest("stream", |level| level.stream.is_some()),
         nearest("rewrite", |level| level.rewrite.is_some()),
         nearest("request_headers", |level| level.request_headers.is_some()),

@@ -194,6 +194,12 @@ impl Upstream {
         Some(Introduction::new(bytes, connection))
     }
 
+    /// Whether requests could be sent anywhere but to `tried`.
+    pub fn has_besides(&self, tried: &[EndpointKey]) -> bool {
+        let set = self.set.load();
+        set.iter().any(|endpoint| !tried.contains(&endpoint.key))
+    }
+
     /// The addresses that requests are sent to at this moment.
     pub fn endpoints(&self) -> Vec<EndpointKey> {
         self.set

@@ -8,6 +8,10 @@
 
 #[path = "http1/bodies.rs"]
 mod bodies;
+#[path = "http1/faults.rs"]
+mod faults;
+#[path = "http1/retries.rs"]
+mod retries;
 #[path = "http1/rig.rs"]
 mod rig;
 #[path = "http1/upgrades.rs"]

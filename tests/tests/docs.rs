@@ -112,15 +112,15 @@ fn the_statuses_of_grpc_in_the_table_of_verdicts_are_those_of_the_code() {
     };
     let page = read("docs/verdicts.md");
     let mut arms = section("pub const fn grpc_status", "\n    }\n").split("GrpcStatus::");
-    let grpc = read("gateway/src/error/grpc.rs");
-    let codes = between(&grpc, "pub const fn code(self)", "\n    }\n").next();
+    let grpc = read("config/src/model/value/grpc.rs");
+    let codes = between(&grpc, "statuses! {", "\n}\n").next();
     let codes = codes.expect("a table");
     let mut checked = BTreeSet::new();
     let mut variants = arms.next().expect("the first arm");
     for arm in arms {
         let is_name = |it: char| it.is_ascii_alphanumeric();
         let (status, rest) = arm.split_at(arm.find(|it| !is_name(it)).expect("an end"));
-        let name = format!("Self::{status} => \"");
+        let name = format!(" {status} = \"");
         let code = between(codes, &name, "\"").next();
         // DeadlineExceeded is written DEADLINE_EXCEEDED.
         let title = status.chars().fold(String::new(), |mut title, letter| {
@@ -160,6 +160,7 @@ fn every_toml_in_the_documentation_is_a_good_configuration() {
         "docs/streams.md",
         "docs/testing.md",
         "docs/tls.md",
+        "docs/traffic.md",
         "docs/verdicts.md",
         "CONTRIBUTING.md",
     ] {

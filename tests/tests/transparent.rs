@@ -10,9 +10,9 @@ use hickory_proto::{
     op::{Message, MessageType, ResponseCode},
     rr::{RData, Record, RecordType, rdata::A},
 };
-use network::{Network, Networks};
+use network::Networks;
 use sluice_gateway::drain::Tasks;
-use sluice_tests::{Origin, eventually::within, origin::Peer, process::program};
+use sluice_tests::{Origin, eventually::within, process::program};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpStream, UdpSocket},
@@ -35,14 +35,6 @@ const TPROXY: &str = "table inet egress {
   }
 }";
 
-/// The same for what this machine itself connects to, but for what the gateway does.
-const OUTPUT: &str = "table inet egress {
-  chain led {
-    type nat hook output priority -100;
-    meta mark != 77 oifname out0 meta l4proto tcp redirect to :15001
-  }
-}";
-
 const RULES: &str = r#"
 [dns]
 servers = ["11.7.0.53:53"]
@@ -54,28 +46,12 @@ address = "[::]:15001"
 protocol = "transparent"
 timeouts = { sniff = "500ms" }
 socket = { SOCKET }
-[listeners.proxy]
-address = "127.0.0.1:3128"
-protocol = "forward-proxy"
-[egress]
-mark = 77
 [egress.allow.shop]
 hosts = ["shop.example", "*.pets.example"]
 [egress.allow.database]
 hosts = ["11.7.0.4/32", "2a07::2/128"]
 ports = [5432]
 protocols = ["tcp"]
-[egress.allow.far]
-hosts = "*.far.example"
-via = "parent"
-[egress.allow.farther]
-hosts = "11.7.0.9"
-ports = [5432]
-protocols = ["tcp"]
-via = "parent"
-[upstreams.parent]
-endpoints = ["11.7.0.4:3128"]
-socket = { mark = 77 }
 "#;
 
 /// The workload, the gateway and the outside.
@@ -127,7 +103,6 @@ impl Stage {
                 }
             }));
         }
-        origins.push(Origin::on(networks.outside.listen(PARENT), other_proxy));
         let folder = tempfile::tempdir().expect("a folder");
         std::fs::write(
             folder.path().join("sluice.toml"),
@@ -167,43 +142,27 @@ impl Stage {
     async fn curl(&self, scheme: &str, host: &str, address: &str) -> (u16, String) {
         let to = format!("::{address}:");
         let url = format!("{scheme}://{host}/");
-        let in_workload = self.networks.workload.command("curl");
-        self.asks(in_workload, &["--connect-to", &to, &url]).await
-    }
-
-    /// curl with these arguments.
-    async fn asks(&self, mut command: Command, arguments: &[&str]) -> (u16, String) {
+        let mut command: Command = self.networks.workload.command("curl");
         command.args([
             "--silent",
             "--insecure",
             "--max-time",
             "5",
-            "--write-out",
-            "\n%{http_code}",
+            "--connect-to",
+            &to,
         ]);
-        command.args(arguments);
+        command.args(["--write-out", "\n%{http_code}", &url]);
         let output = command.output().await.expect("curl runs");
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         let (body, status) = said.rsplit_once('\n').unwrap_or_default();
         (status.parse().unwrap_or(0), body.to_owned())
     }
 
-    /// Whatever accepts at `address` outside.
-    fn origin(&self, address: &str) -> &Origin {
-        let mut all = self.origins.iter();
-        let found = all.find(|it| it.address().to_string() == address);
-        found.expect("an origin")
-    }
-
-    /// What comes back for these bytes of the workload; nothing where nobody answers.
+    /// What comes back for these bytes; nothing where nobody answers.
     async fn says(&self, address: &str, bytes: &[u8]) -> String {
-        Self::said_in(&self.networks.workload, address, bytes).await
-    }
-
-    async fn said_in(network: &Network, address: &str, bytes: &[u8]) -> String {
         let address = address.parse().expect("an address");
         let asked = async {
-            let mut stream: TcpStream = network.connect(address).await?;
+            let mut stream: TcpStream = self.networks.workload.connect(address).await?;
             stream.write_all(bytes).await?;
             let mut buffer = [0; 512];
             let count = stream.read(&mut buffer).await?;
@@ -258,22 +217,6 @@ async fn answer(socket: UdpSocket) {
         let bytes = message.to_vec().expect("it can be said");
         socket.send_to(&bytes, peer).await.expect("it is sent");
     }
-}
-
-/// A proxy outside, which says everything again that is said inside of its tunnels.
-const PARENT: &str = "11.7.0.4:3128";
-
-async fn other_proxy(mut peer: Peer) {
-    let Some(request) = peer.request().await else {
-        return;
-    };
-    if request.start.contains("no.far.example") {
-        peer.send("HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n")
-            .await;
-        return;
-    }
-    peer.send("HTTP/1.1 200 OK\r\n\r\n").await;
-    peer.echo().await;
 }
 
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: shop.example\r\n\r\n";
@@ -358,7 +301,12 @@ async fn tls_goes_where_its_name_may_and_nowhere_else() {
         // No SNI.
         ("11.7.0.2", "11.7.0.2", false),
     ] {
-        let origin = stage.origin(&format!("{address}:443"));
+        let place = format!("{address}:443");
+        let origin = stage
+            .origins
+            .iter()
+            .find(|it| it.address().to_string() == place);
+        let origin = origin.expect("an origin");
         let before = origin.connections();
         stage.curl("https", host, address).await;
         let seen = origin.connections() - before;
@@ -367,75 +315,6 @@ async fn tls_goes_where_its_name_may_and_nowhere_else() {
     let line = stage.told("else.example").await;
     assert_eq!(line["verdict"], "egress_refused", "{line}");
     assert_eq!(line["egress_reason"], "host", "{line}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn streams_are_led_through_another_proxy_where_a_rule_says_so() {
-    let Some(stage) = Stage::new("").await else {
-        return;
-    };
-    stage.networks.gateway.filter(REDIRECT);
-    let parent = stage.origin(PARENT);
-    // Nobody here knows where that is.
-    stage.curl("https", "api.far.example", "11.7.0.9").await;
-    let said = stage.says("11.7.0.9:5432", RAW).await;
-    assert_eq!(said.as_bytes(), RAW, "{said}");
-    let asked: Vec<_> = parent.requests().into_iter().map(|it| it.start).collect();
-    assert_eq!(
-        asked,
-        [
-            "CONNECT api.far.example:443 HTTP/1.1",
-            "CONNECT 11.7.0.9:5432 HTTP/1.1"
-        ]
-    );
-    let hello = parent.saw().remove(0);
-    let end = hello.windows(4).position(|it| it == b"\r\n\r\n");
-    assert_eq!(hello[end.expect("a head") + 4], 22, "the handshake of curl");
-    let line = stage.told("api.far.example").await;
-    assert_eq!(line["egress"], "far", "{line}");
-    assert_eq!(line["upstream"], "parent", "{line}");
-    assert_eq!(line["endpoint"], PARENT, "{line}");
-
-    // It may refuse, and what is refused here does not get there.
-    stage.curl("https", "no.far.example", "11.7.0.9").await;
-    let line = stage.told("no.far.example").await;
-    assert_eq!(line["verdict"], "upstream_protocol", "{line}");
-    assert_eq!(line["bytes_out"], 0, "{line}");
-    let before = parent.connections();
-    assert_eq!(stage.says("11.7.0.9:443", RAW).await, "");
-    stage.curl("https", "far.example", "11.7.0.9").await;
-    assert_eq!(parent.connections(), before);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_the_gateway_connects_to_is_not_led_back_to_it() {
-    let Some(stage) = Stage::new("").await else {
-        return;
-    };
-    stage.networks.gateway.filter(OUTPUT);
-    let own = &stage.networks.gateway;
-    let to = "::11.7.0.2:";
-    let led = ["--connect-to", to, "http://shop.example/"];
-    let outcome = stage.asks(own.command("curl"), &led).await;
-    assert_eq!(outcome, (200, "11.7.0.2:80".to_owned()));
-    let elsewhere = ["--connect-to", "::11.7.0.3:", "http://else.example/"];
-    let (status, _) = stage.asks(own.command("curl"), &elsewhere).await;
-    assert_eq!(status, 403);
-    let said = Stage::said_in(own, "11.7.0.4:5432", RAW).await;
-    assert_eq!(said, "11.7.0.4:5432");
-    let said = Stage::said_in(own, "11.7.0.9:5432", RAW).await;
-    assert_eq!(said.as_bytes(), RAW, "through the other proxy");
-
-    // Who asks the forward proxy comes out the same way.
-    let proxy = ["--proxy", "http://127.0.0.1:3128"];
-    let plain = [&proxy[..], &["http://shop.example/"]].concat();
-    let outcome = stage.asks(own.command("curl"), &plain).await;
-    assert_eq!(outcome, (200, "11.7.0.2:80".to_owned()));
-    let origin = stage.origin("11.7.0.2:443");
-    let tunnel = [&proxy[..], &["https://shop.example/"]].concat();
-    stage.asks(own.command("curl"), &tunnel).await;
-    assert_eq!(origin.connections(), 1);
-    assert_eq!(stage.told("CONNECT").await["egress"], "shop");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -41,6 +41,7 @@ provoked! {
     no_route,
     config_refused,
     no_target,
+    fault,
     unknown_service,
     no_endpoint,
     overflow,
@@ -58,6 +59,7 @@ provoked! {
     upstream_protocol,
     stream_refused,
     response_timeout,
+    try_timeout,
     upstream_stalled,
     response_broken,
     request_timeout,
@@ -100,9 +102,11 @@ fn read(path: &str) -> String {
 
 /// The rows of the one table of verdicts, as text: word and whose fault.
 fn table(code: &str) -> Vec<(&str, &str)> {
-    let rows = code
-        .lines()
-        .filter(|line| line.contains("=> (StatusCode::") || line.contains("=> (CLIENT_CLOSED"));
+    let rows = code.lines().filter(|line| {
+        ["=> (StatusCode::", "=> (CLIENT_CLOSED", "=> (*status"]
+            .iter()
+            .any(|it| line.contains(it))
+    });
     let rows = rows.filter_map(|line| {
         let mut texts = line.split('"');
         let word = texts.nth(1)?;

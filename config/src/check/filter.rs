@@ -1,9 +1,13 @@
 //! Filter keys on listeners, routes and rules, and `[filters.NAME]`.
 
+mod fault;
 mod hsts;
+mod retry;
 pub(super) mod rewrite;
 mod stream;
 mod upgrade;
+
+use std::sync::Arc;
 
 use super::{
     decode, entries, name_of,
@@ -58,6 +62,8 @@ pub(super) struct Keys<'r> {
     hsts: Option<&'r raw::Hsts>,
     grpc_web: Option<bool>,
     trace: Option<&'r raw::Trace>,
+    retry: Option<&'r raw::Retry>,
+    fault: Option<&'r raw::Fault>,
     stream: Option<&'r raw::StreamLimits>,
 }
 
@@ -76,6 +82,8 @@ macro_rules! keys {
                     hsts: self.hsts.as_ref(),
                     grpc_web: self.grpc_web,
                     trace: self.trace.as_ref(),
+                    retry: self.retry.as_ref(),
+                    fault: self.fault.as_ref(),
                     stream: self.stream.as_ref(),
                 }
             }
@@ -104,6 +112,8 @@ pub(super) fn check_sets(root: &Node, known: &mut Known, findings: &mut Findings
             hsts: raw.hsts.as_ref(),
             grpc_web: raw.grpc_web,
             trace: raw.trace.as_ref(),
+            retry: raw.retry.as_ref(),
+            fault: raw.fault.as_ref(),
             stream: raw.stream.as_ref(),
         };
         let filters = check(&keys, &at, Level::Set, known, findings);
@@ -156,6 +166,12 @@ pub(super) fn check(
         trace: keys
             .trace
             .and_then(|raw| tracing::trace(raw, &at.key("trace"), findings)),
+        retry: keys
+            .retry
+            .map(|raw| Arc::new(retry::check(raw, &at.key("retry"), findings))),
+        fault: keys
+            .fault
+            .map(|raw| fault::check(raw, &at.key("fault"), findings)),
         stream: keys
             .stream
             .map(|raw| stream::check(raw, &at.key("stream"), findings)),
@@ -176,6 +192,8 @@ fn overlay(filters: &mut Filters, nearer: Filters) {
         hsts,
         grpc_web,
         trace,
+        retry,
+        fault,
         stream,
     } = nearer;
     filters.request_headers = request_headers.or_else(|| filters.request_headers.take());
@@ -186,6 +204,8 @@ fn overlay(filters: &mut Filters, nearer: Filters) {
     filters.hsts = hsts.or(filters.hsts);
     filters.grpc_web = grpc_web.or(filters.grpc_web);
     filters.trace = trace.or(filters.trace);
+    filters.retry = retry.or_else(|| filters.retry.take());
+    filters.fault = fault.or_else(|| filters.fault.take());
     filters.stream = stream.or(filters.stream);
 }
 

@@ -1,7 +1,9 @@
 //! Filters: what changes a request or a response on its way. Keys on listener, route or rule;
 //! the nearest wins whole.
 
+mod fault;
 mod hsts;
+mod retry;
 mod stream;
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -10,7 +12,9 @@ use serde::Serialize;
 
 use super::{HeaderName, Limit, PathChange, Template, Trace, canonical, value::is_token};
 
+pub use fault::{Fault, FaultAbort, FaultDelay, FaultStatus};
 pub use hsts::{Hsts, HstsTerms};
+pub use retry::{BackOff, Retry, RetryOn};
 pub use stream::StreamLimits;
 
 /// One level's filters, `use` already resolved. `None`: this level says nothing.
@@ -43,6 +47,12 @@ pub struct Filters {
     /// Which requests are traced; none means what `[tracing]` says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trace: Option<Trace>,
+    /// When a request is sent once more; none means the default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Arc<Retry>>,
+    /// Failures on purpose; none means no.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fault: Option<Fault>,
     /// How long raw streams last; none means the default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stream: Option<StreamLimits>,

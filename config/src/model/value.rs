@@ -1,8 +1,12 @@
 //! Small values that several objects share.
 
+mod grpc;
+
 use std::{fmt, sync::Arc};
 
 use serde::{Serialize, Serializer};
+
+pub use grpc::GrpcStatus;
 
 /// A bound that may be switched off with `"off"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -36,6 +40,44 @@ impl<T: Serialize> Serialize for Limit<T> {
             Self::Off => serializer.serialize_str("off"),
             Self::At(value) => value.serialize(serializer),
         }
+    }
+}
+
+/// A share of a hundred, kept in millionths of the whole, so that it can be compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Percent(u32);
+
+impl Percent {
+    const WHOLE: u32 = 1_000_000;
+
+    /// None when it is beyond 0 to 100.
+    #[expect(
+        clippy::as_conversions,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "the range is checked"
+    )]
+    pub fn new(percent: f64) -> Option<Self> {
+        let share = percent / 100.0;
+        (0.0..=1.0)
+            .contains(&share)
+            .then(|| Self((share * f64::from(Self::WHOLE)).round() as u32))
+    }
+
+    /// Whether it takes in `random`, any number by chance.
+    pub fn takes(self, random: u64) -> bool {
+        random % u64::from(Self::WHOLE) < u64::from(self.0)
+    }
+
+    /// Whether it takes in nothing.
+    pub fn is_none(self) -> bool {
+        self.0 == 0
+    }
+}
+
+impl Serialize for Percent {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_f64(f64::from(self.0) / f64::from(Self::WHOLE / 100))
     }
 }
 

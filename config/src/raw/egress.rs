@@ -25,13 +25,8 @@ pub struct Egress {
     #[schemars(range(min = 0, max = 1_000_000))]
     pub report: Option<i64>,
     /// Networks and addresses that are not public and may be reached nevertheless where no rule says more, under
-    /// `default = "allow"` and `mode = "shadow"`. Default none.
+    /// `default = "allow"`. Default none.
     pub addresses: Option<OneOrMany<String>>,
-    /// The mark of the packets of every connection that leads outside (`SO_MARK`), so that rules of this machine can
-    /// tell them from those that they redirect; needs `CAP_NET_ADMIN`. An upstream in `via` has its own
-    /// (`socket`). Range 1 to 4294967295. Default none.
-    #[schemars(range(min = 1, max = 4_294_967_295_i64))]
-    pub mark: Option<i64>,
     /// What is allowed, by name. The rule with the most specific host is asked first (exact names, longer
     /// wildcards, `*`; longer networks), among equal ones in the order of their names; the first of which everything
     /// holds allows.
@@ -54,8 +49,7 @@ pub enum EgressDefault {
 pub enum EgressMode {
     /// It is.
     Enforce,
-    /// It is counted and logged as refused, and passes as under `default = "allow"`, by no rule; addresses that are
-    /// not public stay refused.
+    /// It is counted and logged as refused, and passes; addresses that are not public stay refused.
     Shadow,
 }
 

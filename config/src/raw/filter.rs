@@ -1,13 +1,17 @@
 //! Filter keys, and `[filters.NAME]`
 
+mod fault;
 mod hsts;
+mod retry;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{DurationOrOff, DurationText, OneOrMany, PathRegex, SizeOrOff, Table, Trace};
 
+pub use fault::{Fault, FaultAbort, FaultDelay};
 pub use hsts::{Hsts, HstsTerms};
+pub use retry::{BackOff, Retry, RetryOn};
 
 /// A reusable set of filters.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
@@ -33,6 +37,10 @@ pub struct FilterSet {
     pub grpc_web: Option<bool>,
     /// The share of requests whose traces are recorded, where they begin here: `trace = { sample = 0.1 }`.
     pub trace: Option<Trace>,
+    /// When a request is sent once more: `retry = { attempts = 3, on = ["connect-failure", 503] }`.
+    pub retry: Option<Retry>,
+    /// Failures on purpose: `fault = { abort = { percent = 5, status = 503 } }`.
+    pub fault: Option<Fault>,
     /// How long raw streams last. For what passes raw streams or datagrams only.
     pub stream: Option<StreamLimits>,
 }

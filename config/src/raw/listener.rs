@@ -7,9 +7,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
-    ClientCertificates, CountOrOff, DurationText, HeaderEdits, Hsts, ListenerCertificates,
-    ListenerTls, NamesOr, OneOrMany, Rewrite, SizeOrOff, SizeText, StreamLimits, Switch, Trace,
-    Upgrade,
+    ClientCertificates, CountOrOff, DurationText, Fault, HeaderEdits, Hsts, ListenerCertificates,
+    ListenerTls, NamesOr, OneOrMany, Retry, Rewrite, SizeOrOff, SizeText, StreamLimits, Switch,
+    Trace, Upgrade,
 };
 
 pub use basic::Basic;
@@ -106,6 +106,11 @@ pub struct Listener {
     /// The share of requests whose traces are recorded, where they begin here: `trace = { sample = 0.1 }`.
     /// Default that of `[tracing]`.
     pub trace: Option<Trace>,
+    /// When a request is sent once more: `retry = { attempts = 3, on = ["connect-failure", 503] }`.
+    /// Default twice, where no endpoint can have seen the request.
+    pub retry: Option<Retry>,
+    /// Failures on purpose: `fault = { abort = { percent = 5, status = 503 } }`. Default none.
+    pub fault: Option<Fault>,
     /// How long raw streams last. Not for `http`. Default an hour idle.
     pub stream: Option<StreamLimits>,
 }

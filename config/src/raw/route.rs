@@ -4,8 +4,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
-    ClientCertificates, DurationOrOff, HeaderEdits, Hsts, Match, OneOrMany, Redirect, Respond,
-    Rewrite, SizeOrOff, StreamLimits, Target, TextOr, Trace, Upgrade,
+    ClientCertificates, DurationOrOff, Fault, HeaderEdits, Hsts, Match, OneOrMany, Redirect,
+    Respond, Retry, Rewrite, SizeOrOff, StreamLimits, Target, TextOr, Trace, Upgrade,
 };
 
 /// Hosts and ordered rules. The first rule with a match that holds decides.
@@ -72,6 +72,10 @@ pub struct Route {
     /// The share of requests whose traces are recorded, where they begin here: `trace = { sample = 0.1 }`.
     /// Default that of the listener.
     pub trace: Option<Trace>,
+    /// When a request is sent once more: `retry = { attempts = 3, on = ["connect-failure", 503] }`. Default that of the listener.
+    pub retry: Option<Retry>,
+    /// Failures on purpose: `fault = { abort = { percent = 5, status = 503 } }`. Default that of the listener.
+    pub fault: Option<Fault>,
     /// How long raw streams last. Not with `mode = "http"`. Default what the listener says.
     pub stream: Option<StreamLimits>,
 }
@@ -141,6 +145,10 @@ pub struct Rule {
     /// The share of requests whose traces are recorded, where they begin here: `trace = { sample = 0.1 }`.
     /// Default that of the route.
     pub trace: Option<Trace>,
+    /// When a request is sent once more: `retry = { attempts = 3, on = ["connect-failure", 503] }`. Default that of the route.
+    pub retry: Option<Retry>,
+    /// Failures on purpose: `fault = { abort = { percent = 5, status = 503 } }`. Default that of the route.
+    pub fault: Option<Fault>,
     /// How long raw streams last. Not with `mode = "http"`. Default what the route says.
     pub stream: Option<StreamLimits>,
 }

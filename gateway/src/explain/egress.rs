@@ -145,10 +145,9 @@ impl Walk<'_> {
             match &wanted.sni {
                 Some(name) => {
                     let name = sni(name);
-                    let inner = ask(Kind::Tls { name });
-                    decision = self.table.inside(&decision, &asker, &inner);
+                    decision = self.table.inside(&asker, &ask(Kind::Tls { name }));
                 }
-                None => self.guess(&decision, &asker, &ask, report),
+                None => self.guess(&asker, &ask, report),
             }
         }
         report.rule.clone_from(&decision.rule);
@@ -220,7 +219,6 @@ impl Walk<'_> {
     /// What could be spoken inside of a tunnel, of which nothing is known.
     fn guess<'t>(
         &self,
-        outer: &Decision,
         asker: &Asker<'_>,
         ask: &impl Fn(Kind<'t>) -> Ask<'t>,
         report: &mut EgressReport,
@@ -236,7 +234,7 @@ impl Walk<'_> {
             ("anything else".to_owned(), Kind::Tcp),
         ];
         for (what, kind) in kinds {
-            let decision = self.table.inside(outer, asker, &ask(kind));
+            let decision = self.table.inside(asker, &ask(kind));
             report.inside.push(EgressInside::new(what, &decision));
         }
     }
@@ -251,7 +249,9 @@ impl Walk<'_> {
             Some(error) if !decision.shadow => Err(error),
             error => {
                 let shadow = error.as_ref().map(Refusal::of);
-                Ok(EgressAnswer::pass(&self.table, decision, ask, shadow))
+                let rule = decision.rule.as_ref();
+                let rule = rule.and_then(|name| self.table.rule(name));
+                Ok(EgressAnswer::pass(&self.table, rule, ask, shadow))
             }
         }
     }

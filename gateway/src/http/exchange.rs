@@ -71,6 +71,8 @@ pub(crate) struct Exchange {
     pub(crate) attempts: u32,
     pub(crate) reused: bool,
     pub(crate) attempt: Attempt,
+    /// How long `fault` of its rule held it back.
+    pub(crate) delayed: Option<Duration>,
     /// What response filters will ask of the request's headers.
     pub(crate) kept: HeaderMap,
     /// The protocols that the client wants to go over to.
@@ -136,6 +138,7 @@ impl Exchange {
             attempts: 0,
             reused: false,
             attempt: Attempt::default(),
+            delayed: None,
             kept: HeaderMap::new(),
             upgrades: Vec::new(),
             key: None,

@@ -4,6 +4,8 @@
 //! a panic loses its own request and no other, no byte of an unread body is ever read as a request,
 //! and response filters see every answer, refusals included.
 
+mod fault;
+
 use std::{panic::AssertUnwindSafe, rc::Rc, sync::Arc, time::Duration};
 
 use bytes::Bytes;
@@ -134,6 +136,9 @@ async fn answer(
     limit_body(exchange, body)?;
     end_of_nothing(body).await?;
     exchange.kept = exchange.filters().kept(&parts.headers);
+    if let Some(harm) = fault::meant(exchange, &parts.headers) {
+        Box::pin(fault::suffer(exchange, harm)).await?;
+    }
 
     let Some(rule) = exchange.chosen.as_ref().map(|it| Arc::clone(&it.rule)) else {
         return Err(ProxyError::NoRoute);

@@ -36,15 +36,6 @@ struct Way {
     outlet: Arc<Outlet>,
 }
 
-impl Way {
-    /// Its port at these addresses.
-    fn at(&self, addresses: &[IpAddr]) -> Vec<SocketAddr> {
-        let all = addresses.iter();
-        all.map(|address| SocketAddr::new(*address, self.port))
-            .collect()
-    }
-}
-
 /// Answers a request that was normalised: sends it on, opens the tunnel that it asks for, or refuses it.
 pub(crate) async fn answer(
     exchange: &mut Exchange,
@@ -53,7 +44,7 @@ pub(crate) async fn answer(
     trailers: bool,
 ) -> Result<Response, ProxyError> {
     exchange.kept = exchange.filters().kept(&parts.headers);
-    let mut way = decide(exchange, &parts).await?;
+    let way = decide(exchange, &parts).await?;
     if parts.method == Method::CONNECT {
         if !matches!(body, Body::Empty) {
             return Err(ProxyError::BadRequest(Malformed::UpgradeBody));
@@ -63,7 +54,7 @@ pub(crate) async fn answer(
                 let request = Request::from_parts(parts, Body::Empty);
                 forward::forward(exchange, via, None, request).await
             }
-            None => open(exchange, &mut way).await,
+            None => open(exchange, &way).await,
         };
     }
     if let Some(wish) = upgrade::asked(exchange, &parts.method)? {
@@ -76,12 +67,16 @@ pub(crate) async fn answer(
         let request = Request::from_parts(parts, std::mem::take(body));
         return forward::forward(exchange, via, None, request).await;
     }
-    let found = addresses(exchange, &mut way).await?;
-    // TLS is not spoken to the port of plain HTTP.
-    if way.outlet.client().is_some() && way.port == 80 {
-        way.port = 443;
-    }
-    let addresses = way.at(&found);
+    let client = way.outlet.client();
+    let way = Way {
+        // TLS is not spoken to the port of plain HTTP.
+        port: match (client, way.port) {
+            (Some(_), 80) => 443,
+            (_, port) => port,
+        },
+        ..way
+    };
+    let addresses = addresses(exchange, &way).await?;
     let pools = &exchange.visitor.local.pools;
     let upstream = pools.outward(&place(&way), &addresses, way.outlet.client());
     let split = Split::new([(1, Destination::Upstream(upstream))]);
@@ -135,8 +130,8 @@ async fn authenticate(exchange: &Exchange) -> Result<Option<User>, ProxyError> {
     }
 }
 
-/// What may be connected to of what the target stands for. It may change what leads there.
-async fn addresses(exchange: &mut Exchange, way: &mut Way) -> Result<Vec<IpAddr>, ProxyError> {
+/// What may be connected to of what the target stands for.
+async fn addresses(exchange: &mut Exchange, way: &Way) -> Result<Vec<SocketAddr>, ProxyError> {
     let found: Arc<[IpAddr]> = match &way.target {
         Target::Address(address) => Arc::from([*address]),
         Target::Name(name) => {
@@ -148,7 +143,6 @@ async fn addresses(exchange: &mut Exchange, way: &mut Way) -> Result<Vec<IpAddr>
             })?
         }
     };
-    let plan = exchange.visitor.local.plan();
     let attempt = exchange.outward.as_mut().ok_or(ProxyError::Internal)?;
     let led = attempt.led_from();
     let led: Option<Arc<[IpAddr]>> = led.map(|led| Arc::from([led.ip()]));
@@ -156,7 +150,7 @@ async fn addresses(exchange: &mut Exchange, way: &mut Way) -> Result<Vec<IpAddr>
         Some(led) if *led != *found => {
             // Another address than the one that was dialled is connected to for nobody.
             if !found.iter().any(|it| led.contains(&it.to_canonical())) {
-                way.outlet = attempt.doubt_address(&plan)?;
+                attempt.doubt_address()?;
             }
             led
         }
@@ -164,7 +158,9 @@ async fn addresses(exchange: &mut Exchange, way: &mut Way) -> Result<Vec<IpAddr>
     };
     let (egress, decision) = attempt.decided().ok_or(ProxyError::Internal)?;
     let allowed = egress.dialable(decision, found.iter().copied());
-    let allowed: Vec<_> = allowed.collect();
+    let allowed: Vec<_> = allowed
+        .map(|address| SocketAddr::new(address, way.port))
+        .collect();
     if allowed.is_empty() {
         return Err(attempt.refuse_addresses());
     }
@@ -172,17 +168,16 @@ async fn addresses(exchange: &mut Exchange, way: &mut Way) -> Result<Vec<IpAddr>
 }
 
 /// Opens a tunnel to the target itself.
-async fn open(exchange: &mut Exchange, way: &mut Way) -> Result<Response, ProxyError> {
-    let found = addresses(exchange, way).await?;
-    let addresses = way.at(&found);
-    let place = place(way);
+async fn open(exchange: &mut Exchange, way: &Way) -> Result<Response, ProxyError> {
+    let addresses = addresses(exchange, way).await?;
+    let name = place(way).name(false);
     let local = Rc::clone(&exchange.visitor.local);
-    exchange.upstream = Some(place.name(false));
+    exchange.upstream = Some(name.clone());
     exchange.begin_attempt();
     exchange.attempts = 1;
     local.counters.count(Counter::UpstreamAttempts);
     let limit = model::UpstreamTimeouts::default().connect;
-    let reached = local.pools.reach(&place, &addresses, limit).await;
+    let reached = local.pools.reach(&name, &addresses, limit).await;
     exchange.attempt.connected(false);
     let (stream, endpoint) = match reached {
         Ok(reached) => reached,
@@ -238,7 +233,6 @@ fn place(way: &Way) -> Place {
             Target::Address(address) => address.to_string().into(),
         },
         port: way.port,
-        mark: way.outlet.mark(),
     }
 }
 

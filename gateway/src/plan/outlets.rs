@@ -31,7 +31,6 @@ pub struct Outlet {
     said: Said,
     via: Option<(Arc<Upstream>, Split)>,
     client: Option<Arc<Client>>,
-    mark: Option<u32>,
     /// Owns its tunnels; drained when the rule changed or is gone.
     pub streams: Tasks,
 }
@@ -67,14 +66,9 @@ impl Outlet {
         self.via.as_ref().map(|(_, split)| split)
     }
 
-    /// The same, for what is no request.
-    pub fn parent(&self) -> Option<&Arc<Upstream>> {
-        self.via.as_ref().map(|(upstream, _)| upstream)
-    }
-
-    /// The mark of the packets of what leads there without another proxy.
-    pub fn mark(&self) -> Option<u32> {
-        self.mark
+    /// The name of that.
+    pub fn via_name(&self) -> Option<&UpstreamName> {
+        self.via.as_ref().map(|(upstream, _)| upstream.name())
     }
 
     /// How TLS is spoken for clients that speak none.
@@ -92,8 +86,6 @@ impl Outlets {
         clients: &TlsClients,
         (registry, tasks): (&Registry, &Tasks),
     ) -> Self {
-        let egress = snapshot.egress.as_deref();
-        let mark = egress.and_then(|egress| egress.mark);
         let outlet = |said: Said, old: Option<&Arc<Outlet>>| {
             let rule = match &said {
                 Said::Rule(rule) => Some(rule),
@@ -105,7 +97,6 @@ impl Outlets {
             let same = old.filter(|old| {
                 let old_via = old.via.as_ref().map(|(upstream, _)| upstream);
                 old.said == said
-                    && old.mark == mark
                     && old_via.map(Arc::as_ptr) == via.map(Arc::as_ptr)
                     && old.client.as_ref().map(|it| it.identity()) == client.map(|it| it.identity())
             });
@@ -118,11 +109,11 @@ impl Outlets {
                     (Arc::clone(upstream), Split::new([(1, destination)]))
                 }),
                 client: client.map(Arc::clone),
-                mark,
                 streams: tasks.child(),
                 said,
             })
         };
+        let egress = snapshot.egress.as_deref();
         let rest = egress.map(|egress| Rest {
             default: egress.default,
             mode: egress.mode,

@@ -83,6 +83,10 @@ counters! {
     UpstreamAttempts = "upstream_attempts_total",
     /// Attempts repeated because a reused connection had died.
     UpstreamRetries = "upstream_retries_total",
+    /// Requests that `fault` of their rule held back.
+    FaultsDelayed = "faults_delayed_total",
+    /// Requests that `fault` of their rule answered.
+    FaultsAborted = "faults_aborted_total",
     /// Connections opened to endpoints.
     UpstreamConnections = "upstream_connections_total",
     /// Connections to endpoints that could not be opened.

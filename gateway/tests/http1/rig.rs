@@ -74,7 +74,16 @@ impl Rig {
         &self,
         serve: impl Fn(usize, Peer) -> F + 'static,
     ) {
-        let mut listener = self.network.listen("origin:80");
+        self.origin_at("origin:80", serve);
+    }
+
+    /// The same for the endpoint of this name.
+    pub(crate) fn origin_at<F: Future<Output = ()> + 'static>(
+        &self,
+        name: &str,
+        serve: impl Fn(usize, Peer) -> F + 'static,
+    ) {
+        let mut listener = self.network.listen(name);
         let tasks = self.tasks.clone();
         self.tasks.spawn_local(async move {
             let mut number = 0;

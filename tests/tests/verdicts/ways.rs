@@ -188,6 +188,12 @@ pub(crate) async fn no_target() -> Value {
     asked(&gateway, GET).await
 }
 
+pub(crate) async fn fault() -> Value {
+    let rule = "to = \"127.0.0.1:1\"\nfault = { abort = { percent = 100, status = 503 } }";
+    let gateway = with("", rule).await;
+    asked(&gateway, GET).await
+}
+
 pub(crate) async fn unknown_service() -> Value {
     let gateway = with("", "to = { service = \"reviews\", port = 9080 }").await;
     asked(&gateway, GET).await
@@ -371,6 +377,15 @@ pub(crate) async fn response_timeout() -> Value {
     let origin = silent().await;
     let timeouts = "timeouts = { response_head = \"200ms\" }";
     asked(&before(&origin, timeouts).await, GET).await
+}
+
+pub(crate) async fn try_timeout() -> Value {
+    let origin = silent().await;
+    let rule = format!(
+        "to = \"{}\"\nretry = {{ attempts = 1, on = \"reset\", per_try_timeout = \"100ms\" }}",
+        origin.address()
+    );
+    asked(&with("", &rule).await, GET).await
 }
 
 pub(crate) async fn upstream_stalled() -> Value {

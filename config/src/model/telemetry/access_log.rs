@@ -203,6 +203,8 @@ fields! {
     EgressReason = "egress_reason",
     /// Whether it was refused in the log only.
     Shadow = "shadow",
+    /// How long `fault` of its rule held it back.
+    Delayed = "delayed_ms",
 }
 
 impl LogField {
@@ -217,6 +219,7 @@ impl LogField {
                 | Self::Egress
                 | Self::EgressReason
                 | Self::Shadow
+                | Self::Delayed
         )
     }
 

@@ -6,11 +6,10 @@ use bytes::Bytes;
 use http::HeaderValue;
 use tokio::io::AsyncWriteExt as _;
 
-use super::via;
 use crate::{
     connection::Arrival,
     downstream::{Connection, Downstream, Hello},
-    egress::{Kind, Sni, Target},
+    egress::{Kind, Sni, Target, Why},
     error::ProxyError,
     http::outward::{attempt::Attempt, tunnel::ALERT},
     l4::{
@@ -38,7 +37,7 @@ pub(super) async fn serve(
     attempt.tell(&local.plan(), &downstream, kind);
     record.outside = Some(attempt.note());
     match reached {
-        Ok(reached) => carry(record, (stream, ahead), reached).await,
+        Ok(raw) => carry(record, (stream, ahead), (raw, Bytes::new())).await,
         Err(error) => {
             let is_refusal = matches!(
                 error,
@@ -83,27 +82,28 @@ fn asked<'h>(connection: &Connection, hello: Option<&'h Hello>) -> (Option<Targe
     }
 }
 
-/// A connection to where it wants to go, and what came from there already.
 async fn reach(
     record: &mut Record,
     attempt: &mut Attempt,
     downstream: &Downstream,
     kind: Kind<'_>,
-) -> Result<(Raw, Bytes), ProxyError> {
+) -> Result<Raw, ProxyError> {
     let local = Rc::clone(&record.local);
     let original = downstream.connection.local;
     let plan = local.plan();
-    let mut outlet = attempt.judge(&plan, downstream, kind)?;
-    let (target, port) = attempt.place()?;
-    if let Some(parent) = outlet.parent() {
-        // It looks the name up by itself: which address was dialled is nothing to it.
-        return via::open(record, parent, (&target, port)).await;
+    let outlet = attempt.judge(&plan, downstream, kind)?;
+    if outlet.via().is_some() {
+        // Another proxy would resolve the name by itself.
+        return Err(ProxyError::EgressRefused {
+            why: Why::Protocol.word(),
+        });
     }
+    let (target, port) = attempt.place()?;
     if let Target::Name(name) = &target {
         let names = plan.outlets.names().ok_or(ProxyError::Internal)?;
         let found = names.addresses(name).await.unwrap_or_else(|| Arc::from([]));
         if !found.iter().any(|it| it.to_canonical() == original.ip()) {
-            outlet = attempt.doubt_address(&plan)?;
+            attempt.doubt_address()?;
         }
     }
     let (egress, decision) = attempt.decided().ok_or(ProxyError::Internal)?;
@@ -117,11 +117,9 @@ async fn reach(
             Target::Address(address) => address.to_string().into(),
         },
         port,
-        mark: outlet.mark(),
     };
     let upstream = local.pools.outward(&place, &[original], None);
-    let raw = lend(record, &upstream, false).await?;
-    Ok((raw, Bytes::new()))
+    lend(record, &upstream, false).await
 }
 
 fn sender(connection: &Arc<Connection>) -> Downstream {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::Serialize;
 use sluice_config::{
-    model::{Bind, Listener, Protocol, Rate},
+    model::{Bind, EgressRule, Listener, Protocol, Rate},
     names::{EgressName, ListenerName, UpstreamName},
 };
 
@@ -163,14 +163,13 @@ impl EgressInside {
 impl EgressAnswer {
     pub(super) fn pass(
         table: &Table,
-        decision: &Decision,
+        rule: Option<&EgressRule>,
         ask: &Ask<'_>,
         shadow: Option<Refusal>,
     ) -> Self {
-        let rule = table.leader(decision);
         Self::Pass {
             port: rule.map_or(ask.port, |rule| dialled_port(rule, ask)),
-            addresses: table.listed(decision).to_vec(),
+            addresses: table.listed(rule.map(|rule| &rule.name)).to_vec(),
             via: rule.and_then(|rule| rule.via.clone()),
             tls: rule.is_some_and(|rule| rule.tls.is_some())
                 && matches!(ask.kind, Kind::Http { .. }),

@@ -47,6 +47,7 @@ impl Exchange {
             upstream: self.upstream.as_ref().map(UpstreamName::as_str),
             endpoint: self.endpoint.as_ref().map(EndpointKey::as_str),
             attempts: self.attempts,
+            delayed: self.delayed,
             reused: self.reused,
             retry: self.attempt.why_last().map(WhyLast::word),
             request_id: Some(self.downstream.request_id()).filter(|id| !id.is_empty()),

@@ -89,6 +89,8 @@ pub struct Line<'a> {
     pub client_certificate: Option<&'a str>,
     /// Datagrams from the client and from the endpoint, where that is what was carried.
     pub datagrams: Option<(u64, u64)>,
+    /// How long `fault` of its rule held it back.
+    pub delayed: Option<Duration>,
     /// Of what wanted outside: where to, for whom, and by which rule.
     pub egress: Option<EgressFacts<'a>>,
 }
@@ -194,6 +196,7 @@ impl<'a> Line<'a> {
             client_certificate: peer
                 .map(|peer| peer.name().unwrap_or_else(|| &peer.facts().subject)),
             datagrams: None,
+            delayed: None,
             egress: None,
         }
     }
@@ -249,6 +252,7 @@ impl Line<'_> {
                 Some(EgressFacts { shadow: true, .. }) => Value::Truth(true),
                 Some(_) | None => Value::Nothing,
             },
+            LogField::Delayed => Value::time(self.delayed),
         }
     }
 }

@@ -42,6 +42,7 @@ fn line(path: &str) -> Line<'_> {
         alpn: None,
         client_certificate: None,
         datagrams: None,
+        delayed: None,
         egress: None,
     }
 }
