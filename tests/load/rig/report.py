@@ -15,8 +15,8 @@ METHOD = """
 Each proxy has one worker and one core; the load generator (wrk, h2load, programs of ours for latency and datagrams) and the origin (nginx with a fixed answer of
 128 bytes, and a file of 10 MiB) share the other. All do the same work: a table of 100 hosts, forwarded headers, a request id,
 kept connections to the origin, one line per request to a file. The proxies take turns; every figure is the median over the
-rounds, each with a fresh process. CPU is that of all threads and child processes of the proxy, so it counts also where
-its core is not full. Everything passes over loopback, where the sender pays for the receiver's share of TCP, too.
+rounds, each with a fresh process, and every ratio the median of the ratios within a round. CPU is that of all threads and child
+processes of the proxy, so it counts also where its core is not full. Everything passes over loopback, where the sender pays for the receiver's share of TCP, too.
 Latency is measured at a steady pace, one request after the other, while work of the lowest priority keeps both cores from halting.
 The file of 10,000 routes is taken over while only the worker stays on the proxy's core; everything else that the proxy
 runs, its control thread among it, shares the other one with the load.
@@ -68,7 +68,13 @@ class Results:
         per_cpu, median = "requests per CPU second", "p50 µs"
 
         def ratio(scenario: str, name: str, peer: str) -> float | None:
-            return divided(self.figure(scenario, "sluice", name), self.figure(scenario, peer, name))
+            measured = self.rounds.get(scenario, {})
+            ours, theirs = measured.get("sluice", []), measured.get(peer, [])
+            # A machine that is slower for a while is slower for both: rounds are compared, not their medians.
+            if not ours or len(ours) != len(theirs):
+                return divided(self.figure(scenario, "sluice", name), self.figure(scenario, peer, name))
+            ratios = [divided(one[name], other[name]) for one, other in zip(ours, theirs)]
+            return tools.median([it for it in ratios if it is not None]) if all(ratios) else None
 
         def added(peer: str) -> float | None:
             direct = self.figure("latency", "direct", median)
