@@ -12,6 +12,7 @@ mod tests;
 use std::net::IpAddr;
 
 use http::{HeaderValue, Method, Request, Uri, header, request::Parts};
+use ipnet::IpNet;
 use sluice_config::{
     Snapshot,
     model::{ClientCertificateMode, Listener, Protocol},
@@ -140,18 +141,19 @@ impl Walk<'_> {
             (None, Wish::Tunnel | Wish::Request) => Kind::Tunnel,
         });
         let mut decision = self.table.decide(&asker, &outer);
+        let mut addresses = self.table.listed(decision.rule.as_ref()).to_vec();
         report.candidates(&self.table, &asker, &outer);
         if outer.kind == Kind::Tunnel && decision.passes() {
             match &wanted.sni {
                 Some(name) => {
-                    let name = sni(name);
-                    decision = self.table.inside(&asker, &ask(Kind::Tls { name }));
+                    let kind = Kind::Tls { name: sni(name) };
+                    (decision, addresses) = self.spoken(&asker, &ask, kind, &addresses);
                 }
-                None => self.guess(&asker, &ask, report),
+                None => self.guess(&asker, &ask, &addresses, report),
             }
         }
         report.rule.clone_from(&decision.rule);
-        report.answer = self.answer(&decision, &outer)?;
+        report.answer = self.answer(&decision, addresses, &outer)?;
         Ok(())
     }
 
@@ -221,6 +223,7 @@ impl Walk<'_> {
         &self,
         asker: &Asker<'_>,
         ask: &impl Fn(Kind<'t>) -> Ask<'t>,
+        outer: &[IpNet],
         report: &mut EgressReport,
     ) {
         let target = ask(Kind::Tunnel).target;
@@ -234,12 +237,43 @@ impl Walk<'_> {
             ("anything else".to_owned(), Kind::Tcp),
         ];
         for (what, kind) in kinds {
-            let decision = self.table.inside(asker, &ask(kind));
-            report.inside.push(EgressInside::new(what, &decision));
+            let (decision, addresses) = self.spoken(asker, ask, kind, outer);
+            let inside = EgressInside::new(what, &decision, addresses);
+            report.inside.push(inside);
         }
     }
 
-    fn answer(&self, decision: &Decision, ask: &Ask<'_>) -> Result<EgressAnswer, ProxyError> {
+    /// What is decided about what is spoken inside of a tunnel, and what that may be connected to: `outer` are
+    /// the addresses for which it could open.
+    fn spoken<'t>(
+        &self,
+        asker: &Asker<'_>,
+        ask: &impl Fn(Kind<'t>) -> Ask<'t>,
+        kind: Kind<'t>,
+        outer: &[IpNet],
+    ) -> (Decision, Vec<IpNet>) {
+        let within = |kind| {
+            let decision = self.table.inside(asker, &ask(kind));
+            let addresses = match decision.outcome {
+                Outcome::Allowed => shared(outer, self.table.listed(decision.rule.as_ref())),
+                // Where it passes in the shadow, no other rule has a say.
+                Outcome::Refused(_) => outer.to_vec(),
+            };
+            (decision, addresses)
+        };
+        let (own, anything) = (within(kind), within(Kind::Tcp));
+        // Where anything may be spoken nobody looks at what it is.
+        let is_any = anything.0.outcome == Outcome::Allowed
+            && own.1.iter().all(|network| covers(&anything.1, network));
+        if is_any { anything } else { own }
+    }
+
+    fn answer(
+        &self,
+        decision: &Decision,
+        addresses: Vec<IpNet>,
+        ask: &Ask<'_>,
+    ) -> Result<EgressAnswer, ProxyError> {
         let error = match decision.outcome {
             Outcome::Allowed => None,
             Outcome::Refused(Why::Address) => Some(ProxyError::EgressAddress),
@@ -251,10 +285,26 @@ impl Walk<'_> {
                 let shadow = error.as_ref().map(Refusal::of);
                 let rule = decision.rule.as_ref();
                 let rule = rule.and_then(|name| self.table.rule(name));
-                Ok(EgressAnswer::pass(&self.table, rule, ask, shadow))
+                Ok(EgressAnswer::pass(rule, addresses, ask, shadow))
             }
         }
     }
+}
+
+/// What is in a network of each side.
+fn shared(one: &[IpNet], other: &[IpNet]) -> Vec<IpNet> {
+    let within = |networks: &[IpNet], others: &[IpNet]| {
+        let inner = networks.iter().filter(|it| covers(others, it));
+        inner.copied().collect::<Vec<_>>()
+    };
+    let mut both = within(one, other);
+    let rest = within(other, one).into_iter();
+    both.extend(rest.filter(|it| !one.contains(it)));
+    both
+}
+
+fn covers(networks: &[IpNet], network: &IpNet) -> bool {
+    networks.iter().any(|it| it.contains(network))
 }
 
 /// Where to, as the listener reads it.

@@ -95,6 +95,49 @@ async fn what_is_no_tls_needs_a_rule_for_anything() {
 }
 
 #[tokio::test]
+async fn where_all_else_is_allowed_a_rule_still_leads_to_its_own_addresses() {
+    let pki = Pki::new();
+    let hello = pki.client().first_message("ok.test");
+    let origin = silent().await;
+    let port = origin.address().port();
+    let rules = rule("ok", "\"ok.test\"", port, "protocols = \"tls\"");
+    let rules = format!("[egress]\ndefault = \"allow\"\n{rules}");
+    let listener = "timeouts = { sniff = \"500ms\" }";
+    let outside = Outside::start(&["ok.test"], listener, &rules).await;
+    // No other rule lists where the name leads, so that everything else is refused there.
+    for (bytes, goes) in [(&hello[..], true), (&b"hello"[..], false)] {
+        let before = origin.saw().concat().len();
+        let mut stream = outside.tunnel(&format!("ok.test:{port}")).await;
+        stream.write_all(bytes).await.expect("sent");
+        if goes {
+            sluice_tests::eventually::eventually("all of it arrives", || {
+                (origin.saw().concat().len() == before + bytes.len()).then_some(())
+            })
+            .await;
+        } else {
+            rest(&mut stream).await;
+            assert_eq!(origin.saw().concat().len(), before);
+        }
+    }
+    let log = outside.gateway.log();
+    let line = log.wait_for("verdict", "egress_address").await;
+    assert!(line.get("egress").is_none(), "{line}");
+}
+
+#[tokio::test]
+async fn nobody_sees_what_is_said_inside_of_tls() {
+    let pki = Pki::new();
+    let (front, origin) = super::secure_origin(&pki, &["ok.test"]).await;
+    let port = front.address().port();
+    let outside = Outside::start(&["ok.test"], "", &rule("ok", "\"ok.test\"", port, "")).await;
+    let stream = outside.tunnel(&format!("ok.test:{port}")).await;
+    let secure = pki.client().connect(stream, "ok.test").await.expect("TLS");
+    let mut client = sluice_tests::Client::over(secure);
+    assert_eq!(client.get("other.test", "/").await.status, 200);
+    assert_eq!(origin.requests()[0].header("host"), Some("other.test"));
+}
+
+#[tokio::test]
 async fn a_client_of_tls_is_told_in_its_own_words() {
     let pki = Pki::new();
     let origin = silent().await;

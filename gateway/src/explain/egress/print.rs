@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use ipnet::IpNet;
 use sluice_config::names::EgressName;
 
 use super::report::{EgressAnswer, EgressReport, Refusal};
@@ -58,19 +59,38 @@ impl EgressReport {
         if !self.inside.is_empty() {
             writeln!(f, "\ninside of the tunnel, decided about once more")?;
         }
+        let outer = match &self.answer {
+            EgressAnswer::Pass { addresses, .. } => addresses.as_slice(),
+            EgressAnswer::Refuse(_) => &[],
+        };
         for inside in &self.inside {
             let what = &inside.what;
             match (inside.refused, &inside.rule) {
-                (None, Some(rule)) => writeln!(f, "  + {what}: allowed by {rule}")?,
-                (None, None) => writeln!(f, "  + {what}: allowed by default")?,
+                (None, Some(rule)) => write!(f, "  + {what}: allowed by {rule}")?,
+                (None, None) => write!(f, "  + {what}: allowed by default")?,
                 (Some(why), _) if inside.shadow => {
-                    writeln!(f, "  + {what}: passes, though not this {}", noun(why))?;
+                    write!(f, "  + {what}: passes, though not this {}", noun(why))?;
                 }
-                (Some(why), _) => writeln!(f, "  - {what}: not this {}", noun(why))?,
+                (Some(why), _) => {
+                    writeln!(f, "  - {what}: not this {}", noun(why))?;
+                    continue;
+                }
             }
+            if inside.addresses != outer {
+                write!(f, ", to a public address{}", or_one_in(&inside.addresses))?;
+            }
+            writeln!(f)?;
         }
         Ok(())
     }
+}
+
+fn or_one_in(addresses: &[IpNet]) -> String {
+    if addresses.is_empty() {
+        return String::new();
+    }
+    let list: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+    format!(", or one in {}", list.join(", "))
 }
 
 /// The word of the log as it reads in a sentence.
@@ -106,14 +126,11 @@ fn print_answer(
         (None, Some(rule)) => writeln!(f, "\nallowed by {rule}")?,
         (None, None) => writeln!(f, "\nallowed, since no rule says otherwise")?,
     }
-    match via {
-        Some(via) => writeln!(f, "  through {via}, which looks for the address")?,
-        None if addresses.is_empty() => writeln!(f, "  to port {port} of a public address")?,
-        None => {
-            let list: Vec<String> = addresses.iter().map(ToString::to_string).collect();
-            let list = list.join(", ");
-            writeln!(f, "  to port {port} of a public address, or one in {list}")?;
-        }
+    if let Some(via) = via {
+        writeln!(f, "  through {via}, which looks for the address")?;
+    } else {
+        let listed = or_one_in(addresses);
+        writeln!(f, "  to port {port} of a public address{listed}")?;
     }
     if *tls {
         writeln!(f, "  inside of TLS, which begins here")?;

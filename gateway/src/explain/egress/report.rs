@@ -72,6 +72,9 @@ pub struct EgressInside {
     pub refused: Option<&'static str>,
     /// It passes nevertheless.
     pub shadow: bool,
+    /// What it is connected to is public, or one of these: both this rule and the one that let the tunnel open
+    /// list them.
+    pub addresses: Vec<IpNet>,
 }
 
 /// What becomes of it.
@@ -150,26 +153,27 @@ impl EgressReport {
 }
 
 impl EgressInside {
-    pub(super) fn new(what: String, decision: &Decision) -> Self {
+    pub(super) fn new(what: String, decision: &Decision, addresses: Vec<IpNet>) -> Self {
         Self {
             what,
             rule: decision.rule.clone(),
             refused: decision.why().map(Why::word),
             shadow: decision.shadow,
+            addresses,
         }
     }
 }
 
 impl EgressAnswer {
     pub(super) fn pass(
-        table: &Table,
         rule: Option<&EgressRule>,
+        addresses: Vec<IpNet>,
         ask: &Ask<'_>,
         shadow: Option<Refusal>,
     ) -> Self {
         Self::Pass {
             port: rule.map_or(ask.port, |rule| dialled_port(rule, ask)),
-            addresses: table.listed(rule.map(|rule| &rule.name)).to_vec(),
+            addresses,
             via: rule.and_then(|rule| rule.via.clone()),
             tls: rule.is_some_and(|rule| rule.tls.is_some())
                 && matches!(ask.kind, Kind::Http { .. }),

@@ -146,6 +146,41 @@ fn what_is_said_inside_of_a_tunnel_is_decided_about_too() {
 }
 
 #[test]
+fn what_is_inside_may_be_connected_to_what_both_rules_list() {
+    let config = "[listeners.proxy]\naddress = \"127.0.0.1:1\"\nprotocol = \"forward-proxy\"\n\
+                  [egress.allow.tls]\nhosts = \"a.example\"\nprotocols = \"tls\"\n\
+                  addresses = [\"10.0.0.0/8\", \"192.168.7.0/24\"]\n\
+                  [egress.allow.tcp]\nhosts = \"*\"\nprotocols = \"tcp\"\nports = 443\n\
+                  addresses = [\"10.1.0.0/16\", \"172.16.0.0/12\"]\n";
+    let report = explained(config, "CONNECT", "a.example:443", |_| {});
+    assert_eq!(outcome(&report), "by tls");
+    let inside = |report: &EgressReport| {
+        let all = report.inside.iter();
+        let all = all.map(|it| (it.rule.clone().unwrap().to_string(), it.addresses.clone()));
+        all.collect::<Vec<_>>()
+    };
+    let both: Vec<IpNet> = vec!["10.1.0.0/16".parse().unwrap()];
+    let own: Vec<IpNet> = ["10.0.0.0/8", "192.168.7.0/24"]
+        .map(|it| it.parse().unwrap())
+        .to_vec();
+    assert_eq!(
+        inside(&report),
+        [("tls".to_owned(), own), ("tcp".to_owned(), both)]
+    );
+    let text = report.to_string();
+    let expected = "  + TLS for a.example: allowed by tls\n  \
+                    + anything else: allowed by tcp, to a public address, or one in 10.1.0.0/16\n";
+    assert!(text.contains(expected), "{text}");
+
+    // Where anything may be spoken nobody looks at what it is.
+    let config = config.replace("[\"10.1.0.0/16\", \"172.16.0.0/12\"]", "\"0.0.0.0/0\"");
+    let report = explained(&config, "CONNECT", "a.example:443", |asked| {
+        asked.sni = Some("other.example".to_owned());
+    });
+    assert_eq!(outcome(&report), "by tcp");
+}
+
+#[test]
 fn it_says_how_it_goes_out() {
     let way = |method, target| match said(method, target, |_| {}).answer {
         EgressAnswer::Pass {

@@ -177,14 +177,20 @@ impl Attempt {
         refused.map_or(Ok(outlet), Err)
     }
 
-    /// Whether whatever is said inside a tunnel may be.
+    /// Whether whatever is said inside a tunnel may be, where it has led to.
     pub(crate) fn takes_anything(&self, downstream: &Downstream) -> bool {
         let (Some(judged), Some((target, port))) = (&self.judged, &self.place) else {
             return false;
         };
         let ask = ask(target, *port, Kind::Tcp);
         let decision = judged.egress.table().inside(&self.asker(downstream), &ask);
-        decision.outcome == Outcome::Allowed
+        decision.outcome == Outcome::Allowed && self.may_stay(&judged.egress, &decision)
+    }
+
+    /// Whether what it is connected to may be by `decision`, too.
+    fn may_stay(&self, egress: &Egress, decision: &Decision) -> bool {
+        let dialled = self.dialled.map(|address| address.ip());
+        dialled.is_none() || egress.dialable(decision, dialled).next().is_some()
     }
 
     /// Decides once more, now that it is known what a tunnel is for. Another rule may be about that, which
@@ -208,11 +214,7 @@ impl Attempt {
         if outlet.via_name() != outer.outlet.via_name() {
             decision.outcome = Outcome::Refused(Why::Protocol);
         }
-        let dialled = self.dialled.map(|address| address.ip());
-        if decision.outcome == Outcome::Allowed
-            && dialled.is_some()
-            && egress.dialable(&decision, dialled).next().is_none()
-        {
+        if decision.outcome == Outcome::Allowed && !self.may_stay(egress, &decision) {
             decision.refuse_addresses();
         }
         let refused = refusal(&decision);
