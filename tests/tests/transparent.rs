@@ -1,8 +1,12 @@
 //! A workload whose only way out is a gateway that streams are led to: it reaches what is allowed, by whatever
 //! means it tries.
 
+#[path = "transparent/hostile.rs"]
+mod hostile;
 #[path = "transparent/network.rs"]
 mod network;
+#[path = "transparent/reload.rs"]
+mod reload;
 
 use std::{collections::HashMap, net::Ipv4Addr, process::Stdio, sync::Arc, time::Duration};
 
@@ -35,7 +39,8 @@ const TPROXY: &str = "table inet egress {
   }
 }";
 
-const RULES: &str = r#"
+/// Of every gateway; what follows are further keys of its listener.
+const LISTENER: &str = r#"
 [dns]
 servers = ["11.7.0.53:53"]
 min_refresh = "100ms"
@@ -45,7 +50,9 @@ output = { file = "access.jsonl" }
 address = "[::]:15001"
 protocol = "transparent"
 timeouts = { sniff = "500ms" }
-socket = { SOCKET }
+"#;
+
+const RULES: &str = r#"
 [egress.allow.shop]
 hosts = ["shop.example", "*.pets.example"]
 [egress.allow.database]
@@ -70,7 +77,12 @@ impl Drop for Stage {
 }
 
 impl Stage {
-    async fn new(socket: &str) -> Option<Self> {
+    async fn new(listener: &str) -> Option<Self> {
+        Self::with(&format!("{LISTENER}{listener}{RULES}")).await
+    }
+
+    /// With this configuration.
+    async fn with(config: &str) -> Option<Self> {
         let networks = Networks::new()?;
         let tasks = Tasks::new();
         let names = networks.outside.datagrams("11.7.0.53:53");
@@ -83,6 +95,8 @@ impl Stage {
             "11.7.0.3:443",
             "11.7.0.4:5432",
             "[2a07::2]:5432",
+            "11.7.0.3:7000",
+            "11.7.0.4:7000",
         ] {
             let listener = networks.outside.listen(address);
             let word: Arc<str> = address.into();
@@ -94,6 +108,9 @@ impl Stage {
                         peer.send(word.as_bytes()).await;
                         return;
                     }
+                    if word.ends_with(":7000") {
+                        return peer.echo().await;
+                    }
                     while peer.request().await.is_some() {
                         let head =
                             format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", word.len());
@@ -104,11 +121,7 @@ impl Stage {
             }));
         }
         let folder = tempfile::tempdir().expect("a folder");
-        std::fs::write(
-            folder.path().join("sluice.toml"),
-            RULES.replace("SOCKET", socket),
-        )
-        .expect("a file");
+        std::fs::write(folder.path().join("sluice.toml"), config).expect("a file");
         let path = program().to_str().expect("a path");
         let mut command = networks.gateway.command(path);
         command
@@ -117,9 +130,11 @@ impl Stage {
             .env("HOME", folder.path())
             .env("SLUICE_STATE_DIRECTORY", folder.path())
             .stderr(Stdio::inherit());
-        for name in ["SLUICE_ADMIN", "SLUICE_METRICS", "SLUICE_READINESS"] {
+        for name in ["SLUICE_ADMIN", "SLUICE_READINESS"] {
             command.env(name, "off");
         }
+        // In its own network nobody else has that port.
+        command.env("SLUICE_METRICS", "127.0.0.1:15020");
         let gateway = command.spawn().expect("it starts");
         let stage = Self {
             networks,
@@ -158,11 +173,16 @@ impl Stage {
         (status.parse().unwrap_or(0), body.to_owned())
     }
 
+    /// A stream from the workload.
+    async fn open(&self, address: &str) -> std::io::Result<TcpStream> {
+        let address = address.parse().expect("an address");
+        self.networks.workload.connect(address).await
+    }
+
     /// What comes back for these bytes; nothing where nobody answers.
     async fn says(&self, address: &str, bytes: &[u8]) -> String {
-        let address = address.parse().expect("an address");
         let asked = async {
-            let mut stream: TcpStream = self.networks.workload.connect(address).await?;
+            let mut stream = self.open(address).await?;
             stream.write_all(bytes).await?;
             let mut buffer = [0; 512];
             let count = stream.read(&mut buffer).await?;
@@ -171,6 +191,39 @@ impl Stage {
         // Where there is no way, nobody says so.
         let said = tokio::time::timeout(Duration::from_secs(3), asked).await;
         said.ok().and_then(Result::ok).unwrap_or_default()
+    }
+
+    /// What a metric says; 0 where it is not there.
+    async fn metric(&self, name: &str) -> u64 {
+        let lines = self.metrics().await;
+        let found = lines.lines().find_map(|line| line.strip_prefix(name));
+        found.map_or(0, |rest| rest.trim().parse().expect("a number"))
+    }
+
+    async fn metrics(&self) -> String {
+        let mut command = self.networks.gateway.command("curl");
+        command.args(["--silent", "http://127.0.0.1:15020/metrics"]);
+        let output = command.output().await.expect("curl runs");
+        String::from_utf8(output.stdout).expect("text")
+    }
+
+    /// Gives it another configuration and waits until that runs.
+    async fn reload(&self, config: &str) {
+        let version = async || {
+            let lines = self.metrics().await;
+            let line = lines
+                .lines()
+                .find(|line| line.starts_with("sluice_config_info"));
+            line.expect("a version").to_owned()
+        };
+        let before = version().await;
+        std::fs::write(self.folder.path().join("sluice.toml"), config).expect("a file");
+        within("the configuration runs", async {
+            while version().await == before {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await;
     }
 
     /// The last line about a host or address of the access log.
@@ -196,7 +249,10 @@ async fn answer(socket: UdpSocket) {
         ("cats.pets.example.", Ipv4Addr::new(11, 7, 0, 2)),
         ("inside.pets.example.", Ipv4Addr::new(10, 8, 0, 9)),
         ("else.example.", Ipv4Addr::new(11, 7, 0, 3)),
+        ("inside.example.", Ipv4Addr::new(10, 8, 0, 9)),
     ]);
+    // Leads outside once, and inside from then on.
+    let mut turns = 0;
     let mut buffer = [0; 1500];
     while let Ok((length, peer)) = socket.recv_from(&mut buffer).await {
         let mut message = Message::from_vec(&buffer[..length]).expect("a question");
@@ -204,10 +260,23 @@ async fn answer(socket: UdpSocket) {
         message.metadata.message_type = MessageType::Response;
         message.additionals.clear();
         message.edns = None;
-        match zone.get(&*query.name().to_string().to_ascii_lowercase()) {
+        let name = query.name().to_string().to_ascii_lowercase();
+        let is_ipv4 = query.query_type() == RecordType::A;
+        let found = if name == "turns.pets.example." {
+            turns += usize::from(is_ipv4);
+            let inside = if turns > 1 {
+                [10, 8, 0, 9]
+            } else {
+                [11, 7, 0, 2]
+            };
+            Some(Ipv4Addr::from(inside))
+        } else {
+            zone.get(&*name).copied()
+        };
+        match found {
             None => message.metadata.response_code = ResponseCode::NXDomain,
-            Some(address) if query.query_type() == RecordType::A => {
-                let data = RData::A(A(*address));
+            Some(address) if is_ipv4 => {
+                let data = RData::A(A(address));
                 message
                     .answers
                     .push(Record::from_rdata(query.name().clone(), 1, data));
@@ -319,7 +388,7 @@ async fn tls_goes_where_its_name_may_and_nowhere_else() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_meant_for_others_is_accepted_as_it_is() {
-    let Some(stage) = Stage::new("transparent = true").await else {
+    let Some(stage) = Stage::new("socket = { transparent = true }").await else {
         return;
     };
     stage.networks.gateway.filter(TPROXY);

@@ -12,9 +12,10 @@ use tokio::time::Instant;
 use super::copy::Carried;
 use crate::{
     downstream::{Connection, Downstream},
+    drain::Tasks,
     error::{Blame, ProxyError, Verdict},
     filter::Chain,
-    plan::{self, Local, Route, Rule, Ruled},
+    plan::{self, Local, Outlet, Route, Rule, Ruled},
     telemetry::{
         access_log::{EgressNote, Line},
         attempt::{Attempt, WhyLast},
@@ -40,6 +41,8 @@ pub(crate) struct Record {
     pub(crate) sni: Option<Box<str>>,
     /// What was decided about a stream that wants outside.
     pub(crate) outside: Option<EgressNote>,
+    /// What leads it there.
+    pub(crate) outlet: Option<Arc<Outlet>>,
     time: OffsetDateTime,
     started: Instant,
     chosen: Option<Chosen>,
@@ -86,6 +89,7 @@ impl Record {
             scheme,
             sni: None,
             outside: None,
+            outlet: None,
             time: OffsetDateTime::now_utc(),
             started: Instant::now(),
             chosen: None,
@@ -137,14 +141,18 @@ impl Record {
         });
     }
 
-    /// The filters that are effective for it, once there is a rule.
-    pub(crate) fn filters(&self) -> Option<&Arc<Chain>> {
-        self.chosen.as_ref().map(|it| &it.filters)
+    /// The filters that are effective for it: those of its rule, else those of its listener.
+    pub(crate) fn filters(&self) -> &Chain {
+        match &self.chosen {
+            Some(chosen) => &chosen.filters,
+            None => &self.listener.filters,
+        }
     }
 
-    /// The rule that decides about it, once there is one.
-    pub(crate) fn rule(&self) -> Option<(&Arc<Route>, &Arc<Rule>)> {
-        self.chosen.as_ref().map(|it| (&it.route, &it.rule))
+    /// What besides its listener tells it to finish: its route, or the rule that lets it outside.
+    pub(crate) fn owner(&self) -> Option<&Tasks> {
+        let route = self.chosen.as_ref().map(|it| &it.route.streams);
+        route.or_else(|| Some(&self.outlet.as_ref()?.streams))
     }
 
     /// It goes to this upstream.

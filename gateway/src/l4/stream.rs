@@ -6,7 +6,7 @@
 use std::{rc::Rc, sync::Arc};
 
 use bytes::Bytes;
-use sluice_config::model::{Mode, StreamLimits};
+use sluice_config::model::Mode;
 use tokio::time::timeout;
 
 use super::{
@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     downstream::{Connection, Hello},
+    drain::Tasks,
     error::{ProxyError, Retry},
     plan::{self, Action, Destination, Local, Opening},
     stream::{Stream, WriteStall},
@@ -138,11 +139,9 @@ pub(crate) async fn carry(
     let stall = record.listener.model.timeouts.write_stall;
     let mut client = WriteStall::new(stream, stall);
     let (mut theirs, hold) = raw.into_parts();
-    let limits = record
-        .filters()
-        .map_or_else(StreamLimits::default, |filters| filters.stream());
+    let limits = record.filters().stream();
     let ends = record.listener.streams.drained();
-    let route = record.rule().map(|(route, _)| route.streams.drained());
+    let route = record.owner().map(Tasks::drained);
     let told = async move {
         match route {
             Some(route) => tokio::select! { () = ends => {} () = route => {} },

@@ -36,6 +36,7 @@ pub(super) async fn serve(
     let reached = Box::pin(reach(&mut record, &mut attempt, &downstream, kind)).await;
     attempt.tell(&local.plan(), &downstream, kind);
     record.outside = Some(attempt.note());
+    record.outlet = attempt.outlet().map(Arc::clone);
     match reached {
         Ok(raw) => carry(record, (stream, ahead), (raw, Bytes::new())).await,
         Err(error) => {
