@@ -245,6 +245,8 @@ pub struct Egress {
     kept: Box<[Kept]>,
     /// Of attempts that no rule is for.
     unruled: Arc<Tally>,
+    /// Attempts of clients of whom nobody knows who they are, where that is asked.
+    unknown: Arc<AtomicU64>,
     report: Arc<Report>,
     /// What the limiters count time from.
     epoch: Instant,
@@ -288,6 +290,7 @@ impl Egress {
             kept: kept.collect(),
             table,
             unruled: previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.unruled)),
+            unknown: previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.unknown)),
             report,
             epoch: previous.map_or_else(Instant::now, |previous| previous.epoch),
         })
@@ -385,6 +388,12 @@ impl Egress {
         decision
     }
 
+    /// Counts an attempt of which it was not found out who asks. It is not for the report: whoever likes could
+    /// fill that.
+    pub fn tell_unknown(&self) {
+        self.unknown.fetch_add(1, Ordering::Relaxed);
+    }
+
     fn note(&self, place: Place, decision: &Decision, spoken: Spoken, now: SystemTime) {
         let rule = place.rule.as_ref().and_then(|name| self.kept(name));
         let tally = rule.map_or(&self.unruled, |(_, kept)| &kept.tally);
@@ -404,6 +413,11 @@ impl Egress {
         let rules = rules.zip(&self.kept);
         let rules = rules.map(|(name, kept)| (Some(name), kept.tally.read()));
         std::iter::once((None, self.unruled.read())).chain(rules)
+    }
+
+    /// How many attempts there were of clients that have not said who they are.
+    pub fn unknown(&self) -> u64 {
+        self.unknown.load(Ordering::Relaxed)
     }
 
     /// The destinations that were asked for.

@@ -201,6 +201,9 @@ pub enum ProxyError {
     /// A client of a forward proxy said neither by password nor by certificate who it is.
     #[error("the client has not said who it is")]
     ProxyAuthentication,
+    /// So many passwords are being verified that another one has to wait for too long.
+    #[error("too many passwords are being verified")]
+    AuthenticationBusy,
     /// What a client of a forward proxy asks for can be nobody's name, or is asked for in another form.
     #[error("the target of the forward proxy cannot be read")]
     EgressTarget,
@@ -366,6 +369,7 @@ impl ProxyError {
             Self::StreamIdle => (StatusCode::OK, "stream_idle", "SI", Downstream, Never),
             Self::StreamExpired => (StatusCode::OK, "stream_expired", "DT", Gateway, Never),
             Self::ProxyAuthentication => (StatusCode::PROXY_AUTHENTICATION_REQUIRED, "proxy_authentication", "PA", Downstream, Never),
+            Self::AuthenticationBusy => (StatusCode::SERVICE_UNAVAILABLE, "authentication_busy", "AB", Gateway, Never),
             Self::EgressTarget => (StatusCode::BAD_REQUEST, "egress_target", "ET", Downstream, Never),
             Self::EgressRefused { .. } => (StatusCode::FORBIDDEN, "egress_refused", "ER", Downstream, Never),
             Self::EgressAddress => (StatusCode::FORBIDDEN, "egress_address", "EA", Downstream, Never),
@@ -425,6 +429,7 @@ impl ProxyError {
             | Self::Misdirected
             | Self::Overloaded
             | Self::NoDescriptor
+            | Self::AuthenticationBusy
             | Self::Draining => GrpcStatus::Unavailable,
             Self::Fault { grpc, .. } => *grpc,
         }

@@ -142,6 +142,18 @@ impl Gateway {
         [counts.allowed, counts.refused, counts.shadow]
     }
 
+    /// How many attempts to get outside there were of clients that have not said who they are.
+    pub fn unauthenticated(&self) -> u64 {
+        let plan = &self.engine().view().live().expect("a plan").plan;
+        plan.egress.unknown()
+    }
+
+    /// How many names are kept that clients asked for.
+    pub fn names_kept(&self) -> usize {
+        let plan = &self.engine().view().live().expect("a plan").plan;
+        plan.outlets.names().expect("a way outside").kept()
+    }
+
     /// The raw streams of a listener, route or upstream so far.
     pub fn streams(&self, kind: &str, name: &str) -> Reading {
         let plan = &self.engine().view().live().expect("a plan").plan;

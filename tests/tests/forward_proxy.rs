@@ -330,9 +330,21 @@ async fn who_does_not_say_who_it_is_is_asked() {
     let request = format!("GET {url} HTTP/1.1\r\nHost: {target}\r\n{credentials}\r\n");
     assert_eq!(outside.gateway.ask(request).await.status, 200);
 
+    // Nor is somebody told who nobody is what else is wrong.
+    let (reply, _stream) = connect(address, "0x7f.1:443", "").await;
+    assert_eq!(reply.status, 407);
+
     let log = outside.gateway.log();
     let line = log.wait_for("verdict", "proxy_authentication").await;
     assert_eq!(line["port"], port);
+    // Whoever is not known has no part in what rules allow and refuse.
+    log.wait(5).await;
+    for line in log.lines() {
+        assert!(line.get("egress_reason").is_none(), "{line}");
+    }
+    assert_eq!(outside.gateway.unauthenticated(), 3);
+    assert_eq!(outside.gateway.egress(""), [0, 0, 0]);
+    assert_eq!(outside.gateway.egress("ok"), [2, 0, 0]);
     assert_eq!(log.wait_for("method", "GET").await["user"], "shop");
     let seen = String::from_utf8(origin.saw().concat()).unwrap();
     assert!(!seen.to_ascii_lowercase().contains("proxy-"), "{seen}");

@@ -71,6 +71,7 @@ provoked! {
     stream_idle,
     stream_expired,
     proxy_authentication,
+    authentication_busy,
     egress_target,
     egress_refused,
     egress_address,

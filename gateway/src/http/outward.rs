@@ -116,18 +116,20 @@ async fn decide(exchange: &mut Exchange, parts: &Parts) -> Result<Way, ProxyErro
 }
 
 /// The user, where the listener asks for one.
-async fn authenticate(exchange: &Exchange) -> Result<Option<User>, ProxyError> {
-    let (Some(basic), Some(attempt)) = (&exchange.visitor.listener.basic, &exchange.outward) else {
+async fn authenticate(exchange: &mut Exchange) -> Result<Option<User>, ProxyError> {
+    let basic = exchange.visitor.listener.basic.as_ref();
+    let (Some(basic), Some(attempt)) = (basic, &mut exchange.outward) else {
         return Ok(None);
     };
+    // Also for those who leave before that is found out.
+    attempt.is_unknown = true;
     let values = attempt.credentials.get_all(header::PROXY_AUTHORIZATION);
-    match basic.verify(values).await {
-        Ok(user) => Ok(Some(user)),
-        Err(Denied::Missing | Denied::Malformed | Denied::Wrong) => {
-            Err(ProxyError::ProxyAuthentication)
-        }
-        Err(Denied::Overloaded) => Err(ProxyError::Overloaded),
-    }
+    let user = basic.verify(values).await.map_err(|denied| match denied {
+        Denied::Missing | Denied::Malformed | Denied::Wrong => ProxyError::ProxyAuthentication,
+        Denied::Overloaded => ProxyError::AuthenticationBusy,
+    })?;
+    attempt.is_unknown = false;
+    Ok(Some(user))
 }
 
 /// What may be connected to of what the target stands for.

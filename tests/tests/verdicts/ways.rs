@@ -542,6 +542,50 @@ pub(crate) async fn proxy_authentication() -> Value {
     outside(&basic, "", "a.test:443").await
 }
 
+/// The three digits of a number in base64; `c2hvcDp4` before them makes them the end of a password of `shop`.
+fn base64(number: u32) -> String {
+    let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let digits = format!("{number:03}").into_bytes();
+    let bits = digits
+        .iter()
+        .fold(0, |bits, digit| bits << 8 | usize::from(*digit));
+    let letters = [18, 12, 6, 0].map(|shift| char::from(alphabet[bits >> shift & 63]));
+    letters.into_iter().collect()
+}
+
+pub(crate) async fn authentication_busy() -> Value {
+    // A hash that takes a while, and more passwords at once than may wait for theirs.
+    let hash = "$2b$08$abcdefghijklmnopqrstuu/LVz6MZlItEy42I2juLihZ66HnQx/cy";
+    let basic = format!("basic = {{ users = {{ shop = \"{hash}\" }} }}");
+    let outside = Outside::start(&[], &basic, "").await;
+    let mut clients = Vec::new();
+    for number in 0..150_u32 {
+        let mut client = outside.gateway.connect().await;
+        client
+            .send(format!(
+                "CONNECT a.test:443 HTTP/1.1\r\nHost: a.test:443\r\n\
+                 Proxy-Authorization: Basic c2hvcDp4{}\r\n\r\n",
+                base64(number)
+            ))
+            .await;
+        clients.push(client);
+    }
+    let line = outside
+        .gateway
+        .log()
+        .wait_for("verdict", "authentication_busy")
+        .await;
+    assert!(line.get("egress_reason").is_none(), "{line}");
+    for client in &mut clients {
+        let status = client.reply().await.status;
+        assert!(matches!(status, 407 | 503), "{status}");
+    }
+    outside.gateway.log().wait(150).await;
+    assert_eq!(outside.gateway.unauthenticated(), 150);
+    assert_eq!(outside.gateway.egress(""), [0, 0, 0]);
+    line
+}
+
 pub(crate) async fn egress_target() -> Value {
     outside("", "", "0x7f.1:443").await
 }

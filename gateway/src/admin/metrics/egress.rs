@@ -22,4 +22,12 @@ pub(super) fn write(text: &mut Text, plan: &Plan) {
             text.sample("_total", &labels, count);
         }
     }
+    // Before there is a rule.
+    let labels = [("rule", ""), ("outcome", "unauthenticated")];
+    text.sample("_total", &labels, plan.egress.unknown());
+    if let Some(names) = plan.outlets.names() {
+        let help = "Names that clients asked for and that are kept for their time to live.";
+        text.family("sluice_egress_names", Kind::Gauge, help);
+        text.sample("", &[], names.kept());
+    }
 }

@@ -25,6 +25,8 @@ pub(crate) struct Attempt {
     authority: Option<Box<str>>,
     scheme: Option<Scheme>,
     pub(crate) user: Option<User>,
+    /// The listener asks who it is, and nobody knows so far.
+    pub(crate) is_unknown: bool,
     /// Where to, once that could be read.
     place: Option<(Target, u16)>,
     /// Where it was to go before it was led here.
@@ -91,6 +93,7 @@ impl Attempt {
             authority: None,
             scheme: None,
             user: None,
+            is_unknown: false,
             place: target.map(|target| (target, port)),
             led: None,
             judged: None,
@@ -247,10 +250,13 @@ impl Attempt {
         self.judged.as_ref().map(|judged| &judged.outlet)
     }
 
-    /// Counts it, unless that was done. Who was not let in has not tried.
+    /// Counts it, unless that was done. Where nobody knows who it was, the report has nothing of it.
     pub(crate) fn tell(&mut self, plan: &Plan, downstream: &Downstream, kind: Kind<'_>) {
         if std::mem::replace(&mut self.told, true) {
             return;
+        }
+        if self.is_unknown {
+            return plan.egress.tell_unknown();
         }
         let (asker, now) = (self.asker(downstream), SystemTime::now());
         match (&self.judged, &self.place) {
@@ -273,7 +279,7 @@ impl Attempt {
             user: self.user.as_ref().map(User::as_str),
             rule: rule.map(EgressName::as_str),
             reason: match (why, &self.place) {
-                (None, None) => Some(Why::Target.word()),
+                (None, None) if !self.is_unknown => Some(Why::Target.word()),
                 (why, _) => why.map(Why::word),
             },
             shadow: decision.is_some_and(|decision| decision.shadow),

@@ -89,6 +89,11 @@ impl Names {
         &self.dns
     }
 
+    /// How many names are kept, or asked about.
+    pub fn kept(&self) -> usize {
+        self.known.lock().len()
+    }
+
     /// The addresses of `name`; none where there are none, or it could not be found out in time. Waits at
     /// most twice `dns.timeout`.
     pub async fn addresses(&self, name: &str) -> Option<Arc<[IpAddr]>> {
@@ -135,9 +140,8 @@ impl Names {
 
 impl fmt::Debug for Names {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let known = self.known.lock().len();
         f.debug_struct("Names")
-            .field("known", &known)
+            .field("kept", &self.kept())
             .finish_non_exhaustive()
     }
 }
