@@ -6,8 +6,18 @@ use std::{
 };
 
 use sluice_gateway::authn::password::PasswordHash;
-use sluice_tests::process::{Sluice, program, sluice, stderr, stdout};
-use tokio::{io::AsyncWriteExt as _, process::Command, time::timeout};
+use sluice_tests::{
+    Client, Origin, Reply,
+    eventually::within,
+    origin::Peer,
+    outside::connect,
+    process::{Sluice, program, sluice, stderr, stdout},
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    process::Command,
+    time::{sleep, timeout},
+};
 
 /// Far longer than it takes.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -113,7 +123,6 @@ async fn hash_password_does_not_show_what_is_typed() {
 }
 
 async fn read_until(out: &mut (impl tokio::io::AsyncRead + Unpin), shown: &mut String, text: &str) {
-    use tokio::io::AsyncReadExt as _;
     let reading = async {
         let mut buffer = [0; 256];
         while !shown.contains(text) {
@@ -181,4 +190,80 @@ async fn a_file_of_users_that_breaks_is_told_of_and_mended_without_a_word_about_
     let said = running.says("the file of users is refused").await;
     assert!(said.contains("line 1: it is no"), "{said}");
     running.accepts().await;
+}
+
+/// Answers requests, and sends back what is none.
+async fn origin() -> Origin {
+    Origin::start(|mut peer: Peer| async move {
+        loop {
+            let said = peer.take(1).await;
+            if said.is_empty() {
+                return;
+            }
+            let answer = if said.ends_with(b"\r\n\r\n") {
+                sluice_tests::origin::ok("hello")
+            } else {
+                said
+            };
+            peer.send(answer).await;
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn who_is_taken_out_of_the_file_is_asked_again_on_a_connection_that_is_open() {
+    let origin = origin().await;
+    let at = origin.address().to_string();
+    let folder = std::sync::Arc::new(tempfile::tempdir().expect("a folder"));
+    let users = folder.path().join("users");
+    let (alice, bob) = (format!("alice:{HASH}\n"), format!("bob:{HASH}\n"));
+    std::fs::write(&users, format!("{alice}{bob}")).expect("a file");
+    let address = std::net::SocketAddr::from(([127, 0, 0, 1], sluice_tests::process::free_port()));
+    let config = format!(
+        "{}[access_log]\noutput = \"off\"\n[egress.allow.all]\nhosts = \"127.0.0.1\"\n\
+         ports = {}\nprotocols = [\"http\", \"tcp\"]\naddresses = \"127.0.0.1\"\n\
+         from = {{ users = \"alice\" }}\n",
+        CONFIG.replace("HASH", HASH),
+        origin.address().port()
+    );
+    let running = Sluice::start_in(folder, address, &config);
+    running.accepts().await;
+    // `alice:open sesame`.
+    let credentials = "Proxy-Authorization: Basic YWxpY2U6b3BlbiBzZXNhbWU=\r\n";
+    let mut client = running.connect().await;
+    let ask = async |client: &mut Client| -> Reply {
+        let request = format!("GET http://{at}/ HTTP/1.1\r\nHost: {at}\r\n{credentials}\r\n");
+        client.send(request).await;
+        client.reply().await
+    };
+    let becomes = async |client: &mut Client, status: u16| {
+        within(&format!("it answers {status}"), async {
+            loop {
+                let reply = ask(client).await;
+                if reply.status == status {
+                    return reply;
+                }
+                sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await
+    };
+    assert_eq!(ask(&mut client).await.status, 200);
+    let (reply, mut tunnel) = connect(address, &at, credentials).await;
+    assert_eq!(reply.status, 200);
+
+    std::fs::write(&users, &bob).expect("a file");
+    let reply = becomes(&mut client, 407).await;
+    assert!(reply.header("proxy-authenticate").is_some(), "{reply:?}");
+    assert_eq!(ask(&mut client).await.status, 407);
+    assert_eq!(connect(address, &at, credentials).await.0.status, 407);
+    // Tunnels that are open stay.
+    tunnel.write_all(b"ping").await.expect("sent");
+    let mut echo = [0; 4];
+    let read = within("an echo", tunnel.read_exact(&mut echo)).await;
+    assert_eq!((read.expect("an echo"), &echo), (4, b"ping"));
+
+    std::fs::write(&users, format!("{bob}{alice}")).expect("a file");
+    becomes(&mut client, 200).await;
 }

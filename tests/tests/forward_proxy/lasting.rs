@@ -119,3 +119,36 @@ async fn a_drain_waits_for_tunnels_and_then_ends_them() {
     );
     assert_eq!(log.wait(1).await[0]["verdict"], "draining");
 }
+
+#[tokio::test]
+async fn names_that_somebody_made_up_do_not_pile_up() {
+    const MOST: usize = 4096;
+    let rules = rule("all", "\"*.test\"", 80, "protocols = \"http\"");
+    let names = sluice_tests::name_server::NameServer::start().await;
+    let dns = names.config_with("min_refresh = \"10m\"\nmax_refresh = \"10m\"");
+    let gateway = sluice_tests::gateway(&proxy("", &format!("{rules}\n{dns}"))).await;
+    let mut clients = tokio::task::JoinSet::new();
+    for client in 0..16 {
+        let address = gateway.address();
+        clients.spawn(async move {
+            let mut client_of = sluice_tests::Client::connect(address).await;
+            for number in 0..MOST / 16 + 20 {
+                let host = format!("h{number}.c{client}.test");
+                let request = format!("GET http://{host}/ HTTP/1.1\r\nHost: {host}\r\n\r\n");
+                client_of.send(request).await;
+                assert_eq!(client_of.reply().await.status, 503, "{host}");
+            }
+        });
+    }
+    clients.join_all().await;
+    assert_eq!(gateway.names_kept(), MOST);
+    // What was asked for last is there.
+    let before = names.asked();
+    let host = "h0.c0.test";
+    for _ in 0..3 {
+        let request = format!("GET http://{host}/ HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        assert_eq!(gateway.ask(request).await.status, 503);
+    }
+    assert!(names.asked() <= before + 1);
+    assert_eq!(gateway.names_kept(), MOST);
+}

@@ -175,3 +175,40 @@ async fn a_websocket_opens_in_absolute_form() {
     client.send("hello").await;
     assert_eq!(client.read_at_least(5).await, b"hello");
 }
+
+#[tokio::test]
+async fn a_redirect_is_the_clients_to_follow_and_decided_about_again() {
+    let origin = Origin::raw(
+        "HTTP/1.1 302 Found\r\nLocation: http://169.254.169.254/latest\r\nContent-Length: 0\r\n\r\n",
+    )
+    .await;
+    let port = origin.address().port();
+    let outside = Outside::start(&["ok.test"], "", &rule("ok", "\"ok.test\"", port, "")).await;
+    let reply = outside.get(&format!("http://ok.test:{port}/")).await;
+    assert_eq!(reply.status, 302);
+    let location = reply.header("location").expect("where to").to_owned();
+    assert_eq!(location, "http://169.254.169.254/latest");
+    assert_eq!(outside.get(&location).await.status, 403);
+    assert_eq!(
+        outside.line("169.254.169.254").await["egress_reason"],
+        "host"
+    );
+}
+
+#[tokio::test]
+async fn each_request_of_a_connection_is_decided_about() {
+    let origin = Origin::text("hello").await;
+    let port = origin.address().port();
+    let rules = rule("ok", "\"ok.test\"", port, "");
+    let outside = Outside::start(&["ok.test", "no.test"], "", &rules).await;
+    let mut client = outside.gateway.connect().await;
+    for (host, status) in [("ok.test", 200), ("no.test", 403), ("ok.test", 200)] {
+        client
+            .send(format!(
+                "GET http://{host}:{port}/ HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n"
+            ))
+            .await;
+        assert_eq!(client.reply().await.status, status, "{host}");
+    }
+    assert_eq!(origin.requests().len(), 2);
+}
