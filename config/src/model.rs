@@ -50,7 +50,7 @@ pub use tls::{
     UpstreamTls,
 };
 pub use upstream::{
-    Balance, Dns, Endpoint, ProxyVersion, Upstream, UpstreamLimits, UpstreamPool, UpstreamProtocol,
-    UpstreamTimeouts,
+    Balance, Dns, Endpoint, GrpcCheck, HealthCheck, HttpCheck, ProxyVersion, Question, TcpCheck,
+    Upstream, UpstreamLimits, UpstreamPool, UpstreamProtocol, UpstreamTimeouts,
 };
 pub use value::{GrpcStatus, HeaderName, Limit, Method, Pattern, PatternError, Percent};

@@ -41,8 +41,8 @@ pub use tls::{
 };
 pub use tracing::{Otlp, Trace, Tracing};
 pub use upstream::{
-    Balance, Dns, Endpoint, ProxyVersion, Upstream, UpstreamLimits, UpstreamPool, UpstreamProtocol,
-    UpstreamSocket, UpstreamTimeouts,
+    Balance, Dns, Endpoint, GrpcCheck, HealthCheck, HttpCheck, ProxyVersion, Statuses, TcpCheck,
+    Upstream, UpstreamLimits, UpstreamPool, UpstreamProtocol, UpstreamSocket, UpstreamTimeouts,
 };
 pub use value::{
     CountOrOff, DurationOrOff, DurationText, OneOrMany, SizeOrOff, SizeText, Switch, Table, TextOr,

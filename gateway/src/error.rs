@@ -68,7 +68,8 @@ pub enum ProxyError {
         /// As written in `to`.
         service: ServiceName,
     },
-    /// An upstream without a usable endpoint: none configured, none resolved, or all of weight 0.
+    /// An upstream without a usable endpoint: none configured, none resolved, all of weight 0, or none
+    /// available where that matters.
     #[error("upstream {upstream} has no usable endpoint")]
     NoEndpoint {
         /// The upstream.

@@ -273,6 +273,12 @@ impl Plan {
             }
         }
         self.outlets.retire(&next.outlets);
+        for (name, upstream) in &self.upstreams {
+            let heir = next.upstreams.get(name);
+            if !heir.is_some_and(|heir| Arc::ptr_eq(upstream, heir)) {
+                upstream.retire(heir.map(Arc::as_ref));
+            }
+        }
         for (name, route) in &self.routes {
             let taken_over = next
                 .routes

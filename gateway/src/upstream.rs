@@ -17,12 +17,12 @@ mod balance;
 mod budget;
 mod connect;
 mod endpoints;
+mod health;
 mod lease;
 mod outward;
 mod pool;
 mod pools;
 mod registry;
-mod reply;
 mod resolve;
 #[cfg(test)]
 mod tests;
@@ -44,12 +44,14 @@ use crate::{
     downstream::{Connection, proxy_protocol::Version},
     telemetry::metrics::{Handshakes, Traffic},
 };
-use endpoints::{Endpoint, Set, Source, State};
+use endpoints::{Set, Source, State};
+use health::Watch;
 
 pub use balance::Key;
 pub use connect::Connector;
 pub(crate) use connect::ask_for_tls;
-pub use endpoints::{Choice, Connections, EndpointKey, Introduction};
+pub use endpoints::{Checks, Choice, Connections, EndpointKey, EndpointReport, Introduction};
+pub use health::{Health, HealthState};
 pub use lease::{Failed, Lease, NoLease};
 pub use outward::{Names, Place};
 pub use pools::{Aim, Pools, Raw};
@@ -100,6 +102,8 @@ pub struct Upstream {
     changing: Mutex<()>,
     /// Wakes requests that wait for a name's first answer.
     changed: Notify,
+    /// Finds out which endpoints are well.
+    watch: Watch,
 }
 
 /// How TLS is spoken to the endpoints of an upstream.
@@ -118,7 +122,7 @@ impl Upstream {
         tls: Option<Tls>,
         sources: Box<[Source]>,
     ) -> Self {
-        let set = Set::new(&sources, &state).ready_for(model.balance);
+        let set = Set::new(&sources, &state, model.panic_threshold).ready_for(model.balance);
         let set = ArcSwap::from_pointee(set);
         Self {
             model,
@@ -130,6 +134,7 @@ impl Upstream {
             set,
             changing: Mutex::new(()),
             changed: Notify::new(),
+            watch: Watch::default(),
         }
     }
 
@@ -151,22 +156,6 @@ impl Upstream {
     /// Its TLS handshakes, if it speaks TLS; of all upstreams that had its name one after the other.
     pub fn handshakes(&self) -> Option<&Handshakes> {
         self.tls.as_ref().map(|tls| &*tls.handshakes)
-    }
-
-    /// The addresses that requests are sent to at this moment, each with the requests it is busy
-    /// with.
-    pub fn load(&self) -> Vec<(EndpointKey, usize)> {
-        let set = self.set.load();
-        let load = |endpoint: &Arc<Endpoint>| (endpoint.key.clone(), endpoint.active());
-        set.iter().map(load).collect()
-    }
-
-    /// Its connections over all workers, and the requests that wait for one.
-    pub fn connections(&self) -> Connections {
-        Connections {
-            waiting: self.state.budget.waiting(),
-            ..self.state.ledger.read()
-        }
     }
 
     /// How a request with these headers is put to its endpoints.
@@ -200,22 +189,14 @@ impl Upstream {
         set.iter().any(|endpoint| !tried.contains(&endpoint.key))
     }
 
-    /// The addresses that requests are sent to at this moment.
-    pub fn endpoints(&self) -> Vec<EndpointKey> {
-        self.set
-            .load()
-            .iter()
-            .map(|endpoint| endpoint.key.clone())
-            .collect()
-    }
-
-    /// Takes over what names stand for now.
+    /// Takes over what names stand for now, and which endpoints are well.
     fn refresh(&self) {
         let _one_at_a_time = self.changing.lock();
-        let set = Set::new(&self.sources, &self.state);
+        let set = Set::new(&self.sources, &self.state, self.model.panic_threshold);
         if !self.set.load().same_as(&set) {
             self.set.store(Arc::new(set.ready_for(self.model.balance)));
         }
+        self.follow();
         self.changed.notify_waiters();
     }
 }

@@ -1,6 +1,7 @@
 //! `[upstreams.NAME]`
 
 pub(super) mod dns;
+mod health;
 
 use super::{Draft, decode, listener, tls};
 use crate::{
@@ -29,6 +30,13 @@ pub(super) fn check(
     let mut endpoints = endpoints(raw.endpoints.as_ref(), at, findings);
     let tls = tls::upstream::check(raw.tls.as_ref(), &endpoints, at, findings);
     let protocol = protocol(raw.protocol, &mut endpoints, at, findings);
+    let health_check = health::check(raw.health_check.as_ref(), &endpoints, at, findings);
+    let panic_threshold = Scalars { at: *at, findings }.number(
+        "panic_threshold",
+        raw.panic_threshold,
+        0..=100,
+        Upstream::PANIC_THRESHOLD,
+    );
     let upstream = Upstream {
         protocol,
         tls,
@@ -52,6 +60,8 @@ pub(super) fn check(
         ),
         pool: pool(&raw.pool.unwrap_or_default(), &at.key("pool"), findings),
         limits: limits(&raw.limits.unwrap_or_default(), &at.key("limits"), findings),
+        health_check,
+        panic_threshold,
         ..Upstream::new(name, endpoints)
     };
     Draft {

@@ -1,6 +1,7 @@
 //! Upstreams: a named group of endpoints with balancing, pool and limits.
 
 mod dns;
+mod health;
 
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use super::{Address, Limit, Scheme, Startup, UpstreamSocket, UpstreamTls, canoni
 use crate::names::UpstreamName;
 
 pub use dns::Dns;
+pub use health::{GrpcCheck, HealthCheck, HttpCheck, Question, TcpCheck};
 
 /// A named group of endpoints.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -41,9 +43,18 @@ pub struct Upstream {
     pub pool: UpstreamPool,
     /// Bounds on what is asked of it.
     pub limits: UpstreamLimits,
+    /// How its endpoints are asked whether they are well, if they are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health_check: Option<HealthCheck>,
+    /// The least share of available endpoints, in percent, with which only those get requests.
+    #[serde(skip_serializing_if = "is_default_panic")]
+    pub panic_threshold: u32,
 }
 
 impl Upstream {
+    /// As Envoy: half of the endpoints can hardly serve all.
+    pub const PANIC_THRESHOLD: u32 = 50;
+
     /// An upstream with every default.
     pub fn new(name: UpstreamName, endpoints: Vec<Endpoint>) -> Self {
         Self {
@@ -58,7 +69,14 @@ impl Upstream {
             timeouts: UpstreamTimeouts::default(),
             pool: UpstreamPool::default(),
             limits: UpstreamLimits::default(),
+            health_check: None,
+            panic_threshold: Self::PANIC_THRESHOLD,
         }
+    }
+
+    /// Whether anything may make an endpoint unavailable.
+    pub fn is_watched(&self) -> bool {
+        self.health_check.is_some()
     }
 
     /// What an address written directly in `to` stands for.
@@ -79,6 +97,14 @@ impl Upstream {
             ..Self::new(name, vec![Endpoint::new(Address { scheme, host })])
         }
     }
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the shape that serde asks for"
+)]
+fn is_default_panic(percent: &u32) -> bool {
+    *percent == Upstream::PANIC_THRESHOLD
 }
 
 /// One address of an upstream.

@@ -1,6 +1,7 @@
 //! `[upstreams.NAME]`
 
 mod dns;
+mod health;
 mod socket;
 
 use schemars::JsonSchema;
@@ -11,6 +12,7 @@ use super::{
 };
 
 pub use dns::Dns;
+pub use health::{GrpcCheck, HealthCheck, HttpCheck, Statuses, TcpCheck};
 pub use socket::{ProxyVersion, UpstreamSocket};
 
 /// A named group of endpoints with balancing, pool and limits.
@@ -48,6 +50,13 @@ pub struct Upstream {
     pub pool: Option<UpstreamPool>,
     /// Bounds on what is asked of it, over all workers.
     pub limits: Option<UpstreamLimits>,
+    /// How endpoints are asked whether they are well. Default they are not.
+    pub health_check: Option<HealthCheck>,
+    /// The least share of endpoints that have to be available, in percent: with fewer, requests go to all of them
+    /// as if all were well, so that the few are not crushed. 0 for never: where none is available, requests answer
+    /// 503 `no_endpoint`. Range 0 to 100. Default `50`.
+    #[schemars(range(min = 0, max = 100))]
+    pub panic_threshold: Option<i64>,
 }
 
 /// One address of an upstream.

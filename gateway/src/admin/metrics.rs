@@ -6,6 +6,7 @@
 mod acme;
 mod datagrams;
 mod egress;
+mod health;
 mod streams;
 mod tls;
 
@@ -39,6 +40,7 @@ pub(super) fn write(admin: &Admin) -> String {
         upstreams(&mut text, &live.plan);
         datagrams::write(&mut text, &live.plan);
         egress::write(&mut text, &live.plan);
+        health::write(&mut text, &live.plan);
         streams::write(&mut text, &live.plan);
         tls::write(&mut text, &live.plan);
         acme::write(&mut text, &admin.view);
@@ -180,7 +182,7 @@ fn upstreams(text: &mut Text, plan: &Plan) {
         .collect();
     let pools: Vec<(&str, Connections, usize)> = all
         .iter()
-        .map(|(name, it)| (*name, it.connections(), it.load().len()))
+        .map(|(name, it)| (*name, it.connections(), it.report().len()))
         .collect();
     let help = "Connections to endpoints; what requests share over HTTP/2 counts as busy.";
     text.family("sluice_upstream_pool_connections", Kind::Gauge, help);
@@ -209,7 +211,7 @@ fn upstreams(text: &mut Text, plan: &Plan) {
     for (name, pool, _) in &pools {
         text.sample("", &[("upstream", name)], pool.waiting);
     }
-    let help = "Addresses that requests are sent to.";
+    let help = "Addresses of endpoints, available or not.";
     text.family("sluice_upstream_endpoints", Kind::Gauge, help);
     for (name, _, endpoints) in &pools {
         text.sample("", &[("upstream", name)], endpoints);

@@ -4,11 +4,13 @@ use std::time::SystemTime;
 
 use serde_json::{Value, json};
 use sluice_config::model;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::Admin;
 use crate::{
     plan::{Action, Destination, Plan, Rule},
     telemetry::metrics::{Counter, Event, Traffic},
+    upstream::EndpointReport,
 };
 
 /// Whether requests should come here; to those on this machine also why, and how it stands.
@@ -131,15 +133,15 @@ pub(super) fn upstreams(admin: &Admin) -> Value {
         let model: &model::Upstream = upstream.model();
         let connections = upstream.connections();
         let reading = upstream.traffic().read();
-        let endpoints = upstream.load().into_iter();
-        let endpoints = endpoints
-            .map(|(endpoint, active)| json!({ "address": endpoint.as_str(), "active": active }));
+        let endpoints = upstream.report().into_iter().map(endpoint);
         json!({
             "name": upstream.name(),
             "balance": model.balance,
             "protocol": model.protocol,
             "tls_refused": live.plan.tls_clients.get(upstream.name()).and_then(|tls| tls.refused.as_deref()),
             "endpoints": endpoints.collect::<Vec<_>>(),
+            "watched": model.is_watched(),
+            "panicking": upstream.is_panicking(),
             "connections": {
                 "open": connections.open,
                 "idle": connections.idle,
@@ -152,6 +154,17 @@ pub(super) fn upstreams(admin: &Admin) -> Value {
         })
     });
     upstreams.collect()
+}
+
+fn endpoint(endpoint: EndpointReport) -> Value {
+    let health = endpoint.health;
+    json!({
+        "address": endpoint.key.as_str(),
+        "active": endpoint.active,
+        "state": health.state.word(),
+        "since": OffsetDateTime::from(health.since).format(&Rfc3339).ok(),
+        "why": health.why.as_deref(),
+    })
 }
 
 fn requests(traffic: &Traffic) -> Value {

@@ -125,7 +125,11 @@ pub(super) fn upstreams(args: &Args) -> anyhow::Result<Exit> {
         "REQUESTS",
         "RETRIES",
     ];
-    list(args, "/upstreams", &head, |it| {
+    let value = args.reach.value("/upstreams")?;
+    if args.output == Output::Json {
+        return json(&value);
+    }
+    rows(&value, &head, |it| {
         let endpoints = at(it, "/endpoints").as_array();
         let endpoints = endpoints
             .into_iter()
@@ -141,7 +145,35 @@ pub(super) fn upstreams(args: &Args) -> anyhow::Result<Exit> {
             text(at(it, "/requests/total")),
             text(at(it, "/retries")),
         ]
-    })
+    })?;
+    health(&value)?;
+    Ok(Exit::Fine)
+}
+
+/// How the endpoints stand of those upstreams that are watched.
+fn health(upstreams: &Value) -> io::Result<()> {
+    let mut rows = Vec::new();
+    for upstream in upstreams.as_array().into_iter().flatten() {
+        if at(upstream, "/watched") != &Value::Bool(true) {
+            continue;
+        }
+        for endpoint in at(upstream, "/endpoints").as_array().into_iter().flatten() {
+            rows.push(vec![
+                text(at(upstream, "/name")),
+                text(at(endpoint, "/address")),
+                text(at(endpoint, "/state")),
+                text(at(endpoint, "/since")),
+                text(at(endpoint, "/why")),
+            ]);
+        }
+    }
+    if !rows.is_empty() {
+        let head = ["UPSTREAM", "ENDPOINT", "STATE", "SINCE", "WHY"];
+        rows.insert(0, head.map(str::to_owned).to_vec());
+        writeln!(io::stdout().lock())?;
+        table(&rows)?;
+    }
+    Ok(())
 }
 
 /// `sluice config …`
@@ -169,10 +201,15 @@ fn list(
     if args.output == Output::Json {
         return json(&value);
     }
-    let mut rows = vec![head.iter().map(|&name| name.to_owned()).collect()];
-    rows.extend(value.as_array().into_iter().flatten().map(row));
-    table(&rows)?;
+    rows(&value, head, row)?;
     Ok(Exit::Fine)
+}
+
+/// Prints a line for each item of a list.
+fn rows(list: &Value, head: &[&str], row: impl Fn(&Value) -> Vec<String>) -> io::Result<()> {
+    let mut rows = vec![head.iter().map(|&name| name.to_owned()).collect()];
+    rows.extend(list.as_array().into_iter().flatten().map(row));
+    table(&rows)
 }
 
 /// Prints a value as it came.

@@ -6,6 +6,8 @@
 mod channel;
 mod dial;
 mod http1;
+mod probe;
+mod question;
 mod request;
 mod startup;
 mod stream;
@@ -38,6 +40,8 @@ pub(super) use channel::Channel;
 pub(super) use dial::{Dial, Made, NotMade};
 pub(super) use http1::{Broken, Connection, Switched, failure};
 pub(super) use hyper::body::Incoming as Whole;
+pub(super) use probe::ask;
+pub(super) use question::Unwell;
 pub(crate) use startup::ask_for_tls;
 pub(super) use stream::{Given, Load, Refusal, Sending};
 pub(super) use tls::refused;

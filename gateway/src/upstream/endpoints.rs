@@ -1,6 +1,8 @@
 //! Where requests can go: the endpoints of an upstream at this moment.
 
 mod ledger;
+mod standings;
+mod told;
 
 use std::{
     collections::HashMap,
@@ -23,6 +25,7 @@ use sluice_config::model::{Balance, UpstreamLimits};
 use super::{
     balance::{Key, Ring, Weights},
     budget::Budget,
+    health::standing::Standing,
     resolve::Resolved,
 };
 use crate::downstream::Connection;
@@ -31,6 +34,9 @@ use ledger::Ledger;
 
 pub use ledger::Connections;
 pub(super) use ledger::Gauge;
+pub use standings::Checks;
+pub(super) use standings::Standings;
+pub use told::EndpointReport;
 
 /// What is connected to.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -202,11 +208,13 @@ pub(super) struct Endpoint {
     pub(super) prefers_http1: AtomicBool,
     /// What was wrong with its TLS when it was last tried.
     pub(super) trouble: Mutex<Option<Part>>,
+    /// Whether it is well. That of the endpoint before, where only other settings changed.
+    pub(super) standing: Arc<Standing>,
     active: AtomicUsize,
 }
 
 impl Endpoint {
-    fn new(goal: Goal) -> Self {
+    fn new(goal: Goal, standing: Arc<Standing>) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
@@ -214,6 +222,7 @@ impl Endpoint {
             goal,
             prefers_http1: AtomicBool::new(false),
             trouble: Mutex::new(None),
+            standing,
             active: AtomicUsize::new(0),
         }
     }
@@ -252,17 +261,20 @@ pub(super) struct State {
     pub(super) id: u64,
     pub(super) budget: Budget,
     pub(super) ledger: Ledger,
+    pub(super) standings: Arc<Standings>,
     known: Mutex<HashMap<Goal, Weak<Endpoint>>>,
     generations: AtomicU64,
 }
 
 impl State {
-    pub(super) fn new(limits: &UpstreamLimits) -> Self {
+    /// With what is known of endpoints of this name.
+    pub(super) fn new(limits: &UpstreamLimits, standings: Arc<Standings>) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             budget: Budget::new(limits),
             ledger: Ledger::default(),
+            standings,
             known: Mutex::new(HashMap::new()),
             generations: AtomicU64::new(0),
         }
@@ -275,7 +287,8 @@ impl State {
             return endpoint;
         }
         known.retain(|_, endpoint| endpoint.strong_count() > 0);
-        let endpoint = Arc::new(Endpoint::new(goal.clone()));
+        let standing = self.standings.of(&goal);
+        let endpoint = Arc::new(Endpoint::new(goal.clone(), standing));
         known.insert(goal, Arc::downgrade(&endpoint));
         endpoint
     }
@@ -307,6 +320,10 @@ pub(super) struct Set {
     /// Where requests go by what they are recognised by.
     pub(super) ring: Option<Ring>,
     members: Box<[Member]>,
+    /// Those that are left out because they are not available.
+    away: Box<[Member]>,
+    /// Whether so few are available that none is left out.
+    pub(super) panicking: bool,
     /// Whether a name is still without any answer.
     pub(super) unresolved: bool,
 }
@@ -320,8 +337,9 @@ struct Member {
 }
 
 impl Set {
-    /// What `sources` stand for now.
-    pub(super) fn new(sources: &[Source], state: &State) -> Self {
+    /// What `sources` stand for now. With less than this many percent of them available, all can be
+    /// picked.
+    pub(super) fn new(sources: &[Source], state: &State, panic_threshold: u32) -> Self {
         let mut members: Vec<Member> = Vec::with_capacity(sources.len());
         let mut places: HashMap<u64, usize> = HashMap::new();
         let mut unresolved = false;
@@ -365,11 +383,14 @@ impl Set {
                 }
             }
         }
+        let (members, away, panicking) = part(members, panic_threshold);
         Self {
             generation: state.generations.fetch_add(1, Ordering::Relaxed),
             weights: Weights::new(members.iter().map(|member| member.weight)),
             ring: None,
             members: members.into(),
+            away: away.into(),
+            panicking,
             unresolved,
         }
     }
@@ -390,13 +411,15 @@ impl Set {
 
     /// Whether a request would notice the difference.
     pub(super) fn same_as(&self, other: &Self) -> bool {
+        let same = |a: &[Member], b: &[Member]| {
+            let same =
+                |(a, b): (&Member, &Member)| a.weight == b.weight && a.endpoint.id == b.endpoint.id;
+            a.len() == b.len() && a.iter().zip(b).all(same)
+        };
         self.unresolved == other.unresolved
-            && self.members.len() == other.members.len()
-            && self
-                .members
-                .iter()
-                .zip(&other.members)
-                .all(|(a, b)| a.weight == b.weight && a.endpoint.id == b.endpoint.id)
+            && self.panicking == other.panicking
+            && same(&self.members, &other.members)
+            && same(&self.away, &other.away)
     }
 
     pub(super) fn get(&self, index: usize) -> Option<&Arc<Endpoint>> {
@@ -415,6 +438,19 @@ impl Set {
         self.members.iter().map(|member| &member.endpoint)
     }
 
+    /// Also those that are left out.
+    pub(super) fn everyone(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
+        let all = self.members.iter().chain(&self.away);
+        all.map(|member| &member.endpoint)
+    }
+
+    /// The same in the order of the configuration.
+    fn in_order(&self) -> Vec<&Arc<Endpoint>> {
+        let mut all: Vec<&Member> = self.members.iter().chain(&self.away).collect();
+        all.sort_by_key(|member| member.source);
+        all.into_iter().map(|member| &member.endpoint).collect()
+    }
+
     pub(super) fn contains(&self, id: u64) -> bool {
         self.iter().any(|endpoint| endpoint.id == id)
     }
@@ -431,4 +467,21 @@ impl Set {
             .find(|member| member.source == source && !tried.contains(&member.endpoint.id))
             .map(|member| &member.endpoint)
     }
+}
+
+/// Those of `members` that can be picked, the others, and whether all are picked because too few are
+/// available.
+fn part(members: Vec<Member>, panic_threshold: u32) -> (Vec<Member>, Vec<Member>, bool) {
+    let is_available = |member: &Member| member.endpoint.standing.is_available();
+    let all = members.len();
+    let there = members.iter().filter(|member| is_available(member)).count();
+    if there == all {
+        return (members, Vec::new(), false);
+    }
+    let threshold = usize::try_from(panic_threshold).unwrap_or(usize::MAX);
+    if there.saturating_mul(100) < all.saturating_mul(threshold) {
+        return (members, Vec::new(), true);
+    }
+    let (some, away) = members.into_iter().partition(is_available);
+    (some, away, false)
 }

@@ -1,6 +1,7 @@
 //! A connection lent for one exchange: sends the request, waits for the head of the response.
 
 mod part;
+mod reply;
 mod tunnel;
 mod whole;
 

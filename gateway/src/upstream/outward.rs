@@ -236,7 +236,7 @@ impl Outward {
         if client.is_some() {
             model.protocol = UpstreamProtocol::Auto;
         }
-        let state = state.unwrap_or_else(|| Arc::new(State::new(&model.limits)));
+        let state = state.unwrap_or_else(|| Arc::new(State::new(&model.limits, Arc::default())));
         let speech = match client {
             None => Speech::Plain,
             Some(_) => Speech::Tls(match place.host.parse::<IpAddr>() {

@@ -54,7 +54,8 @@ impl Registry {
     }
 
     /// The upstream that `model` describes: the one at work when nothing changed; with the counts,
-    /// budget and connections of the one at work when only its endpoints changed; else a new one.
+    /// budget and connections of the one at work when nothing changed that concerns those; else a new one.
+    /// What is known of the health of endpoints is kept anyway.
     /// `tls` is what its endpoints are spoken to with; what it remembers is kept, too.
     ///
     /// Has to be called on a runtime, since it may start to resolve names.
@@ -75,6 +76,7 @@ impl Registry {
             && same_tls(previous)
             && (previous.dns == *dns || !resolves(model))
         {
+            previous.watch(&self.connector, &self.control);
             return Arc::clone(previous);
         }
         let traffic = match &previous {
@@ -89,11 +91,16 @@ impl Registry {
             client: Arc::clone(client),
             handshakes: handshakes.unwrap_or_else(|| self.counters.handshakes()),
         });
+        let standings = previous
+            .as_ref()
+            .map(|previous| Arc::clone(&previous.state.standings));
         let previous =
             previous.filter(|previous| same_settings(&previous.model, model) && same_tls(previous));
-        let (state, tls) = match previous {
-            Some(previous) => (Arc::clone(&previous.state), previous.tls.clone()),
-            None => (Arc::new(State::new(&model.limits)), tls),
+        let (state, tls) = if let Some(previous) = previous {
+            (Arc::clone(&previous.state), previous.tls.clone())
+        } else {
+            let standings = standings.unwrap_or_default();
+            (Arc::new(State::new(&model.limits, standings)), tls)
         };
         let sources = model
             .endpoints
@@ -119,6 +126,7 @@ impl Registry {
             }
         }
         // An answer may have come between the first look and the subscription.
+        upstream.watch(&self.connector, &self.control);
         upstream.refresh();
         known
             .upstreams
@@ -220,7 +228,7 @@ fn host(address: &HostPort) -> Option<Host> {
     }
 }
 
-/// Whether nothing but the endpoints differs.
+/// Whether nothing that concerns connections differs.
 fn same_settings(a: &model::Upstream, b: &model::Upstream) -> bool {
     let model::Upstream {
         name,
@@ -234,6 +242,9 @@ fn same_settings(a: &model::Upstream, b: &model::Upstream) -> bool {
         timeouts,
         pool,
         limits,
+        // They decide who is asked and picked, and no connection.
+        health_check: _,
+        panic_threshold: _,
     } = a;
     *name == b.name
         && *protocol == b.protocol

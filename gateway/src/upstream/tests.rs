@@ -7,6 +7,7 @@
 
 mod budget;
 mod exchange;
+mod health;
 mod keeping;
 mod shared;
 

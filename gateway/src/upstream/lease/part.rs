@@ -9,10 +9,11 @@ use super::{
     super::{
         connect::{Given, Incoming, Load, Refusal, Sending},
         pool::{Lent, Place},
-        reply::{Held, Reply, one_length},
         upload::Upload,
     },
-    Account, Failed, wait,
+    Account, Failed,
+    reply::{Held, Reply, one_length},
+    wait,
 };
 use crate::{
     error::ProxyError,

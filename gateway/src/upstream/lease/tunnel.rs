@@ -10,9 +10,10 @@ use super::{
     super::{
         connect::{Given, Incoming, Opening, Refusal},
         pool::{Lent, Place},
-        reply::{Held, Reply, one_length},
     },
-    Account, Failed, wait,
+    Account, Failed,
+    reply::{Held, Reply, one_length},
+    wait,
 };
 use crate::{
     error::ProxyError,

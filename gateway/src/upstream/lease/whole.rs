@@ -15,10 +15,11 @@ use super::{
     super::{
         connect::{Broken, Connection, Incoming, Switched, Whole, failure, refused},
         pool::Lent,
-        reply::{Held, Reply, Unusable, examine},
         upload::{Outgoing, Upload},
     },
-    Account, Failed, wait,
+    Account, Failed,
+    reply::{Held, Reply, Unusable, examine},
+    wait,
 };
 use crate::{
     error::{BoxError, ProxyError},

@@ -20,10 +20,12 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
 use super::{
-    connect::{Incoming, Sending},
-    lease::Account,
-    pool::Lent,
-    upload::Upload,
+    super::{
+        connect::{Incoming, Sending},
+        pool::Lent,
+        upload::Upload,
+    },
+    Account,
 };
 use crate::error::{BoxError, ProxyError};
 
