@@ -184,7 +184,8 @@ async fn a_file_of_users_that_breaks_is_told_of_and_mended_without_a_word_about_
     std::fs::write(&users, format!("alice:{HASH}")).expect("a file");
     let address = std::net::SocketAddr::from(([127, 0, 0, 1], sluice_tests::process::free_port()));
     let running = Sluice::start_in(folder, address, &CONFIG.replace("HASH", HASH));
-    running.accepts().await;
+    // It accepts before it has read the file.
+    running.says("\"started\"").await;
 
     std::fs::write(&users, "alice").expect("a file");
     let said = running.says("the file of users is refused").await;
