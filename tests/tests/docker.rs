@@ -24,8 +24,9 @@ fn problems(text: &str) -> Vec<String> {
     report.problems.iter().map(|it| format!("{it:?}")).collect()
 }
 
+/// Also the example of `examples/egress`, with the same image, since that takes long to build.
 #[test]
-fn the_image_serves_two_services_takes_a_change_over_and_ends_cleanly() {
+fn the_image_serves_two_services_takes_a_change_over_is_the_only_way_out_and_ends_cleanly() {
     let output = Command::new(root().join("docker/smoke"))
         .env("SLUICE_PROFILE", "dev")
         .output()
@@ -66,10 +67,16 @@ fn the_program_that_ships_leaves_the_image_below_thirty_megabytes() {
 }
 
 #[test]
-fn the_configurations_of_the_compose_file_are_fine() {
-    for service in ["gateway", "details", "reviews"] {
-        let path = root().join(format!("docker/compose/{service}/sluice.toml"));
+fn the_configurations_of_the_compose_files_are_fine() {
+    for place in [
+        "compose/gateway",
+        "compose/details",
+        "compose/reviews",
+        "examples/egress/gateway",
+        "examples/egress/outside",
+    ] {
+        let path = root().join(format!("docker/{place}/sluice.toml"));
         let text = fs::read_to_string(&path).expect("a configuration");
-        assert_eq!(problems(&text), Vec::<String>::new(), "{service}");
+        assert_eq!(problems(&text), Vec::<String>::new(), "{place}");
     }
 }
