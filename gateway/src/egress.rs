@@ -177,6 +177,15 @@ impl Decision {
         self.outcome == Outcome::Allowed || self.shadow
     }
 
+    /// The rule whose `addresses`, `via` and `tls` count: the one that allows, also when it is out of its rate. Who
+    /// passes in the shadow goes as if no rule were about it: what a rule opens it opens for those whom it allows.
+    pub fn led_by(&self) -> Option<&EgressName> {
+        match self.outcome {
+            Outcome::Allowed | Outcome::Refused(Why::Rate) => self.rule.as_ref(),
+            Outcome::Refused(_) => None,
+        }
+    }
+
     /// Why not, if so.
     pub fn why(&self) -> Option<Why> {
         match self.outcome {
@@ -323,7 +332,7 @@ impl Egress {
         ask: &Ask<'_>,
         now: Instant,
     ) -> Decision {
-        let mut decision = self.table.inside(asker, ask);
+        let mut decision = self.table.inside(outer, asker, ask);
         // The attempt has been counted where it stays with its rule.
         if decision.rule != outer.rule || outer.outcome != Outcome::Allowed {
             self.charge(&mut decision, now);
@@ -353,7 +362,7 @@ impl Egress {
         decision: &Decision,
         addresses: impl IntoIterator<Item = IpAddr> + 'a,
     ) -> impl Iterator<Item = IpAddr> + 'a {
-        let listed = self.table.listed(decision.rule.as_ref());
+        let listed = self.table.listed(decision);
         let addresses = addresses.into_iter();
         addresses.filter(move |address| addresses::is_dialable(*address, listed))
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::problem;
 use crate::{
     Problem, Snapshot,
-    model::{Basic, ClientCertificateMode, Egress, EgressDefault, Listener, Protocol},
+    model::{Basic, ClientCertificateMode, Egress, EgressDefault, EgressMode, Listener, Protocol},
 };
 
 pub(super) fn check(snapshot: &Snapshot) -> Vec<Problem> {
@@ -24,7 +24,8 @@ pub(super) fn check(snapshot: &Snapshot) -> Vec<Problem> {
         ));
         return problems;
     }
-    if egress.default == EgressDefault::Deny && !egress.addresses.is_empty() {
+    let counts = egress.default == EgressDefault::Allow || egress.mode == EgressMode::Shadow;
+    if !counts && !egress.addresses.is_empty() {
         problems.push(problem(
             "unused_addresses",
             "egress.addresses".to_owned(),

@@ -77,7 +77,7 @@ pub enum EgressDefault {
 pub enum EgressMode {
     /// It is.
     Enforce,
-    /// It is counted and logged, and passes; addresses that are not public stay refused.
+    /// It is counted and logged, and passes as if no rule were about it; addresses that are not public stay refused.
     Shadow,
 }
 

@@ -25,7 +25,7 @@ pub struct Egress {
     #[schemars(range(min = 0, max = 1_000_000))]
     pub report: Option<i64>,
     /// Networks and addresses that are not public and may be reached nevertheless where no rule says more, under
-    /// `default = "allow"`. Default none.
+    /// `default = "allow"` and `mode = "shadow"`. Default none.
     pub addresses: Option<OneOrMany<String>>,
     /// What is allowed, by name. The rule with the most specific host is asked first (exact names, longer
     /// wildcards, `*`; longer networks), among equal ones in the order of their names; the first of which everything
@@ -49,7 +49,8 @@ pub enum EgressDefault {
 pub enum EgressMode {
     /// It is.
     Enforce,
-    /// It is counted and logged as refused, and passes; addresses that are not public stay refused.
+    /// It is counted and logged as refused, and passes as under `default = "allow"`, by no rule; addresses that are
+    /// not public stay refused.
     Shadow,
 }
 

@@ -90,12 +90,17 @@ impl Table {
         rules.binary_search_by(|rule| rule.name.cmp(name)).ok()
     }
 
-    /// The networks that are not public and may be dialled under a rule, or where no rule says more.
-    pub fn listed(&self, rule: Option<&EgressName>) -> &[IpNet] {
-        match (rule.and_then(|name| self.rule(name)), self.settings.default) {
-            (Some(rule), _) => &rule.addresses,
-            (None, EgressDefault::Allow) => &self.settings.addresses,
-            (None, EgressDefault::Deny) => &[],
+    /// The rule that says how an attempt is led outside; none where no rule does.
+    pub fn leader(&self, decision: &Decision) -> Option<&EgressRule> {
+        self.rule(decision.led_by()?)
+    }
+
+    /// The networks that are not public and may be dialled for an attempt that passes.
+    pub fn listed(&self, decision: &Decision) -> &[IpNet] {
+        match self.leader(decision) {
+            Some(rule) => &rule.addresses,
+            None if decision.passes() => &self.settings.addresses,
+            None => &[],
         }
     }
 
@@ -104,9 +109,17 @@ impl Table {
         self.find(asker, ask, Way::Direct)
     }
 
-    /// As [`Table::decide`], about what is spoken inside a tunnel.
-    pub fn inside(&self, asker: &Asker<'_>, ask: &Ask<'_>) -> Decision {
-        self.find(asker, ask, Way::Tunnelled)
+    /// As [`Table::decide`], about what is spoken inside a tunnel that `outer` let open. It leads where it leads:
+    /// who would have to go another way may not, not even in the shadow.
+    pub fn inside(&self, outer: &Decision, asker: &Asker<'_>, ask: &Ask<'_>) -> Decision {
+        let mut decision = self.find(asker, ask, Way::Tunnelled);
+        let via = |decision| self.leader(decision).and_then(|rule| rule.via.as_ref());
+        if decision.passes() && via(&decision) != via(outer) {
+            let why = decision.why().unwrap_or(Why::Protocol);
+            decision.outcome = Outcome::Refused(why);
+            decision.shadow = false;
+        }
+        decision
     }
 
     /// Every rule for the host, in the order in which they are asked, with the first of its conditions that does
@@ -153,13 +166,16 @@ impl Table {
 
     /// What would pass in the shadow but for its address is refused for that.
     fn refused(&self, ask: &Ask<'_>, why: Why, rule: Option<&EgressName>) -> Decision {
-        let shadow = self.is_shadow();
-        let reachable = !shadow || is_reachable(ask.target, self.listed(rule));
-        let why = if reachable { why } else { Why::Address };
+        // As where everything may be: the rule has not allowed it.
+        let reachable = is_reachable(ask.target, &self.settings.addresses);
+        let why = match self.settings.mode {
+            EgressMode::Shadow if !reachable => Why::Address,
+            EgressMode::Shadow | EgressMode::Enforce => why,
+        };
         Decision {
             rule: rule.cloned(),
             outcome: Outcome::Refused(why),
-            shadow: shadow && why != Why::Address,
+            shadow: self.is_shadow() && reachable,
             wait: None,
         }
     }

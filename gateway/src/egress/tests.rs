@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use proptest::prelude::*;
-use sluice_config::model::{
-    EgressDefault, EgressFrom, EgressHost, EgressMode, EgressProtocols, EgressRule, HostPattern,
-    IdentityPattern, Method, PathMatch, Rate,
+use sluice_config::{
+    model::{
+        EgressDefault, EgressFrom, EgressHost, EgressMode, EgressProtocols, EgressRule,
+        HostPattern, IdentityPattern, Method, PathMatch, Rate,
+    },
+    names::UpstreamName,
 };
 
 use super::*;
@@ -108,8 +111,13 @@ fn decided(table: &Table, at: &str, kind: Kind<'_>) -> Told {
 
 fn inside(table: &Table, at: &str, kind: Kind<'_>) -> Told {
     let (target, port) = Target::parse(at, None).expect(at);
-    let target = &target;
-    told(&table.inside(&asker(), &Ask { target, port, kind }))
+    let ask = |kind| Ask {
+        target: &target,
+        port,
+        kind,
+    };
+    let outer = table.decide(&asker(), &ask(Kind::Tunnel));
+    told(&table.inside(&outer, &asker(), &ask(kind)))
 }
 
 #[test]
@@ -538,6 +546,82 @@ fn in_the_shadow_everything_passes_but_addresses_that_are_not_public() {
     decision.refuse_addresses();
     assert!(!decision.passes());
     assert_eq!(decision.why(), Some(Why::Address));
+}
+
+#[test]
+fn in_the_shadow_nobody_is_led_by_a_rule_that_does_not_allow_it() {
+    let own = || vec!["10.1.0.0/16".parse().unwrap()];
+    let mut inner = rule("inner", &["inner.example", "10.0.0.0/8"]);
+    inner.addresses = vec!["10.0.0.0/8".parse().unwrap()];
+    inner.from.sources = own();
+    let mut far = rule("far", &["far.example"]);
+    far.via = Some(UpstreamName::new("parent").unwrap());
+    far.from.sources = own();
+    let mut sealed = rule("sealed", &["sealed.example"]);
+    sealed.tls = Some(model::UpstreamTls::default());
+    sealed.from.sources = own();
+    let mut model = model(vec![inner, far, sealed]);
+    model.mode = EgressMode::Shadow;
+    model.addresses = vec!["10.9.0.0/16".parse().unwrap()];
+    let egress = running(model, None);
+    let stranger = Asker {
+        source: "10.2.0.1".parse().unwrap(),
+        ..asker()
+    };
+    let addresses = ["10.0.0.7", "10.9.0.7", "1.1.1.1"].map(|text| text.parse::<IpAddr>().unwrap());
+    let table = egress.table();
+    for (at, kind, own) in [
+        (
+            "inner.example:443",
+            Kind::Tunnel,
+            vec!["10.0.0.7", "10.9.0.7", "1.1.1.1"],
+        ),
+        ("far.example:443", Kind::Tunnel, vec!["1.1.1.1"]),
+        ("sealed.example:80", GET, vec!["1.1.1.1"]),
+    ] {
+        for (asker, why, dialable) in [
+            (asker(), None, own),
+            (stranger, Some(Why::Source), vec!["10.9.0.7", "1.1.1.1"]),
+        ] {
+            let decision = asked_by(table, &asker, at, kind);
+            assert_eq!((decision.why(), decision.passes()), (why, true), "{at}");
+            assert_eq!(table.leader(&decision).is_some(), why.is_none(), "{at}");
+            let all = egress.dialable(&decision, addresses);
+            let all: Vec<_> = all.map(|address| address.to_string()).collect();
+            assert_eq!(all, dialable, "{at}");
+        }
+    }
+    // Who asks for an address is told at once.
+    for (at, passes) in [("10.0.0.7:443", false), ("10.9.0.7:443", true)] {
+        let decision = asked_by(table, &stranger, at, Kind::Tunnel);
+        assert_eq!(decision.passes(), passes, "{at}");
+    }
+}
+
+#[test]
+fn in_the_shadow_a_tunnel_through_a_proxy_leads_only_what_its_rule_allows() {
+    let mut far = rule("far", &["far.example"]);
+    far.via = Some(UpstreamName::new("parent").unwrap());
+    let mut model = model(vec![far, rule("near", &["near.example"])]);
+    model.mode = EgressMode::Shadow;
+    let table = Table::compile(Some(&Arc::new(model)));
+    for (host, name, passes) in [
+        ("far.example", "far.example", true),
+        ("far.example", "evil.test", false),
+        ("near.example", "evil.test", true),
+    ] {
+        let target = Target::host(host).unwrap();
+        let ask = |kind| Ask {
+            target: &target,
+            port: 443,
+            kind,
+        };
+        let outer = table.decide(&asker(), &ask(Kind::Tunnel));
+        let inner = table.inside(&outer, &asker(), &ask(tls(name)));
+        assert_eq!(inner.passes(), passes, "{name} in {host}");
+        let why = (host != name).then_some(Why::SniMismatch);
+        assert_eq!(inner.why(), why, "{name} in {host}");
+    }
 }
 
 #[test]

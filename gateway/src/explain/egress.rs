@@ -141,15 +141,16 @@ impl Walk<'_> {
             (None, Wish::Tunnel | Wish::Request) => Kind::Tunnel,
         });
         let mut decision = self.table.decide(&asker, &outer);
-        let mut addresses = self.table.listed(decision.rule.as_ref()).to_vec();
+        let mut addresses = self.table.listed(&decision).to_vec();
         report.candidates(&self.table, &asker, &outer);
         if outer.kind == Kind::Tunnel && decision.passes() {
             match &wanted.sni {
                 Some(name) => {
                     let kind = Kind::Tls { name: sni(name) };
-                    (decision, addresses) = self.spoken(&asker, &ask, kind, &addresses);
+                    let outer = (&decision, &*addresses);
+                    (decision, addresses) = self.spoken(outer, &asker, &ask, kind);
                 }
-                None => self.guess(&asker, &ask, &addresses, report),
+                None => self.guess((&decision, &addresses), &asker, &ask, report),
             }
         }
         report.rule.clone_from(&decision.rule);
@@ -221,9 +222,9 @@ impl Walk<'_> {
     /// What could be spoken inside of a tunnel, of which nothing is known.
     fn guess<'t>(
         &self,
+        outer: (&Decision, &[IpNet]),
         asker: &Asker<'_>,
         ask: &impl Fn(Kind<'t>) -> Ask<'t>,
-        outer: &[IpNet],
         report: &mut EgressReport,
     ) {
         let target = ask(Kind::Tunnel).target;
@@ -237,34 +238,36 @@ impl Walk<'_> {
             ("anything else".to_owned(), Kind::Tcp),
         ];
         for (what, kind) in kinds {
-            let (decision, addresses) = self.spoken(asker, ask, kind, outer);
+            let (decision, addresses) = self.spoken(outer, asker, ask, kind);
             let inside = EgressInside::new(what, &decision, addresses);
             report.inside.push(inside);
         }
     }
 
-    /// What is decided about what is spoken inside of a tunnel, and what that may be connected to: `outer` are
-    /// the addresses for which it could open.
+    /// What is decided about what is spoken inside of a tunnel, and what that may be connected to: `outer` is
+    /// why it could open, and to which addresses.
     fn spoken<'t>(
         &self,
+        (outer, opened): (&Decision, &[IpNet]),
         asker: &Asker<'_>,
         ask: &impl Fn(Kind<'t>) -> Ask<'t>,
         kind: Kind<'t>,
-        outer: &[IpNet],
     ) -> (Decision, Vec<IpNet>) {
         let within = |kind| {
-            let decision = self.table.inside(asker, &ask(kind));
-            let addresses = match decision.outcome {
-                Outcome::Allowed => shared(outer, self.table.listed(decision.rule.as_ref())),
-                // Where it passes in the shadow, no other rule has a say.
-                Outcome::Refused(_) => outer.to_vec(),
+            let decision = self.table.inside(outer, asker, &ask(kind));
+            let addresses = if decision.passes() {
+                shared(opened, self.table.listed(&decision))
+            } else {
+                opened.to_vec()
             };
             (decision, addresses)
         };
         let (own, anything) = (within(kind), within(Kind::Tcp));
         // Where anything may be spoken nobody looks at what it is.
+        let allowed = own.0.outcome == Outcome::Allowed;
+        let addresses = if allowed { &*own.1 } else { opened };
         let is_any = anything.0.outcome == Outcome::Allowed
-            && own.1.iter().all(|network| covers(&anything.1, network));
+            && addresses.iter().all(|network| covers(&anything.1, network));
         if is_any { anything } else { own }
     }
 
@@ -283,8 +286,7 @@ impl Walk<'_> {
             Some(error) if !decision.shadow => Err(error),
             error => {
                 let shadow = error.as_ref().map(Refusal::of);
-                let rule = decision.rule.as_ref();
-                let rule = rule.and_then(|name| self.table.rule(name));
+                let rule = self.table.leader(decision);
                 Ok(EgressAnswer::pass(rule, addresses, ask, shadow))
             }
         }

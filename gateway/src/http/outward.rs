@@ -36,6 +36,15 @@ struct Way {
     outlet: Arc<Outlet>,
 }
 
+impl Way {
+    /// Its port at these addresses.
+    fn at(&self, addresses: &[IpAddr]) -> Vec<SocketAddr> {
+        let all = addresses.iter();
+        all.map(|address| SocketAddr::new(*address, self.port))
+            .collect()
+    }
+}
+
 /// Answers a request that was normalised: sends it on, opens the tunnel that it asks for, or refuses it.
 pub(crate) async fn answer(
     exchange: &mut Exchange,
@@ -44,7 +53,7 @@ pub(crate) async fn answer(
     trailers: bool,
 ) -> Result<Response, ProxyError> {
     exchange.kept = exchange.filters().kept(&parts.headers);
-    let way = decide(exchange, &parts).await?;
+    let mut way = decide(exchange, &parts).await?;
     if parts.method == Method::CONNECT {
         if !matches!(body, Body::Empty) {
             return Err(ProxyError::BadRequest(Malformed::UpgradeBody));
@@ -54,7 +63,7 @@ pub(crate) async fn answer(
                 let request = Request::from_parts(parts, Body::Empty);
                 forward::forward(exchange, via, None, request).await
             }
-            None => open(exchange, &way).await,
+            None => open(exchange, &mut way).await,
         };
     }
     if let Some(wish) = upgrade::asked(exchange, &parts.method)? {
@@ -67,16 +76,12 @@ pub(crate) async fn answer(
         let request = Request::from_parts(parts, std::mem::take(body));
         return forward::forward(exchange, via, None, request).await;
     }
-    let client = way.outlet.client();
-    let way = Way {
-        // TLS is not spoken to the port of plain HTTP.
-        port: match (client, way.port) {
-            (Some(_), 80) => 443,
-            (_, port) => port,
-        },
-        ..way
-    };
-    let addresses = addresses(exchange, &way).await?;
+    let found = addresses(exchange, &mut way).await?;
+    // TLS is not spoken to the port of plain HTTP.
+    if way.outlet.client().is_some() && way.port == 80 {
+        way.port = 443;
+    }
+    let addresses = way.at(&found);
     let pools = &exchange.visitor.local.pools;
     let upstream = pools.outward(&place(&way), &addresses, way.outlet.client());
     let split = Split::new([(1, Destination::Upstream(upstream))]);
@@ -132,8 +137,8 @@ async fn authenticate(exchange: &mut Exchange) -> Result<Option<User>, ProxyErro
     Ok(Some(user))
 }
 
-/// What may be connected to of what the target stands for.
-async fn addresses(exchange: &mut Exchange, way: &Way) -> Result<Vec<SocketAddr>, ProxyError> {
+/// What may be connected to of what the target stands for. It may change what leads there.
+async fn addresses(exchange: &mut Exchange, way: &mut Way) -> Result<Vec<IpAddr>, ProxyError> {
     let found: Arc<[IpAddr]> = match &way.target {
         Target::Address(address) => Arc::from([*address]),
         Target::Name(name) => {
@@ -145,6 +150,7 @@ async fn addresses(exchange: &mut Exchange, way: &Way) -> Result<Vec<SocketAddr>
             })?
         }
     };
+    let plan = exchange.visitor.local.plan();
     let attempt = exchange.outward.as_mut().ok_or(ProxyError::Internal)?;
     let led = attempt.led_from();
     let led: Option<Arc<[IpAddr]>> = led.map(|led| Arc::from([led.ip()]));
@@ -152,7 +158,7 @@ async fn addresses(exchange: &mut Exchange, way: &Way) -> Result<Vec<SocketAddr>
         Some(led) if *led != *found => {
             // Another address than the one that was dialled is connected to for nobody.
             if !found.iter().any(|it| led.contains(&it.to_canonical())) {
-                attempt.doubt_address()?;
+                way.outlet = attempt.doubt_address(&plan)?;
             }
             led
         }
@@ -160,9 +166,7 @@ async fn addresses(exchange: &mut Exchange, way: &Way) -> Result<Vec<SocketAddr>
     };
     let (egress, decision) = attempt.decided().ok_or(ProxyError::Internal)?;
     let allowed = egress.dialable(decision, found.iter().copied());
-    let allowed: Vec<_> = allowed
-        .map(|address| SocketAddr::new(address, way.port))
-        .collect();
+    let allowed: Vec<_> = allowed.collect();
     if allowed.is_empty() {
         return Err(attempt.refuse_addresses());
     }
@@ -170,8 +174,9 @@ async fn addresses(exchange: &mut Exchange, way: &Way) -> Result<Vec<SocketAddr>
 }
 
 /// Opens a tunnel to the target itself.
-async fn open(exchange: &mut Exchange, way: &Way) -> Result<Response, ProxyError> {
-    let addresses = addresses(exchange, way).await?;
+async fn open(exchange: &mut Exchange, way: &mut Way) -> Result<Response, ProxyError> {
+    let found = addresses(exchange, way).await?;
+    let addresses = way.at(&found);
     let name = place(way).name(false);
     let local = Rc::clone(&exchange.visitor.local);
     exchange.upstream = Some(name.clone());

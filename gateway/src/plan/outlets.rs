@@ -66,11 +66,6 @@ impl Outlet {
         self.via.as_ref().map(|(_, split)| split)
     }
 
-    /// The name of that.
-    pub fn via_name(&self) -> Option<&UpstreamName> {
-        self.via.as_ref().map(|(upstream, _)| upstream.name())
-    }
-
     /// How TLS is spoken for clients that speak none.
     pub fn client(&self) -> Option<&Arc<Client>> {
         self.client.as_ref()

@@ -2,11 +2,12 @@
 
 use sluice_tests::{
     Front, Gateway, Origin, gateway,
+    name_server::Answer,
     outside::{Outside, connect, proxy, rule},
     tls::Pki,
 };
 
-use super::secure_origin;
+use super::{OTHER, secure_origin};
 
 /// A proxy whose rule leads everything through another one, which knows `ok.test`.
 async fn chain(port: u16) -> (Gateway, Outside) {
@@ -109,10 +110,12 @@ async fn in_the_shadow_everything_passes_but_what_leads_inside() {
     let (front, _origin): (Front, Origin) = secure_origin(&pki, &["other.test"]).await;
     let port = front.address().port();
     let rules = format!(
-        "[egress]\nmode = \"shadow\"\n{}",
+        "[egress]\nmode = \"shadow\"\naddresses = \"127.0.0.1\"\n{}",
         rule("ok", "\"ok.test\"", port, "")
     );
-    let outside = Outside::start(&["ok.test", "other.test"], "", &rules).await;
+    let outside = Outside::start(&["ok.test"], "", &rules).await;
+    let inside = Answer::Addresses(vec![OTHER], 60);
+    outside.names.says("other.test", inside);
     // A rule is about it, and would refuse what is inside.
     let stream = outside.tunnel(&format!("ok.test:{port}")).await;
     let secure = pki.client().connect(stream, "other.test").await;
@@ -123,12 +126,61 @@ async fn in_the_shadow_everything_passes_but_what_leads_inside() {
     assert_eq!(line["shadow"], true, "{line}");
     assert_eq!(line["egress_reason"], "sni_mismatch", "{line}");
     assert_eq!(outside.gateway.egress("ok"), [0, 0, 1]);
-    // No rule is about it; but no rule lists its address either.
+    // No rule is about it; but its address is listed nowhere either.
     let (reply, _stream) = outside.connect(&format!("other.test:{port}")).await;
     assert_eq!(reply.status, 403);
     let line = outside.line("other.test").await;
     assert_eq!(line["egress_reason"], "address", "{line}");
     assert!(line.get("shadow").is_none(), "{line}");
+}
+
+#[tokio::test]
+async fn in_the_shadow_no_rule_leads_whom_it_does_not_allow() {
+    let origin = Origin::text("hello").await;
+    let parent = Origin::text("the other proxy").await;
+    let port = origin.address().port();
+    let from = "from = { sources = \"10.9.9.9\" }";
+    let ports = format!("ports = [{port}]\n{from}");
+    let rules = |addresses: &str| {
+        format!(
+            "[egress]\nmode = \"shadow\"\n{addresses}\n{}{}\
+             [egress.allow.far]\nhosts = \"far.test\"\nvia = \"parent\"\n{ports}\n\
+             [upstreams.parent]\nendpoints = [\"{}\"]\n",
+            rule("inner", "\"inner.test\"", port, from),
+            rule(
+                "sealed",
+                "\"sealed.test\"",
+                port,
+                &format!("tls = true\n{from}")
+            ),
+            parent.address()
+        )
+    };
+    let names = ["inner.test", "far.test", "sealed.test"];
+    let outside = Outside::start(&names, "", &rules("")).await;
+    for name in names {
+        let target = format!("{name}:{port}");
+        assert_eq!(outside.connect(&target).await.0.status, 403, "{name}");
+        let reply = outside.get(&format!("http://{target}/")).await;
+        assert_eq!(reply.status, 403, "{name}");
+        let line = outside.line(name).await;
+        assert_eq!(line["egress_reason"], "address", "{line}");
+        assert_eq!(line["egress"], name.trim_end_matches(".test"), "{line}");
+    }
+    assert_eq!((origin.connections(), parent.connections()), (0, 0));
+
+    // As where everything may be: in clear, straight there, at the addresses of nobody's rule.
+    let outside = Outside::start(&names, "", &rules("addresses = \"127.0.0.0/8\"")).await;
+    for name in names {
+        let target = format!("{name}:{port}");
+        let reply = outside.get(&format!("http://{target}/")).await;
+        assert_eq!((reply.status, &*reply.text()), (200, "hello"), "{name}");
+        let line = outside.line(name).await;
+        assert_eq!(line["egress_reason"], "source", "{line}");
+        assert_eq!(line["shadow"], true, "{line}");
+        drop(outside.tunnel(&target).await);
+    }
+    assert_eq!(parent.connections(), 0);
 }
 
 #[tokio::test]

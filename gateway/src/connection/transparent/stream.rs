@@ -92,7 +92,7 @@ async fn reach(
     let local = Rc::clone(&record.local);
     let original = downstream.connection.local;
     let plan = local.plan();
-    let outlet = attempt.judge(&plan, downstream, kind)?;
+    let mut outlet = attempt.judge(&plan, downstream, kind)?;
     if outlet.via().is_some() {
         // Another proxy would resolve the name by itself.
         return Err(ProxyError::EgressRefused {
@@ -104,7 +104,7 @@ async fn reach(
         let names = plan.outlets.names().ok_or(ProxyError::Internal)?;
         let found = names.addresses(name).await.unwrap_or_else(|| Arc::from([]));
         if !found.iter().any(|it| it.to_canonical() == original.ip()) {
-            attempt.doubt_address()?;
+            outlet = attempt.doubt_address(&plan)?;
         }
     }
     let (egress, decision) = attempt.decided().ok_or(ProxyError::Internal)?;

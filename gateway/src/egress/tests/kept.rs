@@ -65,6 +65,8 @@ fn in_the_shadow_a_rate_is_told_and_passes() {
     let second = attempt(&egress, "api.example:443", Kind::Tunnel, now);
     assert_eq!(second.why(), Some(Why::Rate));
     assert!(second.shadow && second.passes());
+    // Everything but its rate allows it, so it goes where the rule leads.
+    assert_eq!(second.led_by(), Some(&name("rated")));
 }
 
 #[test]

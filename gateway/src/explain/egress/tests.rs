@@ -252,6 +252,38 @@ fn without_rules_everything_public_is_allowed_and_in_the_shadow_everything_publi
 }
 
 #[test]
+fn in_the_shadow_what_passes_is_not_led_by_a_rule_that_refuses_it() {
+    let shadow = format!("[egress]\nmode = \"shadow\"\naddresses = \"10.9.0.0/16\"\n{CONFIG}");
+    let way = |target| {
+        let report = explained(&shadow, "CONNECT", target, |asked| {
+            asked.client = Some([10, 0, 2, 5].into());
+        });
+        match report.answer {
+            EgressAnswer::Pass {
+                addresses,
+                via,
+                rate,
+                shadow: Some(_),
+                ..
+            } => (addresses.len(), via.is_some(), rate.is_some()),
+            answer => panic!("{target}: {answer:?}"),
+        }
+    };
+    for target in [
+        "api.example.com:443",
+        "far.example.com:444",
+        "users.example.com:443",
+        "a.example:22",
+    ] {
+        assert_eq!(way(target), (1, false, false), "{target}");
+    }
+    let inside = explained(&shadow, "CONNECT", "far.example.com:443", |asked| {
+        asked.sni = Some("evil.test".to_owned());
+    });
+    assert_eq!(outcome(&inside), "403 egress_refused", "{inside}");
+}
+
+#[test]
 fn a_report_names_each_rule_for_the_host_and_what_it_lacks() {
     let report = said("CONNECT", "api.example.com:443", |asked| {
         asked.client = Some([10, 0, 2, 5].into());

@@ -119,14 +119,14 @@ impl Attempt {
         self.led
     }
 
-    /// The target does not stand for the address that was dialled.
-    pub(crate) fn doubt_address(&mut self) -> Result<(), ProxyError> {
-        let Some(judged) = &mut self.judged else {
-            return Err(ProxyError::Internal);
-        };
+    /// The target does not stand for the address that was dialled. Gives what leads there nevertheless, in the
+    /// shadow.
+    pub(crate) fn doubt_address(&mut self, plan: &Plan) -> Result<Arc<Outlet>, ProxyError> {
+        let judged = self.judged.as_mut().ok_or(ProxyError::Internal)?;
         judged.decision.refuse_addresses();
         judged.decision.shadow = judged.egress.table().is_shadow();
-        refusal(&judged.decision).map_or(Ok(()), Err)
+        judged.outlet = Arc::clone(plan.outlets.of(judged.decision.led_by()));
+        refusal(&judged.decision).map_or(Ok(Arc::clone(&judged.outlet)), Err)
     }
 
     /// What the access log is told of it in the end.
@@ -170,7 +170,7 @@ impl Attempt {
         let (target, port) = self.place.as_ref().ok_or(ProxyError::EgressTarget)?;
         let (asker, ask) = (self.asker(downstream), ask(target, *port, kind));
         let decision = egress.attempt(&asker, &ask, Instant::now());
-        let outlet = Arc::clone(plan.outlets.of(decision.rule.as_ref()));
+        let outlet = Arc::clone(plan.outlets.of(decision.led_by()));
         let refused = refusal(&decision);
         self.judged = Some(Judged {
             egress,
@@ -186,7 +186,8 @@ impl Attempt {
             return false;
         };
         let ask = ask(target, *port, Kind::Tcp);
-        let decision = judged.egress.table().inside(&self.asker(downstream), &ask);
+        let (table, outer) = (judged.egress.table(), &judged.decision);
+        let decision = table.inside(outer, &self.asker(downstream), &ask);
         decision.outcome == Outcome::Allowed && self.may_stay(&judged.egress, &decision)
     }
 
@@ -209,15 +210,8 @@ impl Attempt {
         let egress = &outer.egress;
         let (asker, ask) = (self.asker(downstream), ask(target, *port, kind));
         let mut decision = egress.inside(&outer.decision, &asker, &ask, Instant::now());
-        let outlet = match &decision.rule {
-            rule if decision.outcome == Outcome::Allowed => plan.outlets.of(rule.as_ref()),
-            _ => &outer.outlet,
-        };
-        let outlet = Arc::clone(outlet);
-        if outlet.via_name() != outer.outlet.via_name() {
-            decision.outcome = Outcome::Refused(Why::Protocol);
-        }
-        if decision.outcome == Outcome::Allowed && !self.may_stay(egress, &decision) {
+        let outlet = Arc::clone(plan.outlets.of(decision.led_by()));
+        if decision.passes() && !self.may_stay(egress, &decision) {
             decision.refuse_addresses();
         }
         let refused = refusal(&decision);
