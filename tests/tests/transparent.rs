@@ -16,7 +16,7 @@ use hickory_proto::{
 };
 use network::Networks;
 use sluice_gateway::drain::Tasks;
-use sluice_tests::{Origin, eventually::within, process::program};
+use sluice_tests::{Origin, eventually::within, origin::Peer, process::program};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpStream, UdpSocket},
@@ -59,6 +59,16 @@ hosts = ["shop.example", "*.pets.example"]
 hosts = ["11.7.0.4/32", "2a07::2/128"]
 ports = [5432]
 protocols = ["tcp"]
+[egress.allow.far]
+hosts = "*.far.example"
+via = "parent"
+[egress.allow.farther]
+hosts = "11.7.0.9"
+ports = [5432]
+protocols = ["tcp"]
+via = "parent"
+[upstreams.parent]
+endpoints = ["11.7.0.4:3128"]
 "#;
 
 /// The workload, the gateway and the outside.
@@ -120,6 +130,7 @@ impl Stage {
                 }
             }));
         }
+        origins.push(Origin::on(networks.outside.listen(PARENT), other_proxy));
         let folder = tempfile::tempdir().expect("a folder");
         std::fs::write(folder.path().join("sluice.toml"), config).expect("a file");
         let path = program().to_str().expect("a path");
@@ -177,6 +188,13 @@ impl Stage {
     async fn open(&self, address: &str) -> std::io::Result<TcpStream> {
         let address = address.parse().expect("an address");
         self.networks.workload.connect(address).await
+    }
+
+    /// Whatever accepts at `address` outside.
+    fn origin(&self, address: &str) -> &Origin {
+        let mut all = self.origins.iter();
+        let found = all.find(|it| it.address().to_string() == address);
+        found.expect("an origin")
     }
 
     /// What comes back for these bytes; nothing where nobody answers.
@@ -288,6 +306,22 @@ async fn answer(socket: UdpSocket) {
     }
 }
 
+/// A proxy outside, which says everything again that is said inside of its tunnels.
+const PARENT: &str = "11.7.0.4:3128";
+
+async fn other_proxy(mut peer: Peer) {
+    let Some(request) = peer.request().await else {
+        return;
+    };
+    if request.start.contains("no.far.example") {
+        peer.send("HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n")
+            .await;
+        return;
+    }
+    peer.send("HTTP/1.1 200 OK\r\n\r\n").await;
+    peer.echo().await;
+}
+
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: shop.example\r\n\r\n";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -370,12 +404,7 @@ async fn tls_goes_where_its_name_may_and_nowhere_else() {
         // No SNI.
         ("11.7.0.2", "11.7.0.2", false),
     ] {
-        let place = format!("{address}:443");
-        let origin = stage
-            .origins
-            .iter()
-            .find(|it| it.address().to_string() == place);
-        let origin = origin.expect("an origin");
+        let origin = stage.origin(&format!("{address}:443"));
         let before = origin.connections();
         stage.curl("https", host, address).await;
         let seen = origin.connections() - before;
@@ -384,6 +413,44 @@ async fn tls_goes_where_its_name_may_and_nowhere_else() {
     let line = stage.told("else.example").await;
     assert_eq!(line["verdict"], "egress_refused", "{line}");
     assert_eq!(line["egress_reason"], "host", "{line}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_are_led_through_another_proxy_where_a_rule_says_so() {
+    let Some(stage) = Stage::new("").await else {
+        return;
+    };
+    stage.networks.gateway.filter(REDIRECT);
+    let parent = stage.origin(PARENT);
+    // Nobody here knows where that is.
+    stage.curl("https", "api.far.example", "11.7.0.9").await;
+    let said = stage.says("11.7.0.9:5432", RAW).await;
+    assert_eq!(said.as_bytes(), RAW, "{said}");
+    let asked: Vec<_> = parent.requests().into_iter().map(|it| it.start).collect();
+    assert_eq!(
+        asked,
+        [
+            "CONNECT api.far.example:443 HTTP/1.1",
+            "CONNECT 11.7.0.9:5432 HTTP/1.1"
+        ]
+    );
+    let hello = parent.saw().remove(0);
+    let end = hello.windows(4).position(|it| it == b"\r\n\r\n");
+    assert_eq!(hello[end.expect("a head") + 4], 22, "the handshake of curl");
+    let line = stage.told("api.far.example").await;
+    assert_eq!(line["egress"], "far", "{line}");
+    assert_eq!(line["upstream"], "parent", "{line}");
+    assert_eq!(line["endpoint"], PARENT, "{line}");
+
+    // It may refuse, and what is refused here does not get there.
+    stage.curl("https", "no.far.example", "11.7.0.9").await;
+    let line = stage.told("no.far.example").await;
+    assert_eq!(line["verdict"], "upstream_protocol", "{line}");
+    assert_eq!(line["bytes_out"], 0, "{line}");
+    let before = parent.connections();
+    assert_eq!(stage.says("11.7.0.9:443", RAW).await, "");
+    stage.curl("https", "far.example", "11.7.0.9").await;
+    assert_eq!(parent.connections(), before);
 }
 
 #[tokio::test(flavor = "multi_thread")]

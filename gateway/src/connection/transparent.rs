@@ -6,6 +6,7 @@
 //! came straight to us goes nowhere, or it would come back.
 
 mod stream;
+mod via;
 
 use sluice_config::model::Bind;
 use tokio::time::{Instant, timeout_at};

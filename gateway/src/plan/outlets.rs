@@ -66,6 +66,11 @@ impl Outlet {
         self.via.as_ref().map(|(_, split)| split)
     }
 
+    /// The same, for what is no request.
+    pub fn parent(&self) -> Option<&Arc<Upstream>> {
+        self.via.as_ref().map(|(upstream, _)| upstream)
+    }
+
     /// How TLS is spoken for clients that speak none.
     pub fn client(&self) -> Option<&Arc<Client>> {
         self.client.as_ref()

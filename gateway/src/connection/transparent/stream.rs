@@ -6,10 +6,11 @@ use bytes::Bytes;
 use http::HeaderValue;
 use tokio::io::AsyncWriteExt as _;
 
+use super::via;
 use crate::{
     connection::Arrival,
     downstream::{Connection, Downstream, Hello},
-    egress::{Kind, Sni, Target, Why},
+    egress::{Kind, Sni, Target},
     error::ProxyError,
     http::outward::{attempt::Attempt, tunnel::ALERT},
     l4::{
@@ -38,7 +39,7 @@ pub(super) async fn serve(
     record.outside = Some(attempt.note());
     record.outlet = attempt.outlet().map(Arc::clone);
     match reached {
-        Ok(raw) => carry(record, (stream, ahead), (raw, Bytes::new())).await,
+        Ok(reached) => carry(record, (stream, ahead), reached).await,
         Err(error) => {
             let is_refusal = matches!(
                 error,
@@ -83,23 +84,22 @@ fn asked<'h>(connection: &Connection, hello: Option<&'h Hello>) -> (Option<Targe
     }
 }
 
+/// A connection to where it wants to go, and what came from there already.
 async fn reach(
     record: &mut Record,
     attempt: &mut Attempt,
     downstream: &Downstream,
     kind: Kind<'_>,
-) -> Result<Raw, ProxyError> {
+) -> Result<(Raw, Bytes), ProxyError> {
     let local = Rc::clone(&record.local);
     let original = downstream.connection.local;
     let plan = local.plan();
     let mut outlet = attempt.judge(&plan, downstream, kind)?;
-    if outlet.via().is_some() {
-        // Another proxy would resolve the name by itself.
-        return Err(ProxyError::EgressRefused {
-            why: Why::Protocol.word(),
-        });
-    }
     let (target, port) = attempt.place()?;
+    if let Some(parent) = outlet.parent() {
+        // It looks the name up by itself: which address was dialled is nothing to it.
+        return via::open(record, parent, (&target, port)).await;
+    }
     if let Target::Name(name) = &target {
         let names = plan.outlets.names().ok_or(ProxyError::Internal)?;
         let found = names.addresses(name).await.unwrap_or_else(|| Arc::from([]));
@@ -120,7 +120,8 @@ async fn reach(
         port,
     };
     let upstream = local.pools.outward(&place, &[original], None);
-    lend(record, &upstream, false).await
+    let raw = lend(record, &upstream, false).await?;
+    Ok((raw, Bytes::new()))
 }
 
 fn sender(connection: &Arc<Connection>) -> Downstream {

@@ -2,11 +2,13 @@
 
 use std::{any::Any, sync::Arc};
 
+use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{Pools, Upstream};
 use crate::{
     error::ProxyError,
+    message::Tunnel,
     stream::{Stream, WriteStall},
     upstream::{
         Choice, Dialect, EndpointKey, Introduction, Manner, NoLease, endpoints::Active, pool::Grant,
@@ -22,6 +24,16 @@ pub struct Raw {
 }
 
 impl Raw {
+    /// What `endpoint`, a proxy, has opened a tunnel to; and what came through it already.
+    pub fn tunnelled(tunnel: Tunnel, endpoint: EndpointKey) -> (Self, Bytes) {
+        let raw = Self {
+            stream: tunnel.stream,
+            endpoint,
+            hold: tunnel.hold,
+        };
+        (raw, tunnel.ahead)
+    }
+
     /// The endpoint.
     pub fn endpoint(&self) -> &EndpointKey {
         &self.endpoint
