@@ -14,7 +14,7 @@ use hickory_proto::{
     op::{Message, MessageType, ResponseCode},
     rr::{RData, Record, RecordType, rdata::A},
 };
-use network::Networks;
+use network::{Network, Networks};
 use sluice_gateway::drain::Tasks;
 use sluice_tests::{Origin, eventually::within, origin::Peer, process::program};
 use tokio::{
@@ -39,6 +39,14 @@ const TPROXY: &str = "table inet egress {
   }
 }";
 
+/// The same for what this machine itself connects to, but for what the gateway does.
+const OUTPUT: &str = "table inet egress {
+  chain led {
+    type nat hook output priority -100;
+    meta mark != 77 oifname out0 meta l4proto tcp redirect to :15001
+  }
+}";
+
 /// Of every gateway; what follows are further keys of its listener.
 const LISTENER: &str = r#"
 [dns]
@@ -53,6 +61,11 @@ timeouts = { sniff = "500ms" }
 "#;
 
 const RULES: &str = r#"
+[listeners.proxy]
+address = "127.0.0.1:3128"
+protocol = "forward-proxy"
+[egress]
+mark = 77
 [egress.allow.shop]
 hosts = ["shop.example", "*.pets.example"]
 [egress.allow.database]
@@ -69,6 +82,7 @@ protocols = ["tcp"]
 via = "parent"
 [upstreams.parent]
 endpoints = ["11.7.0.4:3128"]
+socket = { mark = 77 }
 "#;
 
 /// The workload, the gateway and the outside.
@@ -168,16 +182,21 @@ impl Stage {
     async fn curl(&self, scheme: &str, host: &str, address: &str) -> (u16, String) {
         let to = format!("::{address}:");
         let url = format!("{scheme}://{host}/");
-        let mut command: Command = self.networks.workload.command("curl");
+        let in_workload = self.networks.workload.command("curl");
+        self.asks(in_workload, &["--connect-to", &to, &url]).await
+    }
+
+    /// curl with these arguments.
+    async fn asks(&self, mut command: Command, arguments: &[&str]) -> (u16, String) {
         command.args([
             "--silent",
             "--insecure",
             "--max-time",
             "5",
-            "--connect-to",
-            &to,
+            "--write-out",
+            "\n%{http_code}",
         ]);
-        command.args(["--write-out", "\n%{http_code}", &url]);
+        command.args(arguments);
         let output = command.output().await.expect("curl runs");
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         let (body, status) = said.rsplit_once('\n').unwrap_or_default();
@@ -197,10 +216,15 @@ impl Stage {
         found.expect("an origin")
     }
 
-    /// What comes back for these bytes; nothing where nobody answers.
+    /// What comes back for these bytes of the workload; nothing where nobody answers.
     async fn says(&self, address: &str, bytes: &[u8]) -> String {
+        Self::said_in(&self.networks.workload, address, bytes).await
+    }
+
+    async fn said_in(network: &Network, address: &str, bytes: &[u8]) -> String {
+        let address = address.parse().expect("an address");
         let asked = async {
-            let mut stream = self.open(address).await?;
+            let mut stream: TcpStream = network.connect(address).await?;
             stream.write_all(bytes).await?;
             let mut buffer = [0; 512];
             let count = stream.read(&mut buffer).await?;
@@ -451,6 +475,37 @@ async fn streams_are_led_through_another_proxy_where_a_rule_says_so() {
     assert_eq!(stage.says("11.7.0.9:443", RAW).await, "");
     stage.curl("https", "far.example", "11.7.0.9").await;
     assert_eq!(parent.connections(), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_gateway_connects_to_is_not_led_back_to_it() {
+    let Some(stage) = Stage::new("").await else {
+        return;
+    };
+    stage.networks.gateway.filter(OUTPUT);
+    let own = &stage.networks.gateway;
+    let to = "::11.7.0.2:";
+    let led = ["--connect-to", to, "http://shop.example/"];
+    let outcome = stage.asks(own.command("curl"), &led).await;
+    assert_eq!(outcome, (200, "11.7.0.2:80".to_owned()));
+    let elsewhere = ["--connect-to", "::11.7.0.3:", "http://else.example/"];
+    let (status, _) = stage.asks(own.command("curl"), &elsewhere).await;
+    assert_eq!(status, 403);
+    let said = Stage::said_in(own, "11.7.0.4:5432", RAW).await;
+    assert_eq!(said, "11.7.0.4:5432");
+    let said = Stage::said_in(own, "11.7.0.9:5432", RAW).await;
+    assert_eq!(said.as_bytes(), RAW, "through the other proxy");
+
+    // Who asks the forward proxy comes out the same way.
+    let proxy = ["--proxy", "http://127.0.0.1:3128"];
+    let plain = [&proxy[..], &["http://shop.example/"]].concat();
+    let outcome = stage.asks(own.command("curl"), &plain).await;
+    assert_eq!(outcome, (200, "11.7.0.2:80".to_owned()));
+    let origin = stage.origin("11.7.0.2:443");
+    let tunnel = [&proxy[..], &["https://shop.example/"]].concat();
+    stage.asks(own.command("curl"), &tunnel).await;
+    assert_eq!(origin.connections(), 1);
+    assert_eq!(stage.told("CONNECT").await["egress"], "shop");
 }
 
 #[tokio::test(flavor = "multi_thread")]

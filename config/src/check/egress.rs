@@ -2,7 +2,12 @@
 
 mod rule;
 
-use super::{Draft, listener::networks, references::Known, single};
+use super::{
+    Draft,
+    listener::{networks, socket},
+    references::Known,
+    single,
+};
 use crate::{
     findings::{Finding, Findings},
     model::{Egress, EgressDefault, EgressMode},
@@ -26,8 +31,9 @@ pub(super) fn check(
     let default = Egress::default();
     let connect_ports = raw.connect_ports.as_ref();
     let connect_ports = connect_ports.map(|raw| ports(raw, &at.key("connect_ports"), findings));
-    let report =
-        Scalars { at, findings }.number("report", raw.report, 0..=1_000_000, Egress::REPORT);
+    let mut scalars = Scalars { at, findings };
+    let report = scalars.number("report", raw.report, 0..=1_000_000, Egress::REPORT);
+    let mark = socket::mark(&mut scalars, raw.mark);
     let addresses = networks(raw.addresses.as_ref(), &at.key("addresses"), findings);
     let deny = raw.default != Some(raw::EgressDefault::Allow);
     let mut allow = Vec::new();
@@ -57,6 +63,7 @@ pub(super) fn check(
         connect_ports: connect_ports.unwrap_or(default.connect_ports),
         report,
         addresses,
+        mark,
         allow,
     };
     Draft {

@@ -34,7 +34,29 @@ pub(super) fn check(snapshot: &Snapshot) -> Vec<Problem> {
         ));
     }
     problems.extend(strangers(egress, &listeners));
+    problems.extend(unmarked(snapshot, egress));
     problems
+}
+
+/// Proxies to which connections lead without the mark that all others have.
+fn unmarked(snapshot: &Snapshot, egress: &Egress) -> Vec<Problem> {
+    let Some(mark) = egress.mark else {
+        return Vec::new();
+    };
+    let vias = egress.allow.iter().filter_map(|rule| {
+        let via = rule.via.as_ref()?;
+        let upstream = snapshot.upstreams.get(via)?;
+        upstream.socket.mark.is_none().then_some((rule, via))
+    });
+    let vias = vias.map(|(rule, via)| {
+        problem(
+            "unmarked_via",
+            format!("egress.allow.{}.via", rule.name),
+            format!("connections to {via} do not have the mark of [egress], so what redirects all others leads them back"),
+            &format!("write socket = {{ mark = {mark} }} on upstreams.{via}"),
+        )
+    });
+    vias.collect()
 }
 
 fn unbounded(listener: &Listener) -> Problem {

@@ -23,6 +23,9 @@ pub struct Egress {
     /// Networks that are not public and may be reached where no rule says more.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<IpNet>,
+    /// The mark of the packets of connections that lead outside.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mark: Option<u32>,
     /// What is allowed, by name.
     #[serde(skip_serializing_if = "Vec::is_empty", serialize_with = "by_name")]
     pub allow: Vec<EgressRule>,
@@ -52,6 +55,7 @@ impl Default for Egress {
             connect_ports: vec![Self::CONNECT_PORTS],
             report: Self::REPORT,
             addresses: Vec::new(),
+            mark: None,
             allow: Vec::new(),
         }
     }

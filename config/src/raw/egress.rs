@@ -27,6 +27,11 @@ pub struct Egress {
     /// Networks and addresses that are not public and may be reached nevertheless where no rule says more, under
     /// `default = "allow"` and `mode = "shadow"`. Default none.
     pub addresses: Option<OneOrMany<String>>,
+    /// The mark of the packets of every connection that leads outside (`SO_MARK`), so that rules of this machine can
+    /// tell them from those that they redirect; needs `CAP_NET_ADMIN`. An upstream in `via` has its own
+    /// (`socket`). Range 1 to 4294967295. Default none.
+    #[schemars(range(min = 1, max = 4_294_967_295_i64))]
+    pub mark: Option<i64>,
     /// What is allowed, by name. The rule with the most specific host is asked first (exact names, longer
     /// wildcards, `*`; longer networks), among equal ones in the order of their names; the first of which everything
     /// holds allows.

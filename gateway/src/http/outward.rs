@@ -177,14 +177,14 @@ async fn addresses(exchange: &mut Exchange, way: &mut Way) -> Result<Vec<IpAddr>
 async fn open(exchange: &mut Exchange, way: &mut Way) -> Result<Response, ProxyError> {
     let found = addresses(exchange, way).await?;
     let addresses = way.at(&found);
-    let name = place(way).name(false);
+    let place = place(way);
     let local = Rc::clone(&exchange.visitor.local);
-    exchange.upstream = Some(name.clone());
+    exchange.upstream = Some(place.name(false));
     exchange.begin_attempt();
     exchange.attempts = 1;
     local.counters.count(Counter::UpstreamAttempts);
     let limit = model::UpstreamTimeouts::default().connect;
-    let reached = local.pools.reach(&name, &addresses, limit).await;
+    let reached = local.pools.reach(&place, &addresses, limit).await;
     exchange.attempt.connected(false);
     let (stream, endpoint) = match reached {
         Ok(reached) => reached,
@@ -240,6 +240,7 @@ fn place(way: &Way) -> Place {
             Target::Address(address) => address.to_string().into(),
         },
         port: way.port,
+        mark: way.outlet.mark(),
     }
 }
 

@@ -15,7 +15,7 @@ use std::{
 
 use sluice_config::{
     Problem, Snapshot,
-    model::{self, Bind, Listener, ListenerSocket},
+    model::{self, Bind, Listener, ListenerSocket, UpstreamSocket},
     names::ListenerName,
 };
 use socket2::{Domain, Protocol, Socket, Type};
@@ -94,7 +94,7 @@ impl Sockets {
             if let Some(served) = self.bound.get(&key) {
                 if served.settings != listener.socket {
                     problems.extend(unset(
-                        &format!("listeners.{name}"),
+                        &format!("listeners.{name}.socket"),
                         &(&listener.socket).into(),
                     ));
                 }
@@ -112,9 +112,16 @@ impl Sockets {
         }
         for (name, upstream) in &snapshot.upstreams {
             problems.extend(unset(
-                &format!("upstreams.{name}"),
+                &format!("upstreams.{name}.socket"),
                 &(&upstream.socket).into(),
             ));
+        }
+        let outward = UpstreamSocket {
+            mark: snapshot.egress.as_ref().and_then(|egress| egress.mark),
+            ..UpstreamSocket::default()
+        };
+        if outward.mark.is_some() {
+            problems.extend(unset("egress", &(&outward).into()));
         }
         if problems.is_empty() {
             Ok(fresh)
@@ -173,7 +180,7 @@ pub(super) enum Unbound {
 pub(super) fn problem(name: &ListenerName, address: &Bind, error: &Unbound) -> Problem {
     let kind = match error {
         Unbound::Io(error) => error.kind(),
-        Unbound::Option(unset) => return refused(&format!("listeners.{name}"), unset),
+        Unbound::Option(unset) => return refused(&format!("listeners.{name}.socket"), unset),
     };
     let hint = match (kind, address) {
         (io::ErrorKind::AddrInUse, Bind::Socket(_)) => {
@@ -209,7 +216,7 @@ fn refused(at: &str, unset: &Unset) -> Problem {
     let hint = denied.then(|| format!("{} needs CAP_NET_ADMIN", unset.option));
     Problem {
         code: "socket",
-        at: format!("{at}.socket.{}", unset.option),
+        at: format!("{at}.{}", unset.option),
         what: format!("{unset}: {}", unset.source),
         hint,
         witness: None,

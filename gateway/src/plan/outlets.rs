@@ -31,6 +31,7 @@ pub struct Outlet {
     said: Said,
     via: Option<(Arc<Upstream>, Split)>,
     client: Option<Arc<Client>>,
+    mark: Option<u32>,
     /// Owns its tunnels; drained when the rule changed or is gone.
     pub streams: Tasks,
 }
@@ -71,6 +72,11 @@ impl Outlet {
         self.via.as_ref().map(|(upstream, _)| upstream)
     }
 
+    /// The mark of the packets of what leads there without another proxy.
+    pub fn mark(&self) -> Option<u32> {
+        self.mark
+    }
+
     /// How TLS is spoken for clients that speak none.
     pub fn client(&self) -> Option<&Arc<Client>> {
         self.client.as_ref()
@@ -86,6 +92,8 @@ impl Outlets {
         clients: &TlsClients,
         (registry, tasks): (&Registry, &Tasks),
     ) -> Self {
+        let egress = snapshot.egress.as_deref();
+        let mark = egress.and_then(|egress| egress.mark);
         let outlet = |said: Said, old: Option<&Arc<Outlet>>| {
             let rule = match &said {
                 Said::Rule(rule) => Some(rule),
@@ -97,6 +105,7 @@ impl Outlets {
             let same = old.filter(|old| {
                 let old_via = old.via.as_ref().map(|(upstream, _)| upstream);
                 old.said == said
+                    && old.mark == mark
                     && old_via.map(Arc::as_ptr) == via.map(Arc::as_ptr)
                     && old.client.as_ref().map(|it| it.identity()) == client.map(|it| it.identity())
             });
@@ -109,11 +118,11 @@ impl Outlets {
                     (Arc::clone(upstream), Split::new([(1, destination)]))
                 }),
                 client: client.map(Arc::clone),
+                mark,
                 streams: tasks.child(),
                 said,
             })
         };
-        let egress = snapshot.egress.as_deref();
         let rest = egress.map(|egress| Rest {
             default: egress.default,
             mode: egress.mode,

@@ -52,9 +52,19 @@ pub struct Place {
     pub host: Box<str>,
     /// The port.
     pub port: u16,
+    /// The mark of the packets to it.
+    pub mark: Option<u32>,
 }
 
 impl Place {
+    /// Settings of the sockets to it.
+    fn socket(&self) -> UpstreamSocket {
+        UpstreamSocket {
+            mark: self.mark,
+            ..UpstreamSocket::default()
+        }
+    }
+
     /// What it is called in errors and logs.
     pub fn name(&self, secure: bool) -> UpstreamName {
         let host = match self.host.parse::<IpAddr>() {
@@ -159,14 +169,15 @@ impl Pools {
         upstream
     }
 
-    /// A stream to one of `addresses`, which are tried one after the other within `limit`, for `name`.
+    /// A stream to one of `addresses` of `place`, which are tried one after the other within `limit`.
     pub async fn reach(
         &self,
-        name: &UpstreamName,
+        place: &Place,
         addresses: &[SocketAddr],
         limit: Duration,
     ) -> Result<(WriteStall<Stream>, EndpointKey), NoLease> {
         let deadline = Instant::now() + limit;
+        let (name, socket) = (place.name(false), place.socket());
         let mut rest = addresses.iter();
         let mut failed = ProxyError::NoEndpoint {
             upstream: name.clone(),
@@ -181,7 +192,7 @@ impl Pools {
             };
             let target = Target::Tcp(*address);
             let key = EndpointKey::of(&target);
-            let settings = (&UpstreamSocket::default(), false);
+            let settings = (&socket, false);
             let opening = self
                 .dial
                 .connector
@@ -233,6 +244,7 @@ impl Outward {
         state: Option<Arc<State>>,
     ) -> Arc<Upstream> {
         let mut model = model::Upstream::new(place.name(client.is_some()), Vec::new());
+        model.socket = place.socket();
         if client.is_some() {
             model.protocol = UpstreamProtocol::Auto;
         }

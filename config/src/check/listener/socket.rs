@@ -118,7 +118,8 @@ fn misplaced(
     }
 }
 
-fn mark(scalars: &mut Scalars<'_, '_, '_>, raw: Option<i64>) -> Option<u32> {
+/// The mark of packets; 0 is none.
+pub(in crate::check) fn mark(scalars: &mut Scalars<'_, '_, '_>, raw: Option<i64>) -> Option<u32> {
     raw.map(|mark| scalars.number("mark", Some(mark), 1..=u32::MAX, 1))
 }
 

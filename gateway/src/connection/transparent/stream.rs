@@ -118,6 +118,7 @@ async fn reach(
             Target::Address(address) => address.to_string().into(),
         },
         port,
+        mark: outlet.mark(),
     };
     let upstream = local.pools.outward(&place, &[original], None);
     let raw = lend(record, &upstream, false).await?;

@@ -13,6 +13,7 @@ fn place(rule: &str, host: &str) -> Place {
         rule: Some(rule.into()),
         host: host.into(),
         port: 80,
+        mark: None,
     }
 }
 
