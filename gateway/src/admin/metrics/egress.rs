@@ -25,9 +25,8 @@ pub(super) fn write(text: &mut Text, plan: &Plan) {
     // Before there is a rule.
     let labels = [("rule", ""), ("outcome", "unauthenticated")];
     text.sample("_total", &labels, plan.egress.unknown());
-    if let Some(names) = plan.outlets.names() {
-        let help = "Names that clients asked for and that are kept for their time to live.";
-        text.family("sluice_egress_names", Kind::Gauge, help);
-        text.sample("", &[], names.kept());
-    }
+    let kept = plan.outlets.names().map_or(0, |names| names.kept());
+    let help = "Names that clients asked for and that are kept for their time to live.";
+    text.family("sluice_egress_names", Kind::Gauge, help);
+    text.sample("", &[], kept);
 }
