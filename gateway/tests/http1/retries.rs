@@ -284,3 +284,83 @@ async fn a_rule_can_switch_retries_off_and_a_hop_before_us_does() {
     })
     .await;
 }
+
+/// Answers the first request of each connection, and does `then` with the next one.
+fn once<F: Future<Output = ()> + 'static>(
+    rig: &Rig,
+    name: &str,
+    then: impl Fn(Peer) -> F + Clone + 'static,
+) -> Rc<RefCell<Vec<String>>> {
+    let heads = Rc::new(RefCell::new(Vec::new()));
+    let seen = Rc::clone(&heads);
+    rig.origin_at(name, move |_, mut peer: Peer| {
+        let (seen, then) = (Rc::clone(&seen), then.clone());
+        async move {
+            seen.borrow_mut().push(peer.message().await.0);
+            peer.send(OK).await;
+            seen.borrow_mut().push(peer.message().await.0);
+            then(peer).await;
+        }
+    });
+    heads
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_takes_too_long_on_a_kept_connection_goes_elsewhere() {
+    local(async {
+        let mut rig = Rig::new(|_, route, upstream| {
+            two(upstream);
+            route.filters.retry = Some(Arc::new(Retry {
+                on: vec![RetryOn::Reset],
+                per_try_timeout: Limit::At(Duration::from_secs(1)),
+                ..Retry::default()
+            }));
+        });
+        let hang = |peer: Peer| async move {
+            std::future::pending::<()>().await;
+            drop(peer);
+        };
+        let slow = once(&rig, "origin:80", hang);
+        let well = serve(&rig, "other:80", &[OK]);
+        let mut client = rig.client();
+
+        for _ in 0..4 {
+            client.send(GET).await;
+            let (head, _) = client.message().await;
+            assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+        }
+
+        // One that it answered and one that it kept; the retry was not for it.
+        assert_eq!(slow.borrow().iter().filter(|it| !it.is_empty()).count(), 2);
+        assert_eq!(well.borrow().len(), 3);
+        let lines = rig.lines();
+        let retried: Vec<_> = lines.iter().filter(|it| it["attempts"] == 2).collect();
+        assert_eq!(retried.len(), 1, "{lines:#?}");
+        assert_eq!(retried[0]["endpoint"], "other:80");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_whose_connection_dies_is_not_repeated_for_a_condition_about_answers() {
+    local(async {
+        let mut rig = Rig::new(|_, route, _| {
+            let unavailable = RetryOn::named("unavailable").unwrap();
+            on(route, &[unavailable]);
+        });
+        let seen = once(&rig, "origin:80", |peer: Peer| async move { drop(peer) });
+        let mut client = rig.client();
+        let call = "POST /p.S/M HTTP/1.1\r\nhost: app.test\r\ncontent-type: application/grpc\r\n\
+                    content-length: 0\r\n\r\n";
+
+        client.send(call).await;
+        client.message().await;
+        client.send(call).await;
+        let (head, _) = client.message().await;
+
+        assert!(head.contains("grpc-status: 14\r\n"), "{head}");
+        assert_eq!(seen.borrow().len(), 2);
+        assert_eq!(rig.count(Counter::UpstreamRetries), 0);
+    })
+    .await;
+}

@@ -287,14 +287,19 @@ impl Retries {
                 None => Err(WhyLast::BodySent),
             };
         }
-        let old = failed.reused && !failed.answered && self.made == 0;
+        // What took too long has not died.
+        let died = failed.reused
+            && !failed.answered
+            && self.made == 0
+            && kind == error::Retry::IfIdempotent
+            && !matches!(failed.error, ProxyError::TryTimeout);
         let fresh = endpoint.map_or(Choice::Any, Choice::FreshOf);
         let (unsent, spare) = match (unsent, spare) {
             // What died of old age is asked again where it died, at once.
-            (Some(request), _) if old && unread && kind != error::Retry::Never => {
+            (Some(request), _) if died && unread => {
                 return Ok((request, fresh, false));
             }
-            (None, Some(spare)) if old && kind != error::Retry::Never => {
+            (None, Some(spare)) if died && exchange.method.is_idempotent() => {
                 return Ok((spare.into_request(), fresh, false));
             }
             rest => rest,
@@ -364,10 +369,10 @@ fn condition_holds(condition: RetryOn, error: &ProxyError, sent: bool) -> bool {
     match condition {
         RetryOn::ServerError | RetryOn::GatewayError | RetryOn::Reset => lost,
         RetryOn::ResetBeforeRequest => lost && !sent,
-        RetryOn::Grpc(status) => lost && error.grpc_status() == status,
         RetryOn::ConnectFailure
         | RetryOn::RefusedStream
         | RetryOn::Conflict
+        | RetryOn::Grpc(_)
         | RetryOn::Status(_) => false,
     }
 }
@@ -431,8 +436,7 @@ mod tests {
             (RetryOn::GatewayError, true, true),
             (RetryOn::ResetBeforeRequest, true, false),
             (RetryOn::ResetBeforeRequest, false, true),
-            (RetryOn::Grpc(GrpcStatus::DeadlineExceeded), true, true),
-            (RetryOn::Grpc(GrpcStatus::Unavailable), true, false),
+            (RetryOn::Grpc(GrpcStatus::DeadlineExceeded), true, false),
             (RetryOn::Status(504), true, false),
             (RetryOn::ConnectFailure, true, false),
         ] {
