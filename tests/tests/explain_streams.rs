@@ -3,10 +3,11 @@
 //! or the same refusal.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::SocketAddr,
 };
 
+use parking_lot::Mutex;
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use sluice_certs::testing::{Client as TlsClient, Server};
 use sluice_config::model::Mode;
@@ -312,7 +313,12 @@ impl Visitor {
     async fn answer(&self, gateway: &Gateway) -> Option<String> {
         let to = gateway.address_of(self.listener).expect("it listens");
         let from = SocketAddr::from((self.address, 0));
-        let socket = UdpSocket::bind(from).await.expect("an address of loopback");
+        let socket = loop {
+            let socket = UdpSocket::bind(from).await.expect("an address of loopback");
+            if is_new(socket.local_addr().expect("an address")) {
+                break socket;
+            }
+        };
         socket.connect(to).await.expect("a way");
         let lost = || gateway.datagrams(self.listener).lost(Loss::NoRoute);
         let before = lost();
@@ -354,6 +360,13 @@ async fn line(mut stream: impl AsyncRead + Unpin) -> Option<String> {
     }
     let text = String::from_utf8(read).expect("text");
     Some(text.trim_end().to_owned())
+}
+
+/// Whether no visitor had this address before: sessions of what a reload has changed go on for a while, and
+/// who has the address of an earlier client is that client.
+fn is_new(address: SocketAddr) -> bool {
+    static HAD: Mutex<BTreeSet<SocketAddr>> = Mutex::new(BTreeSet::new());
+    HAD.lock().insert(address)
 }
 
 /// What the endpoint says that was chosen.

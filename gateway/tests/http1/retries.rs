@@ -296,9 +296,11 @@ fn once<F: Future<Output = ()> + 'static>(
     rig.origin_at(name, move |_, mut peer: Peer| {
         let (seen, then) = (Rc::clone(&seen), then.clone());
         async move {
-            seen.borrow_mut().push(peer.message().await.0);
+            let (head, _) = peer.message().await;
+            seen.borrow_mut().push(head);
             peer.send(OK).await;
-            seen.borrow_mut().push(peer.message().await.0);
+            let (head, _) = peer.message().await;
+            seen.borrow_mut().push(head);
             then(peer).await;
         }
     });
